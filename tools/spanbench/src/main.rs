@@ -1,0 +1,3 @@
+//! spanctl: the control side of spanwire's command line.
+#![forbid(unsafe_code)]
+fn main() {}
