@@ -1,0 +1,151 @@
+//! The names, units and meanings of every counter and gauge, once.
+//!
+//! `stats.shm` carries these descriptions beside the values, so a reader of another version can still list
+//! what it does not know.
+
+/// Whether a value only grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum ValueKind {
+    /// Grows from zero while the dataplane lives.
+    Counter = 0,
+    /// Goes up and down.
+    Gauge = 1,
+}
+
+/// What one value of a row means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// The name used in JSON and tables.
+    pub name: &'static str,
+    /// Its unit.
+    pub unit: &'static str,
+    /// Counter or gauge.
+    pub kind: ValueKind,
+    /// One sentence.
+    pub help: &'static str,
+}
+
+macro_rules! values {
+    ($(#[$doc:meta])* $name:ident, $count:ident { $($id:ident $kind:ident $field:literal $unit:literal $help:literal)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum $name { $(#[doc = $help] $id),* }
+
+        impl $name {
+            /// Every value in row order.
+            pub const ALL: &'static [$name] = &[$($name::$id),*];
+            /// Descriptions in row order.
+            pub const DESCRIPTIONS: &'static [Description] = &[
+                $(Description { name: $field, unit: $unit, kind: ValueKind::$kind, help: $help }),*
+            ];
+
+            /// The name used in JSON and tables.
+            pub const fn name(self) -> &'static str {
+                Self::DESCRIPTIONS[self as usize].name
+            }
+        }
+
+        #[doc = concat!("Values in a row of [`", stringify!($name), "`].")]
+        pub const $count: usize = $name::ALL.len();
+    };
+}
+
+values! {
+    /// The ledger of one mirror entry on one shard. Closed at all times:
+    /// `observed = not_sampled + selected` and
+    /// `selected = mirrored_packets + in_flight +` the sum of the `mirror_drops_*` that are not `_worker` parts.
+    Entry, ENTRY_VALUES {
+        Observed Counter "observed" "frames" "Frames of the entry's ingress that came by."
+        NotSampled Counter "not_sampled" "frames" "Frames the sampler left out."
+        Selected Counter "selected" "frames" "Frames the sampler picked."
+        MirroredPackets Counter "mirrored_packets" "frames" "Clones whose transmission the kernel completed."
+        MirroredBytes Counter "mirrored_bytes" "bytes" "Bytes of those clones, from the MAC header on."
+        InFlight Gauge "in_flight" "frames" "Clones handed to the monitor port and not completed yet."
+        DropNoFrame Counter "mirror_drops_no_frame" "frames" "No free frame in the Mirror partition."
+        DropNoBinding Counter "mirror_drops_no_binding" "frames" "No queue of the monitor port serves this shard."
+        DropQueueFull Counter "mirror_drops_queue_full" "frames" "The way to the monitor port was full."
+        DropQueueFullSameWorker Counter "mirror_drops_queue_full_same_worker" "frames" "Part of queue_full: this shard's own tx ring."
+        DropQueueFullCrossWorker Counter "mirror_drops_queue_full_cross_worker" "frames" "Part of queue_full: the lane to the shard that owns the queue."
+        DropOversize Counter "mirror_drops_oversize" "frames" "Larger than a mirror frame or the monitor port's MTU."
+        DropOutputDown Counter "mirror_drops_output_down" "frames" "The monitor port is down or not there."
+        DropTxInvalid Counter "mirror_drops_tx_invalid" "frames" "The clone's descriptor would have been refused."
+    }
+}
+
+impl Entry {
+    /// The drops that close the ledger (the `_worker` parts are inside `DropQueueFull`).
+    pub const DROPS: [Entry; 6] = [
+        Entry::DropNoFrame,
+        Entry::DropNoBinding,
+        Entry::DropQueueFull,
+        Entry::DropOversize,
+        Entry::DropOutputDown,
+        Entry::DropTxInvalid,
+    ];
+
+    /// Whether a row of this kind closes.
+    pub fn closes(row: &[u64; ENTRY_VALUES]) -> bool {
+        let at = |e: Entry| row[e as usize];
+        let drops = Entry::DROPS.iter().fold(0u64, |sum, &d| sum.wrapping_add(at(d)));
+        at(Entry::Observed) == at(Entry::NotSampled).wrapping_add(at(Entry::Selected))
+            && at(Entry::Selected) == at(Entry::MirroredPackets).wrapping_add(at(Entry::InFlight)).wrapping_add(drops)
+            && at(Entry::DropQueueFull)
+                == at(Entry::DropQueueFullSameWorker).wrapping_add(at(Entry::DropQueueFullCrossWorker))
+    }
+}
+
+values! {
+    /// One binding: one queue of one port, served by one socket of one shard.
+    Binding, BINDING_VALUES {
+        RxPackets Counter "rx_packets" "frames" "Frames received."
+        RxBytes Counter "rx_bytes" "bytes" "Bytes of those frames, from the MAC header on."
+        TxPackets Counter "tx_packets" "frames" "Frames whose transmission the kernel completed and did not report lost."
+        TxBytes Counter "tx_bytes" "bytes" "Bytes of the completed frames."
+        TxLost Counter "tx_lost" "frames" "Frames the device refused at transmission (the kernel said EBUSY)."
+        TxQueueFull Counter "tx_drops_queue_full" "frames" "Forwarded frames dropped because the tx ring was full."
+        RxNoPeer Counter "rx_drops_no_peer" "frames" "Frames dropped because the wire's other port cannot take them."
+        RxOversize Counter "rx_drops_oversize" "frames" "Frames dropped because they are larger than the peer's MTU."
+        RxInvalid Counter "rx_invalid" "descriptors" "Receive descriptors that name no frame given to this socket."
+        CompletionInvalid Counter "completion_invalid" "descriptors" "Completions that name no frame sent by this socket."
+        Kicks Counter "kicks" "calls" "Transmit system calls."
+        KicksAgain Counter "kicks_again" "calls" "Transmit system calls that asked to be repeated (EAGAIN)."
+        KicksFailed Counter "kicks_failed" "calls" "Transmit system calls that failed for another reason (link down)."
+        Outstanding Gauge "outstanding_tx" "frames" "Frames given to the kernel for transmission and not completed."
+    }
+}
+
+values! {
+    /// What the kernel counts for a binding's socket (`XDP_STATISTICS`).
+    Kernel, KERNEL_VALUES {
+        RxDropped Counter "kernel_rx_dropped" "frames" "Dropped by the kernel for other reasons (too large for a frame)."
+        RxInvalidDescs Counter "kernel_rx_invalid_descs" "descriptors" "Fill descriptors the kernel refused."
+        TxInvalidDescs Counter "kernel_tx_invalid_descs" "descriptors" "Tx descriptors the kernel refused: always a bug here."
+        RxRingFull Counter "kernel_rx_ring_full" "frames" "Dropped because the rx ring was full."
+        RxFillEmpty Counter "kernel_rx_fill_ring_empty" "events" "Receives that found the fill ring empty."
+        TxRingEmpty Counter "kernel_tx_ring_empty" "events" "Transmit polls that found the tx ring empty."
+    }
+}
+
+values! {
+    /// One shard.
+    Shard, SHARD_VALUES {
+        Breaths Counter "breaths" "breaths" "Turns of the shard's loop."
+        BusyBreaths Counter "busy_breaths" "breaths" "Turns that moved at least one frame."
+        Naps Counter "naps" "sleeps" "Times the shard slept because nothing moved."
+        Swaps Counter "swaps" "tables" "Snapshot tables adopted."
+        Bindings Gauge "bindings" "sockets" "Sockets the shard serves."
+    }
+}
+
+values! {
+    /// One UMEM partition of one shard. `free + fill_rx + tx + lent = size` between breaths.
+    Partition, PARTITION_VALUES {
+        Size Gauge "size" "frames" "Frames the partition was created with."
+        Free Gauge "free" "frames" "Frames on the free list."
+        FillRx Gauge "fill_rx" "frames" "Frames in fill rings, in the kernel's hands or in rx rings."
+        Tx Gauge "in_flight" "frames" "Frames in tx rings, in the kernel's hands or in completion rings."
+        Lost Counter "lost" "frames" "Frames whose completion is overdue."
+    }
+}

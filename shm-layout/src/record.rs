@@ -1,0 +1,495 @@
+//! The records of an image: fixed width, little-endian, explicit padding, no pointers.
+
+use bytemuck::{CheckedBitPattern, NoUninit, Pod, Zeroable};
+
+use crate::WORD;
+use crate::counters::{BINDING_VALUES, ENTRY_VALUES, KERNEL_VALUES, PARTITION_VALUES, SHARD_VALUES};
+
+/// A run of UTF-8 bytes in the STRINGS section.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct StrRef {
+    /// Bytes from the section's start.
+    pub offset: u32,
+    /// Length in bytes.
+    pub len: u32,
+}
+
+/// `"SPANIMG1"` in memory order.
+pub const IMAGE_MAGIC: u64 = u64::from_le_bytes(*b"SPANIMG1");
+
+/// The first 64 bytes of an image.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct SlotHeader {
+    /// Odd while the slot is being written. Zero in a copy and in an offline file.
+    pub seq: u64,
+    /// [`IMAGE_MAGIC`].
+    pub magic: u64,
+    /// [`crate::ENDIAN_TAG`].
+    pub endian: u32,
+    /// [`crate::LAYOUT_MAJOR`] of the writer.
+    pub layout_major: u16,
+    /// [`crate::LAYOUT_MINOR`] of the writer.
+    pub layout_minor: u16,
+    /// The image's generation; 0 in an image that was never published.
+    pub generation: u64,
+    /// Bytes of the whole image, this header included.
+    pub len: u64,
+    /// CRC32 of bytes 8..len, this field taken as zero.
+    pub crc32: u32,
+    /// Entries of the section table.
+    pub section_count: u32,
+    /// When it was published, nanoseconds of `CLOCK_MONOTONIC`; 0 in an image that was never published.
+    pub published_at: u64,
+    /// Zero.
+    pub reserved: u64,
+}
+
+const _: () = assert!(size_of::<SlotHeader>() == 64);
+const _: () = assert!(std::mem::offset_of!(SlotHeader, crc32) == 40);
+
+impl SlotHeader {
+    /// Words in the header.
+    pub const WORDS: usize = size_of::<SlotHeader>() / WORD;
+    /// Byte offset of [`SlotHeader::crc32`].
+    pub const CRC_OFFSET: usize = std::mem::offset_of!(SlotHeader, crc32);
+
+    /// The header at the start of `words`; zeroes where there are too few.
+    pub fn from_words(words: &[u64]) -> SlotHeader {
+        let mut own = [0u64; SlotHeader::WORDS];
+        for (to, from) in own.iter_mut().zip(words) {
+            *to = *from;
+        }
+        bytemuck::cast(own)
+    }
+}
+
+/// Flag of a section that a reader must know or refuse the image.
+pub const REQUIRED: u32 = 1;
+
+/// One entry of the section table.
+#[derive(Clone, Copy, Debug, Pod, Zeroable, PartialEq, Eq)]
+#[repr(C)]
+pub struct SectionEntry {
+    /// A section kind; [`Record::KIND`] of its records.
+    pub kind: u32,
+    /// [`REQUIRED`] or 0.
+    pub flags: u32,
+    /// Bytes from the image's start, a multiple of 8.
+    pub offset: u64,
+    /// Bytes: `elem_size * elem_count`.
+    pub len: u64,
+    /// Bytes of one record.
+    pub elem_size: u32,
+    /// Number of records.
+    pub elem_count: u32,
+    /// [`Record::SCHEMA_HASH`] of the writer.
+    pub schema_hash: u64,
+}
+
+const _: () = assert!(size_of::<SectionEntry>() == 40);
+
+/// A record type that has a section of its own.
+pub trait Record: CheckedBitPattern + NoUninit {
+    /// Identifies the section.
+    const KIND: u32;
+    /// `name:type` of each field, in order.
+    const FIELDS: &'static str;
+    /// FNV-1a of [`Record::FIELDS`].
+    const SCHEMA_HASH: u64 = fnv1a(Self::FIELDS);
+}
+
+/// The 64-bit FNV-1a hash of `text`.
+pub const fn fnv1a(text: &str) -> u64 {
+    let bytes = text.as_bytes();
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    let mut i = 0;
+    while i < bytes.len() {
+        hash = (hash ^ bytes[i] as u64).wrapping_mul(0x0100_0000_01b3);
+        i += 1;
+    }
+    hash
+}
+
+macro_rules! record {
+    ($(#[$doc:meta])* $name:ident kind $kind:literal size $size:tt { $($(#[$fdoc:meta])* $field:ident : $ty:ty),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, NoUninit, CheckedBitPattern)]
+        #[repr(C)]
+        pub struct $name { $($(#[$fdoc])* pub $field: $ty),* }
+
+        const _: () = assert!(size_of::<$name>() == $size);
+
+        impl Record for $name {
+            const KIND: u32 = $kind;
+            const FIELDS: &'static str = concat!($(stringify!($field), ":", stringify!($ty), ";"),*);
+        }
+    };
+}
+
+/// Whether a node mirrors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, NoUninit, CheckedBitPattern)]
+#[repr(u32)]
+pub enum Role {
+    /// Forwards and mirrors.
+    #[default]
+    Active = 0,
+    /// Forwards only.
+    Standby = 1,
+}
+
+/// What keeps an entry from mirroring, as far as the snapshot alone tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, NoUninit, CheckedBitPattern)]
+#[repr(u32)]
+pub enum Placement {
+    /// The ingress is a port of a wire.
+    #[default]
+    OnWire = 0,
+    /// The ingress is on no wire: nothing it could mirror ever passes.
+    OnNoWire = 1,
+}
+
+/// How serious a diagnostic is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, NoUninit, CheckedBitPattern)]
+#[repr(u32)]
+pub enum Severity {
+    /// For information.
+    #[default]
+    Note = 0,
+    /// Something was left out or will not work as written.
+    Warning = 1,
+}
+
+/// State of a port or an entry as the dataplane sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, NoUninit, CheckedBitPattern)]
+#[repr(u32)]
+pub enum LiveState {
+    /// In use.
+    Active = 0,
+    /// Not in use; a reason is given.
+    #[default]
+    Inactive = 1,
+}
+
+/// What a port is used for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, NoUninit, CheckedBitPattern)]
+#[repr(u32)]
+pub enum PortRole {
+    /// One end of a wire.
+    #[default]
+    Wire = 0,
+    /// Takes clones.
+    Monitor = 1,
+}
+
+/// Which UMEM partition a gauge row is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, NoUninit, CheckedBitPattern)]
+#[repr(u32)]
+pub enum PartitionKind {
+    /// Frames for receiving and forwarding.
+    #[default]
+    Primary = 0,
+    /// Frames for clones.
+    Mirror = 1,
+}
+
+// ---- config.shm ----
+
+record! {
+    /// META: where the snapshot came from. One record.
+    MetaRecord kind 1 size 88 {
+        /// `version` of the source document.
+        source_version: u32,
+        /// Whether this node mirrors.
+        role: Role,
+        /// `generation` of the source document.
+        source_generation: u64,
+        /// `fib_generation` of the source document.
+        fib_generation: u64,
+        /// `generated_at` of the source document, as written.
+        generated_at: StrRef,
+        /// When it was compiled, nanoseconds since the Unix epoch.
+        compiled_at: u64,
+        /// [`META_DISARMED`] or 0.
+        flags: u64,
+        /// SHA-256 of the source document.
+        digest: [u8; 32],
+        /// Zero.
+        reserved: u64,
+    }
+}
+
+/// [`MetaRecord::flags`]: mirroring is disarmed; frames still cross.
+pub const META_DISARMED: u64 = 1;
+
+record! {
+    /// PORTS: an interface the source document names.
+    PortRecord kind 2 size 40 {
+        /// 0 where no device was resolved.
+        ifindex: u32,
+        /// The device a VLAN interface sits on; 0 for others.
+        parent_ifindex: u32,
+        /// Bytes; 0 where the source gives none.
+        mtu: u32,
+        /// VLAN id on the parent; 0 for none.
+        vlan_id: u16,
+        /// 1 where `mac` is set.
+        has_mac: u16,
+        /// Hardware address.
+        mac: [u8; 6],
+        /// Zero.
+        pad: [u8; 2],
+        /// The control plane's name.
+        name: StrRef,
+        /// The kernel's name.
+        linux_name: StrRef,
+    }
+}
+
+record! {
+    /// WIRES: two ports that frames cross between.
+    WireRecord kind 3 size 16 {
+        /// One port.
+        a_ifindex: u32,
+        /// The other.
+        b_ifindex: u32,
+        /// Its name.
+        name: StrRef,
+    }
+}
+
+record! {
+    /// MIRRORS: an entry of `mirror_configs`, in the order of the source.
+    MirrorRecord kind 4 size 16 {
+        /// Frames received here are sampled.
+        ingress_ifindex: u32,
+        /// Clones leave here.
+        output_ifindex: u32,
+        /// 0 and 1: every frame; N: one in N.
+        rate: u32,
+        /// What the snapshot alone tells of the entry.
+        placement: Placement,
+    }
+}
+
+record! {
+    /// DIAGNOSTICS: what an operator should know about the snapshot.
+    DiagnosticRecord kind 5 size 24 {
+        /// How serious.
+        severity: Severity,
+        /// Zero.
+        pad: u32,
+        /// What it is about.
+        subject: StrRef,
+        /// One sentence.
+        message: StrRef,
+    }
+}
+
+/// Kind of the STRINGS section: bytes, UTF-8.
+pub const STRINGS_KIND: u32 = 6;
+/// Schema hash of the STRINGS section.
+pub const STRINGS_HASH: u64 = fnv1a("utf8");
+
+// ---- stats.shm ----
+
+record! {
+    /// STATS: the dataplane itself. One record.
+    StatsMetaRecord kind 100 size 88 {
+        /// Process id.
+        pid: u32,
+        /// Shards it runs.
+        shard_count: u32,
+        /// Start of this dataplane, nanoseconds since the Unix epoch: the epoch of its counters.
+        started_at: u64,
+        /// When these values were gathered, nanoseconds of `CLOCK_MONOTONIC`.
+        gathered_at: u64,
+        /// Instance of the config region that the table in use came from.
+        config_instance: u64,
+        /// Generation of the table handed to the shards.
+        table_generation: u64,
+        /// The oldest generation any shard still uses.
+        adopted_generation: u64,
+        /// Snapshots refused since the start.
+        rejects: u64,
+        /// Why the last one was refused; empty when none was, or a good one came since.
+        last_reject: StrRef,
+        /// [`CAP_MIRROR`] and others.
+        capabilities: u64,
+        /// Bytes of a UMEM frame.
+        frame_size: u32,
+        /// Mirror frames per shard.
+        mirror_frames: u32,
+        /// Release of the dataplane.
+        release: StrRef,
+    }
+}
+
+/// [`StatsMetaRecord::capabilities`]: the dataplane has Mirror partitions.
+pub const CAP_MIRROR: u64 = 1;
+
+record! {
+    /// DESCRIPTORS: the meaning of one value of the rows of a section.
+    DescriptorRecord kind 101 size 40 {
+        /// Kind of the section the value is in.
+        section: u32,
+        /// Index of the value in its row.
+        index: u32,
+        /// 0 counter, 1 gauge.
+        kind: u32,
+        /// Byte offset of the value in the row.
+        offset: u32,
+        /// Its name.
+        name: StrRef,
+        /// Its unit.
+        unit: StrRef,
+        /// Its meaning.
+        help: StrRef,
+    }
+}
+
+record! {
+    /// SHARDS: one row a shard.
+    ShardRecord kind 102 size 64 {
+        /// Index of the shard.
+        id: u32,
+        /// Processor it is pinned to.
+        cpu: u32,
+        /// 1 when pinned.
+        pinned: u32,
+        /// Zero.
+        pad: u32,
+        /// Generation of the table it uses.
+        adopted_generation: u64,
+        /// Values of [`crate::counters::Shard`].
+        values: [u64; SHARD_VALUES],
+    }
+}
+
+record! {
+    /// PORTS: one row for each port the snapshot uses.
+    PortStateRecord kind 103 size 56 {
+        /// The port.
+        ifindex: u32,
+        /// What it is used for.
+        role: PortRole,
+        /// Whether it is in use.
+        state: LiveState,
+        /// Bytes.
+        mtu: u32,
+        /// Queues served.
+        queues: u32,
+        /// 1 when the sockets are zero-copy.
+        zero_copy: u32,
+        /// The kernel's name.
+        name: StrRef,
+        /// `native`, `generic` or empty for a monitor.
+        xdp_mode: StrRef,
+        /// Its driver.
+        driver: StrRef,
+        /// Why it is not in use, or what is to be known about it; empty for nothing.
+        reason: StrRef,
+    }
+}
+
+record! {
+    /// BINDINGS: one row for each socket.
+    BindingRecord kind 104 size 176 {
+        /// Its port.
+        ifindex: u32,
+        /// Its queue.
+        queue: u32,
+        /// Its shard.
+        shard: u32,
+        /// Zero.
+        pad: u32,
+        /// Values of [`crate::counters::Binding`].
+        values: [u64; BINDING_VALUES],
+        /// Values of [`crate::counters::Kernel`].
+        kernel: [u64; KERNEL_VALUES],
+    }
+}
+
+record! {
+    /// ENTRIES: one row for each mirror entry and shard.
+    EntryRecord kind 105 size 128 {
+        /// Ingress of the entry.
+        ingress_ifindex: u32,
+        /// Output of the entry.
+        output_ifindex: u32,
+        /// Its rate.
+        rate: u32,
+        /// The shard.
+        shard: u32,
+        /// Values of [`crate::counters::Entry`].
+        values: [u64; ENTRY_VALUES],
+    }
+}
+
+record! {
+    /// ENTRY_STATES: one row for each mirror entry, in the order of the source.
+    EntryStateRecord kind 106 size 24 {
+        /// Ingress of the entry.
+        ingress_ifindex: u32,
+        /// Output of the entry.
+        output_ifindex: u32,
+        /// Its rate.
+        rate: u32,
+        /// Whether it can mirror now.
+        state: LiveState,
+        /// Why it cannot; empty when it can.
+        reason: StrRef,
+    }
+}
+
+record! {
+    /// UMEM: one row for each shard and partition.
+    UmemRecord kind 107 size 48 {
+        /// The shard.
+        shard: u32,
+        /// The partition.
+        partition: PartitionKind,
+        /// Values of [`crate::counters::Partition`].
+        values: [u64; PARTITION_VALUES],
+    }
+}
+
+/// Buckets of a swap latency histogram: four to each power of two of nanoseconds.
+pub const LATENCY_BUCKETS: usize = 160;
+
+record! {
+    /// SWAPS: the latency of each table swap on a shard, from publish to first use.
+    SwapRecord kind 108 size 1304 {
+        /// The shard.
+        shard: u32,
+        /// Zero.
+        pad: u32,
+        /// Swaps by latency; see [`latency_bucket`].
+        buckets: [u64; LATENCY_BUCKETS],
+        /// The longest, nanoseconds.
+        max_ns: u64,
+        /// The sum, nanoseconds.
+        sum_ns: u64,
+    }
+}
+
+/// The bucket of a latency of `ns` nanoseconds: exact below 4, then four buckets to a power of two.
+pub const fn latency_bucket(ns: u64) -> usize {
+    if ns < 4 {
+        return ns as usize;
+    }
+    let exponent = 63 - ns.leading_zeros() as usize;
+    let bucket = 4 * (exponent - 1) + ((ns >> (exponent - 2)) & 3) as usize;
+    if bucket < LATENCY_BUCKETS { bucket } else { LATENCY_BUCKETS - 1 }
+}
+
+/// The largest latency that falls in `bucket`, nanoseconds.
+pub const fn latency_bucket_top(bucket: usize) -> u64 {
+    if bucket < 4 {
+        return bucket as u64;
+    }
+    let exponent = bucket / 4 + 1;
+    let low = (1u64 << exponent) + (((bucket % 4) as u64) << (exponent - 2));
+    low + (1u64 << (exponent - 2)) - 1
+}

@@ -1,0 +1,312 @@
+//! What a snapshot is: plain data without I/O, and the words for what is wrong with one.
+//!
+//! An ifindex is a kernel interface index. Interfaces without a kernel device of their own carry synthetic
+//! ones from 2^30 up, so an ifindex is never an array index. 0 stands for "none".
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// The newest snapshot protocol version, the one that is written; see [`MIN_VERSION`] for the oldest read.
+pub const VERSION: u32 = 3;
+/// The oldest snapshot protocol version that is read.
+pub const MIN_VERSION: u32 = 1;
+/// The largest ifindex: the kernel keeps it in a C `int`.
+pub const MAX_IFINDEX: u32 = i32::MAX as u32;
+/// The largest VLAN id; 4095 is reserved by IEEE 802.1Q.
+pub const MAX_VLAN_ID: u16 = 4094;
+/// The largest MTU in bytes: the kernel keeps it in a C `int`.
+pub const MAX_MTU: u32 = i32::MAX as u32;
+
+/// One configuration of the dataplane, as imported or built; [`admit`](super::admission::admit) judges it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Snapshot protocol version, [`MIN_VERSION`]..=[`VERSION`].
+    pub version: u32,
+    /// The producer's generation of the configuration.
+    pub generation: u64,
+    /// The producer's generation of its forwarding table; carried along, not interpreted.
+    pub fib_generation: u64,
+    /// When the producer made the snapshot: RFC 3339 as written, `""` if it did not say.
+    pub generated_at: String,
+    /// The interfaces the producer knows. Mirrors and wires may name ifindexes that are not among them.
+    pub interfaces: Vec<Interface>,
+    /// The mirror table, in the producer's order.
+    pub mirrors: Vec<Mirror>,
+    /// The wires, in the producer's order.
+    pub wires: Vec<Wire>,
+}
+
+impl Default for Snapshot {
+    /// An empty snapshot of the newest version: no interfaces, mirrors or wires, generation 0.
+    fn default() -> Self {
+        Self {
+            version: VERSION,
+            generation: 0,
+            fib_generation: 0,
+            generated_at: String::new(),
+            interfaces: Vec::new(),
+            mirrors: Vec::new(),
+            wires: Vec::new(),
+        }
+    }
+}
+
+impl Snapshot {
+    /// The interface that answers to `name`, among those with a device (ifindex above 0).
+    ///
+    /// `name` is compared as written with all interfaces first, and only then in its Linux form ('/'
+    /// replaced by '-'), so an exact match always wins. Of several equal matches the last is taken: the Go
+    /// builder fills a map from names to ifindexes in the order of the list, and both must agree.
+    #[must_use]
+    pub fn find_interface(&self, name: &str) -> Option<&Interface> {
+        let find = |name: &str| self.interfaces.iter().rev().find(|i| i.ifindex > 0 && i.is_called(name));
+        find(name).or_else(|| find(&linux_form(name)?))
+    }
+
+    /// The first interface with this ifindex; `None` for 0, which means that there is no device.
+    #[must_use]
+    pub fn interface_by_index(&self, ifindex: u32) -> Option<&Interface> {
+        self.interfaces.iter().find(|i| ifindex > 0 && i.ifindex == ifindex)
+    }
+}
+
+/// One network interface as the producer describes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interface {
+    /// The configuration's name, e.g. `ge-0/0/0.0`.
+    pub name: String,
+    /// The kernel's name, e.g. `ge-0-0-0`; `""` if unknown.
+    pub linux_name: String,
+    /// Kernel or synthetic ifindex; 0 if no device was resolved.
+    pub ifindex: u32,
+    /// ifindex of the port below a VLAN interface; 0 if there is none.
+    pub parent_ifindex: u32,
+    /// VLAN id on the parent, 1..=4094; 0 if untagged.
+    pub vlan_id: u16,
+    /// MTU in bytes; 0 if unknown.
+    pub mtu: u32,
+    /// The Ethernet address; `None` if there is none or the link is not Ethernet.
+    pub mac: Option<[u8; 6]>,
+}
+
+impl Interface {
+    /// Whether a configuration that says `name` may mean this interface: `name` equals its name or Linux
+    /// name, as written or with '/' replaced by '-'. An empty name means no interface.
+    ///
+    /// To choose among interfaces use [`Snapshot::find_interface`], where exact matches come first.
+    #[must_use]
+    pub fn answers_to(&self, name: &str) -> bool {
+        self.is_called(name) || linux_form(name).is_some_and(|name| self.is_called(&name))
+    }
+
+    /// `(parent ifindex, VLAN id)` if this is a VLAN interface: one with both a parent and a tag.
+    #[must_use]
+    pub fn vlan(&self) -> Option<(u32, u16)> {
+        (self.parent_ifindex > 0 && self.vlan_id > 0).then_some((self.parent_ifindex, self.vlan_id))
+    }
+
+    fn is_called(&self, name: &str) -> bool {
+        !name.is_empty() && (self.name == name || self.linux_name == name)
+    }
+}
+
+/// `name` with '/' replaced by '-', or `None` if that changes nothing.
+fn linux_form(name: &str) -> Option<String> {
+    name.contains('/').then(|| name.replace('/', "-"))
+}
+
+/// One entry of the mirror table.
+///
+/// The three keys and their order are the wire contract of `mirror_configs`; serialisation follows the
+/// order of the fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Mirror {
+    /// Frames received here are mirrored: a port or a VLAN interface, 1..=[`MAX_IFINDEX`].
+    pub ingress_ifindex: u32,
+    /// The monitor port that sends the clones, 1..=[`MAX_IFINDEX`].
+    pub output_ifindex: u32,
+    /// N mirrors one frame in N; 0 and 1 mirror every frame.
+    pub rate: u32,
+}
+
+/// Two ports between which frames cross.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Wire {
+    /// The wire's name, unique in a snapshot.
+    pub name: String,
+    /// One port, 1..=[`MAX_IFINDEX`].
+    pub a_ifindex: u32,
+    /// The other port, 1..=[`MAX_IFINDEX`].
+    pub b_ifindex: u32,
+}
+
+/// Why a document or a snapshot is refused: one sentence on one line for the operator, naming the place,
+/// what was found there and what is allowed. Serialises as that string.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, thiserror::Error)]
+#[serde(transparent)]
+#[error("{0}")]
+pub struct Reason(String);
+
+impl Reason {
+    /// A reason with this text. Quote foreign text in it with [`quoted`].
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// How much a [`Diagnostic`] matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Part of the configuration has no effect.
+    Warning,
+    /// Worth knowing; everything has its effect.
+    Note,
+}
+
+impl Severity {
+    /// `"warning"` or `"note"`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Warning => "warning",
+            Self::Note => "note",
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A remark on a snapshot that is not refused for it; published along with the snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Diagnostic {
+    /// How much it matters.
+    pub severity: Severity,
+    /// What it is about, e.g. `mirror_configs[0]`.
+    pub subject: String,
+    /// One sentence for the operator.
+    pub message: String,
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.severity, self.subject, self.message)
+    }
+}
+
+/// The most characters of a foreign text that a message repeats.
+const MAX_SHOWN: usize = 80;
+
+/// `text` in double quotes, fit for a [`Reason`] or a [`Diagnostic`]: on one line, with control characters
+/// escaped, and cut after 80 characters.
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    let mut shown: String = text.chars().take(MAX_SHOWN).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown_json(&serde_json::Value::from(shown).to_string())
+}
+
+/// The beginning of a JSON text on one line: cut after 80 characters, unprintable ones escaped (JSON lets
+/// some through, and a terminal would act on them).
+pub(crate) fn clipped(json: &str) -> String {
+    let mut shown: String = json.chars().take(MAX_SHOWN).collect();
+    if shown.len() < json.len() {
+        shown.push('…');
+    }
+    shown_json(&shown)
+}
+
+fn shown_json(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            // JSON has escaped these where they need it.
+            '"' | '\'' | '\\' => text.push(c),
+            _ => text.extend(c.escape_debug()),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interface(name: &str, linux_name: &str, ifindex: u32) -> Interface {
+        Interface { name: name.into(), linux_name: linux_name.into(), ifindex, ..Interface::default() }
+    }
+
+    #[test]
+    fn names_answer_as_written_and_in_linux_form() {
+        let port = interface("ge-0/0/0.0", "ge-0-0-0", 11);
+        for name in ["ge-0/0/0.0", "ge-0-0-0", "ge-0/0/0"] {
+            assert!(port.answers_to(name), "{name}");
+        }
+        for name in ["", "ge-0-0-0.0", "GE-0-0-0", "ge-0/0/1"] {
+            assert!(!port.answers_to(name), "{name}");
+        }
+        assert!(!interface("", "", 1).answers_to(""));
+    }
+
+    #[test]
+    fn an_exact_match_wins_over_the_linux_form_and_the_last_of_equals_over_the_first() {
+        let snapshot = Snapshot {
+            interfaces: vec![
+                interface("a-b", "", 1),
+                interface("a/b", "", 2),
+                interface("no/device", "", 0),
+                interface("", "twice", 3),
+                interface("twice", "", 4),
+            ],
+            ..Snapshot::default()
+        };
+        let find = |name| snapshot.find_interface(name).map(|i| i.ifindex);
+        assert_eq!(find("a/b"), Some(2));
+        assert_eq!(find("a-b"), Some(1));
+        assert_eq!(find("no/device"), None);
+        assert_eq!(find("twice"), Some(4));
+        assert_eq!(find(""), None);
+        assert_eq!(snapshot.interface_by_index(2).map(|i| i.name.as_str()), Some("a/b"));
+        assert_eq!(snapshot.interface_by_index(0), None);
+        assert_eq!(snapshot.interface_by_index(9), None);
+    }
+
+    #[test]
+    fn vlan_needs_parent_and_tag() {
+        let vlan = |parent_ifindex, vlan_id| Interface { parent_ifindex, vlan_id, ..Interface::default() }.vlan();
+        assert_eq!(vlan(11, 10), Some((11, 10)));
+        assert_eq!(vlan(11, 0), None);
+        assert_eq!(vlan(0, 10), None);
+    }
+
+    #[test]
+    fn foreign_text_stays_on_one_line_and_short() {
+        assert_eq!(quoted("ge-0/0/0.0"), r#""ge-0/0/0.0""#);
+        assert_eq!(quoted("a\"b\\c'd"), r#""a\"b\\c'd""#);
+        assert_eq!(quoted("line\nand \u{1b}[31m\u{202e}"), r#""line\nand \u001b[31m\u{202e}""#);
+        let long = quoted(&"ä".repeat(1000));
+        assert_eq!(long.chars().count(), MAX_SHOWN + 3, "{long}");
+        assert!(long.ends_with("ä…\""), "{long}");
+    }
+
+    #[test]
+    fn reason_is_a_plain_string() {
+        let reason = Reason::new("x: 1");
+        assert_eq!(serde_json::json!([reason]).to_string(), r#"["x: 1"]"#);
+        assert_eq!(reason.to_string(), "x: 1");
+    }
+}

@@ -1,0 +1,444 @@
+//! Region files: opened with care, reached without ever faulting, waited on, replaced whole.
+//!
+//! Another process may truncate or replace a region file at any time. A load or store through a mapping would
+//! then raise SIGBUS, and no check beforehand closes the window. So words are read and written with `pread` and
+//! `pwrite` ([`Words`] for [`RegionFile`]): the kernel makes the same copy and answers with a short count
+//! instead. Only the futex word is mapped, and only the kernel looks at it (`FUTEX_WAIT` answers EFAULT).
+//!
+//! - [`RegionFile`]: one open inode
+//! - [`WriterLock`]: there is one writer
+//! - [`Publisher`]: the writer's side: create, publish, grow, replace what is damaged
+//! - [`Subscriber`]: a reader's side: find, follow, read, wait
+#![allow(unsafe_code)]
+
+mod publisher;
+mod subscriber;
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::{self, Relaxed, SeqCst};
+use std::sync::atomic::fence;
+use std::time::{Duration, Instant};
+
+use bytemuck::Zeroable;
+use memmap2::{MmapOptions, MmapRaw};
+use shm_layout::header::{ACTIVE, Geometry, Header, NOTIFY, RegionKind, WRITER_PID};
+use shm_layout::protocol::{PublishError, ReadError};
+use shm_layout::view::LayoutError;
+use shm_layout::words::{Fault, Words};
+use shm_layout::{PAGE, WORD};
+use thiserror::Error;
+
+pub use publisher::Publisher;
+pub use subscriber::{Polled, Subscriber};
+
+/// Name of the region the control plane writes.
+pub const CONFIG_FILE: &str = "config.shm";
+/// Name of the region the dataplane writes.
+pub const STATS_FILE: &str = "stats.shm";
+
+/// Why a region cannot be used.
+#[derive(Debug, Error)]
+pub enum RegionError {
+    /// Nothing has that name.
+    #[error("{}: not there", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The name is a symbolic link, a directory, a device.
+    #[error("{}: {found}, want {want}", path.display())]
+    Type {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+        /// What it must be.
+        want: &'static str,
+    },
+    /// It belongs to somebody else.
+    #[error("{}: owned by uid {found}, want {want} or root; refusing to trust it", path.display())]
+    Owner {
+        /// The file.
+        path: PathBuf,
+        /// Its owner.
+        found: u32,
+        /// The user this process runs as.
+        want: u32,
+    },
+    /// Others than the owner may write it.
+    #[error("{}: mode {found:04o} lets others than the owner write it; want {want:04o}", path.display())]
+    Mode {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        found: u32,
+        /// The mode it is created with.
+        want: u32,
+    },
+    /// What it holds is no region of this kind.
+    #[error("{}: {source}", path.display())]
+    Layout {
+        /// The file.
+        path: PathBuf,
+        /// What does not hold.
+        source: LayoutError,
+    },
+    /// The read did not succeed.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ReadError,
+    },
+    /// The publish did not succeed.
+    #[error("{}: {source}", path.display())]
+    Publish {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: PublishError,
+    },
+    /// Another writer holds the lock.
+    #[error("{}: another writer holds the lock{holder}; one writer at a time", path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// Who it is, where that is known.
+        holder: String,
+    },
+    /// The system refused.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+impl RegionError {
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RegionError {
+        let path = path.to_owned();
+        move |source| match source.kind() {
+            io::ErrorKind::NotFound => RegionError::Missing { path },
+            _ if source.raw_os_error() == Some(libc::ELOOP) => {
+                RegionError::Type { path, found: "a symbolic link", want: "a regular file" }
+            }
+            _ => RegionError::Io { action, path, source },
+        }
+    }
+
+    fn layout(path: &Path) -> impl FnOnce(LayoutError) -> RegionError {
+        let path = path.to_owned();
+        move |source| RegionError::Layout { path, source }
+    }
+}
+
+/// Checks the directory of the regions, and makes it (0750) if it is not there and `create` is set.
+///
+/// # Errors
+/// It is not a directory, belongs to somebody else, or others may write it.
+pub fn check_dir(dir: &Path, create: bool) -> Result<(), RegionError> {
+    if create && !dir.exists() {
+        use std::os::unix::fs::DirBuilderExt;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o750)
+            .create(dir)
+            .map_err(RegionError::io("create directory", dir))?;
+    }
+    let meta = std::fs::metadata(dir).map_err(RegionError::io("look at", dir))?;
+    if !meta.is_dir() {
+        return Err(RegionError::Type { path: dir.to_owned(), found: "not a directory", want: "a directory" });
+    }
+    check_owner(dir, &meta, 0o750)
+}
+
+fn check_owner(path: &Path, meta: &std::fs::Metadata, want_mode: u32) -> Result<(), RegionError> {
+    let me = rustix::process::geteuid().as_raw();
+    if meta.uid() != me && meta.uid() != 0 {
+        return Err(RegionError::Owner { path: path.to_owned(), found: meta.uid(), want: me });
+    }
+    let mode = meta.mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return Err(RegionError::Mode { path: path.to_owned(), found: mode, want: want_mode });
+    }
+    Ok(())
+}
+
+/// How a region is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// For a reader: the file is never written.
+    Read,
+    /// For the writer.
+    Write,
+}
+
+/// One open inode of a region.
+#[derive(Debug)]
+pub struct RegionFile {
+    file: File,
+    path: PathBuf,
+    geometry: Geometry,
+    inode: (u64, u64),
+    /// Mapped for the address of the futex word alone.
+    page: MmapRaw,
+}
+
+impl RegionFile {
+    /// Opens and checks the region at `path`.
+    ///
+    /// # Errors
+    /// [`RegionError`], naming the path and what does not hold.
+    pub fn open(path: &Path, kind: RegionKind, access: Access) -> Result<RegionFile, RegionError> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(access == Access::Write)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK)
+            .open(path)
+            .map_err(RegionError::io("open", path))?;
+        let meta = file.metadata().map_err(RegionError::io("look at", path))?;
+        if !meta.is_file() {
+            return Err(RegionError::Type { path: path.to_owned(), found: "not a regular file", want: "one" });
+        }
+        check_owner(path, &meta, 0o640)?;
+        let mut header = Header::zeroed();
+        file.read_exact_at(bytemuck::bytes_of_mut(&mut header), 0).map_err(|source| match source.kind() {
+            io::ErrorKind::UnexpectedEof => RegionError::Layout {
+                path: path.to_owned(),
+                source: LayoutError::Truncated { len: meta.len(), need: PAGE as u64 },
+            },
+            _ => RegionError::Io { action: "read", path: path.to_owned(), source },
+        })?;
+        let geometry = header.geometry(kind, meta.len()).map_err(RegionError::layout(path))?;
+        Self::from_parts(file, path, geometry, (meta.dev(), meta.ino()))
+    }
+
+    fn from_parts(file: File, path: &Path, geometry: Geometry, inode: (u64, u64)) -> Result<RegionFile, RegionError> {
+        let page = MmapOptions::new()
+            .len(PAGE)
+            .map_raw_read_only(&file)
+            .map_err(RegionError::io("map the header of", path))?;
+        Ok(RegionFile { file, path: path.to_owned(), geometry, inode, page })
+    }
+
+    /// Makes an empty region beside `path`, not yet under that name.
+    ///
+    /// The file's blocks are reserved, so that a full file system is an error here and not in the middle of a
+    /// publish.
+    ///
+    /// # Errors
+    /// The directory is not writable, or the file system is full.
+    fn create(path: &Path, kind: RegionKind, slot_len: usize, instance_id: u64) -> Result<RegionFile, RegionError> {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}-{instance_id:x}-{slot_len:x}.new", std::process::id()));
+        let temporary = path.with_file_name(name);
+        let make = || -> io::Result<(File, (u64, u64))> {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .mode(0o640)
+                .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+                .open(&temporary)?;
+            let header = Header::new(kind, slot_len, instance_id, crate::clock::unix_ns());
+            rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, header.region_len)?;
+            file.write_all_at(bytemuck::bytes_of(&header), 0)?;
+            let meta = file.metadata()?;
+            Ok((file, (meta.dev(), meta.ino())))
+        };
+        let geometry = Geometry { slot_len, instance_id };
+        let made = make()
+            .map_err(RegionError::io("create", &temporary))
+            .and_then(|(file, inode)| Self::from_parts(file, &temporary, geometry, inode));
+        if made.is_err() {
+            // The error is the first one; a file that cannot be removed either is left to the operator.
+            let _ = std::fs::remove_file(&temporary);
+        }
+        made
+    }
+
+    /// Gives a region made by [`RegionFile::create`] its name, replacing what had it.
+    fn install(mut self, path: &Path) -> Result<RegionFile, RegionError> {
+        if let Err(source) = std::fs::rename(&self.path, path) {
+            let _ = std::fs::remove_file(&self.path);
+            return Err(RegionError::Io { action: "install", path: path.to_owned(), source });
+        }
+        self.path = path.to_owned();
+        Ok(self)
+    }
+
+    /// The region's unchanging facts.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// Whether the name still leads to this inode, and the file is as long as it was.
+    pub fn is_current(&self) -> bool {
+        std::fs::symlink_metadata(&self.path)
+            .is_ok_and(|meta| (meta.dev(), meta.ino()) == self.inode && meta.len() >= self.geometry.region_len() as u64)
+    }
+
+    /// The newest announced generation.
+    ///
+    /// # Errors
+    /// [`Fault`] when the file has been truncated.
+    pub fn active(&self) -> Result<u64, Fault> {
+        self.load(ACTIVE, Ordering::Acquire)
+    }
+
+    /// Process id of the last writer.
+    ///
+    /// # Errors
+    /// [`Fault`] when the file has been truncated.
+    pub fn writer_pid(&self) -> Result<u64, Fault> {
+        self.load(WRITER_PID, Relaxed)
+    }
+
+    /// The futex word as it is now, to hand to [`RegionFile::wait`].
+    ///
+    /// # Errors
+    /// [`Fault`] when the file has been truncated.
+    pub fn notify_word(&self) -> Result<u32, Fault> {
+        Ok(self.load(NOTIFY, Ordering::Acquire)? as u32)
+    }
+
+    /// Sleeps until the futex word is no longer `seen`, at most `timeout`. May return early.
+    pub fn wait(&self, seen: u32, timeout: Duration) {
+        let timeout = libc::timespec {
+            tv_sec: timeout.as_secs().min(i32::MAX as u64) as libc::time_t,
+            tv_nsec: libc::c_long::from(timeout.subsec_nanos() as i32),
+        };
+        // SAFETY: the address lies in `page`, mapped for as long as `self` lives, and is 8-aligned; the kernel
+        // reads the word itself and answers EFAULT where the file has been truncated. FUTEX_WAIT without the
+        // PRIVATE flag works on a read-only mapping. `timeout` outlives the call.
+        let done = unsafe {
+            libc::syscall(libc::SYS_futex, self.futex_address(), libc::FUTEX_WAIT, seen, &timeout, 0usize, 0u32)
+        };
+        let errno = if done == 0 { None } else { io::Error::last_os_error().raw_os_error() };
+        // EAGAIN: it changed already. ETIMEDOUT, EINTR: time to look. EFAULT: truncated; look, but not in a spin.
+        if errno == Some(libc::EFAULT) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Wakes every waiter, in any process.
+    pub fn wake(&self) {
+        // SAFETY: as in `wait`. Waking reads nothing but the address; an error means that nobody can wait there.
+        unsafe {
+            libc::syscall(libc::SYS_futex, self.futex_address(), libc::FUTEX_WAKE, i32::MAX, 0usize, 0usize, 0u32);
+        }
+    }
+
+    fn futex_address(&self) -> *const u8 {
+        // Low half of the notify word: regions are little-endian.
+        self.page.as_ptr().wrapping_add(NOTIFY * WORD)
+    }
+}
+
+/// Words by `pread` and `pwrite`. The fences are real ones and the calls are opaque to the compiler, so the
+/// orderings the protocol asks for hold around the copies the kernel makes on this processor.
+impl Words for RegionFile {
+    fn load(&self, word: usize, _: Ordering) -> Result<u64, Fault> {
+        let mut value = 0u64;
+        self.copy_out(word, std::slice::from_mut(&mut value))?;
+        // SeqCst: stands in for the Acquire a load by this process would carry.
+        fence(SeqCst);
+        Ok(value)
+    }
+
+    fn store(&self, word: usize, value: u64, _: Ordering) -> Result<(), Fault> {
+        // SeqCst: stands in for the Release a store by this process would carry.
+        fence(SeqCst);
+        self.copy_in(word, &[value])
+    }
+
+    fn copy_out(&self, word: usize, out: &mut [u64]) -> Result<(), Fault> {
+        match self.file.read_exact_at(bytemuck::cast_slice_mut(out), (word * WORD) as u64) {
+            Ok(()) => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(Fault::Truncated { word }),
+            Err(e) => Err(Fault::Io { errno: e.raw_os_error().unwrap_or(libc::EIO) }),
+        }
+    }
+
+    fn copy_in(&self, word: usize, data: &[u64]) -> Result<(), Fault> {
+        self.file
+            .write_all_at(bytemuck::cast_slice(data), (word * WORD) as u64)
+            .map_err(|e| Fault::Io { errno: e.raw_os_error().unwrap_or(libc::EIO) })
+    }
+
+    fn fence(&self, _: Ordering) {
+        fence(SeqCst);
+    }
+}
+
+/// The lock that makes a writer the only one: an open-file-description lock on a file of its own, released by
+/// the kernel when the holder dies.
+#[derive(Debug)]
+pub struct WriterLock {
+    _file: File,
+}
+
+impl WriterLock {
+    /// Takes the lock of the region at `region`, waiting at most `patience`.
+    ///
+    /// # Errors
+    /// [`RegionError::Locked`] after that, or the lock file cannot be opened.
+    pub fn acquire(region: &Path, patience: Duration) -> Result<WriterLock, RegionError> {
+        let mut name = region.file_name().unwrap_or_default().to_owned();
+        name.push(".lock");
+        let path = region.with_file_name(name);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o640)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK)
+            .open(&path)
+            .map_err(RegionError::io("open lock file", &path))?;
+        let meta = file.metadata().map_err(RegionError::io("look at", &path))?;
+        check_owner(&path, &meta, 0o640)?;
+        let start = Instant::now();
+        loop {
+            match lock_ofd(&file) {
+                Ok(()) => return Ok(WriterLock { _file: file }),
+                Err(e) if !matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES | libc::EINTR)) => {
+                    return Err(RegionError::Io { action: "lock", path, source: e });
+                }
+                Err(_) if start.elapsed() >= patience => {
+                    let holder = RegionFile::open(region, RegionKind::Config, Access::Read)
+                        .or_else(|_| RegionFile::open(region, RegionKind::Stats, Access::Read))
+                        .and_then(|r| r.writer_pid().map_err(|_| RegionError::Missing { path: region.to_owned() }))
+                        .map(|pid| format!(" (the region was last written by process {pid})"))
+                        .unwrap_or_default();
+                    return Err(RegionError::Locked { path, holder });
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(2)),
+            }
+        }
+    }
+}
+
+fn lock_ofd(file: &File) -> io::Result<()> {
+    let lock = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    // SAFETY: the descriptor is open for as long as `file` is borrowed and `lock` outlives the call.
+    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

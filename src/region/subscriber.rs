@@ -1,0 +1,93 @@
+//! A reader's side of a region: it finds the file, follows it through replacements, and reads it whole.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use shm_layout::header::RegionKind;
+use shm_layout::protocol::{ReadError, Reader};
+
+use super::{Access, RegionError, RegionFile};
+
+/// What [`Subscriber::poll`] found.
+#[derive(Debug)]
+pub enum Polled<'a> {
+    /// Nothing newer than the last time.
+    Unchanged,
+    /// A newer image, whole but not yet trusted.
+    New {
+        /// Identity of the region it came from.
+        instance: u64,
+        /// Its generation in that region.
+        generation: u64,
+        /// Its words.
+        words: &'a [u64],
+    },
+}
+
+/// Follows one region by its name.
+#[derive(Debug)]
+pub struct Subscriber {
+    path: PathBuf,
+    kind: RegionKind,
+    file: Option<RegionFile>,
+    seen: Option<(u64, u64)>,
+    notify: u32,
+    buffer: Vec<u64>,
+}
+
+impl Subscriber {
+    /// A reader of the region `name` in `dir`. Neither has to be there yet.
+    pub fn new(dir: &Path, name: &str, kind: RegionKind) -> Subscriber {
+        Subscriber { path: dir.join(name), kind, file: None, seen: None, notify: 0, buffer: Vec::new() }
+    }
+
+    /// Looks for an image newer than the last one returned.
+    ///
+    /// An image is returned once, whether or not its content is accepted.
+    ///
+    /// # Errors
+    /// [`RegionError`]; the last image read is not affected. The next call looks the name up again.
+    pub fn poll(&mut self) -> Result<Polled<'_>, RegionError> {
+        if self.file.as_ref().is_some_and(|file| !file.is_current()) {
+            self.file = None;
+        }
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(RegionFile::open(&self.path, self.kind, Access::Read)?),
+        };
+        let instance = file.geometry().instance_id;
+        // Before `active` is looked at, so that a publish in between ends the next wait at once.
+        let read = file.notify_word().map_err(ReadError::from).and_then(|notify| {
+            self.notify = notify;
+            let reader = Reader::new(&*file, file.geometry());
+            if self.seen == Some((instance, reader.active()?)) {
+                return Ok(None);
+            }
+            reader.read(&mut self.buffer)
+        });
+        match read {
+            Ok(Some(generation)) if self.seen != Some((instance, generation)) => {
+                self.seen = Some((instance, generation));
+                Ok(Polled::New { instance, generation, words: &self.buffer })
+            }
+            Ok(_) => Ok(Polled::Unchanged),
+            Err(source) => {
+                self.file = None;
+                Err(RegionError::Read { path: self.path.clone(), source })
+            }
+        }
+    }
+
+    /// Sleeps until a publish after the last [`Subscriber::poll`], at most `timeout`. May return early.
+    pub fn wait(&self, timeout: Duration) {
+        match &self.file {
+            Some(file) => file.wait(self.notify, timeout),
+            None => std::thread::sleep(timeout.min(Duration::from_millis(20))),
+        }
+    }
+
+    /// Makes the next [`Subscriber::poll`] return the newest image even if it was returned before.
+    pub fn forget(&mut self) {
+        self.seen = None;
+    }
+}

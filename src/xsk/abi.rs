@@ -1,0 +1,40 @@
+//! What `linux/if_xdp.h` defines beyond the `libc` crate, and the sizes the ring layer relies on.
+
+use bytemuck::{Pod, Zeroable};
+
+/// `struct xdp_desc`: one entry of an rx or tx ring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Desc {
+    /// Byte offset of the packet in the UMEM area.
+    pub addr: u64,
+    /// Bytes of the packet.
+    pub len: u32,
+    /// Zero: a packet is one descriptor.
+    pub options: u32,
+}
+
+const _: () = assert!(size_of::<Desc>() == size_of::<libc::xdp_desc>());
+const _: () = assert!(std::mem::offset_of!(Desc, len) == std::mem::offset_of!(libc::xdp_desc, len));
+
+/// `XDP_PACKET_HEADROOM`: bytes the kernel keeps free before a received packet.
+pub const PACKET_HEADROOM: u32 = 256;
+
+/// `XDP_MAX_TX_SKB_BUDGET`, a socket option since Linux 6.17: descriptors a copy-mode `sendto` may take.
+pub const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
+
+/// Bytes of an Ethernet header.
+pub const ETH_HLEN: u32 = 14;
+/// Bytes of a VLAN tag.
+pub const VLAN_HLEN: u32 = 4;
+
+/// The largest frame a device with this MTU takes for transmission: the rule of the kernel's
+/// `is_skb_forwardable`.
+pub const fn max_tx_len(mtu: u32) -> u32 {
+    mtu.saturating_add(ETH_HLEN + VLAN_HLEN)
+}
+
+/// The largest packet the kernel can put into a UMEM frame.
+pub const fn max_rx_len(frame_size: u32) -> u32 {
+    frame_size.saturating_sub(PACKET_HEADROOM)
+}

@@ -1,0 +1,162 @@
+//! The kernel's side of the rings, without a kernel.
+//!
+//! [`FakeNic::new`] makes the rings a shard uses and keeps their other ends: it receives packets into frames
+//! taken from the fill ring, transmits packets from the tx ring and completes them, when and as far as a test
+//! lets it. Cursors can start anywhere, as near to the wrap as wanted.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::abi::{Desc, PACKET_HEADROOM};
+use super::ring::{Consumer, Producer, plain_ring};
+use super::socket::RingSizes;
+use super::umem::Area;
+use super::{Doorbell, Kick, Rings};
+
+/// A doorbell whose answers a test scripts. Without a script every kick is [`Kick::Done`].
+#[derive(Clone, Debug, Default)]
+pub struct FakeDoorbell {
+    script: Arc<Mutex<VecDeque<Kick>>>,
+    kicks: Arc<AtomicU64>,
+}
+
+impl FakeDoorbell {
+    /// Answers the next kicks with `kicks`, in order.
+    pub fn script(&self, kicks: impl IntoIterator<Item = Kick>) {
+        if let Ok(mut script) = self.script.lock() {
+            script.extend(kicks);
+        }
+    }
+
+    /// Kicks so far.
+    pub fn kicks(&self) -> u64 {
+        self.kicks.load(Relaxed)
+    }
+}
+
+impl Doorbell for FakeDoorbell {
+    fn kick_tx(&mut self) -> Kick {
+        self.kicks.fetch_add(1, Relaxed);
+        self.script.lock().ok().and_then(|mut script| script.pop_front()).unwrap_or(Kick::Done)
+    }
+
+    fn wake_rx(&mut self) {}
+}
+
+/// The kernel's side of one socket.
+#[derive(Debug)]
+pub struct FakeNic {
+    area: Arc<Area>,
+    fill: Consumer<u64>,
+    rx: Option<Producer<Desc>>,
+    tx: Consumer<Desc>,
+    completion: Producer<u64>,
+    /// Transmitted and not completed yet.
+    owed: VecDeque<u64>,
+}
+
+impl FakeNic {
+    /// The rings of a socket over `area`, and the kernel's side of them. Every cursor starts at `start`.
+    ///
+    /// # Errors
+    /// A size is no power of two, or memory is short.
+    pub fn new(area: &Arc<Area>, sizes: RingSizes, start: u32) -> io::Result<(FakeNic, Rings)> {
+        let (fill, fill_kernel) = plain_ring(sizes.fill, start)?;
+        let (rx_kernel, rx) = match sizes.rx {
+            0 => (None, None),
+            size => plain_ring(size, start).map(|(kernel, own)| (Some(kernel), Some(own)))?,
+        };
+        let (tx, tx_kernel) = plain_ring(sizes.tx, start)?;
+        let (completion_kernel, completion) = plain_ring(sizes.completion, start)?;
+        let nic = FakeNic {
+            area: Arc::clone(area),
+            fill: fill_kernel,
+            rx: rx_kernel,
+            tx: tx_kernel,
+            completion: completion_kernel,
+            owed: VecDeque::new(),
+        };
+        Ok((nic, Rings { fill, rx, tx, completion }))
+    }
+
+    /// Receives `packet`. `false`, and the packet is dropped, when the fill ring is empty, the rx ring full, or
+    /// the packet larger than a frame.
+    pub fn receive(&mut self, packet: &[u8]) -> bool {
+        let Some(rx) = &mut self.rx else { return false };
+        if rx.acquire(1) == 0 || packet.len() > (self.area.frame_size() - PACKET_HEADROOM) as usize {
+            return false;
+        }
+        let Some(addr) = self.fill.pop() else { return false };
+        self.fill.release();
+        let addr = addr + u64::from(PACKET_HEADROOM);
+        let desc = Desc { addr, len: packet.len() as u32, options: 0 };
+        let received = self.area.kernel_write(addr, packet).is_some() && rx.push(desc).is_ok();
+        rx.submit();
+        received
+    }
+
+    /// Puts a descriptor into the rx ring that no fill entry asked for: what a broken kernel would do.
+    pub fn forge_rx(&mut self, desc: Desc) -> bool {
+        let Some(rx) = &mut self.rx else { return false };
+        let pushed = rx.push(desc).is_ok();
+        rx.submit();
+        pushed
+    }
+
+    /// Takes at most `limit` packets off the tx ring. They are owed a completion.
+    pub fn transmit(&mut self, limit: usize) -> Vec<Vec<u8>> {
+        let mut packets = Vec::new();
+        while packets.len() < limit {
+            let Some(desc) = self.tx.pop() else { break };
+            self.owed.push_back(desc.addr);
+            packets.push(self.area.kernel_read(desc).unwrap_or_default());
+        }
+        self.tx.release();
+        packets
+    }
+
+    /// Completes at most `limit` transmitted packets, the oldest first; fewer when the completion ring is full.
+    pub fn complete(&mut self, limit: usize) -> usize {
+        let mut done = 0;
+        while done < limit {
+            let Some(&addr) = self.owed.front() else { break };
+            if self.completion.push(addr).is_err() {
+                break;
+            }
+            self.owed.pop_front();
+            done += 1;
+        }
+        self.completion.submit();
+        done
+    }
+
+    /// Puts an address into the completion ring that was never sent: what a broken kernel would do.
+    pub fn forge_completion(&mut self, addr: u64) -> bool {
+        let pushed = self.completion.push(addr).is_ok();
+        self.completion.submit();
+        pushed
+    }
+
+    /// Reverses the order in which owed completions will be given.
+    pub fn shuffle_owed(&mut self) {
+        self.owed.make_contiguous().reverse();
+    }
+
+    /// Packets transmitted and not completed.
+    pub fn owed(&self) -> usize {
+        self.owed.len()
+    }
+
+    /// Packets waiting in the tx ring.
+    pub fn tx_waiting(&mut self) -> u32 {
+        self.tx.acquire(u32::MAX)
+    }
+
+    /// Frames waiting in the fill ring.
+    pub fn fill_waiting(&mut self) -> u32 {
+        self.fill.acquire(u32::MAX)
+    }
+}

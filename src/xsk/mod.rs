@@ -1,0 +1,53 @@
+//! AF_XDP without a library: the ABI, rings, frames and sockets, and the same rings without a kernel.
+//!
+//! - [`abi`]: constants and structures of `linux/if_xdp.h`
+//! - [`umem`]: frames, partitions, and whose hands each frame is in
+//! - [`ring`]: the four rings
+//! - [`socket`]: a socket bound to one queue
+//! - [`fake`]: the kernel's side of the rings, for tests and benches
+
+pub mod abi;
+pub mod fake;
+pub mod ring;
+pub mod socket;
+pub mod umem;
+
+use ring::{CompletionRing, FillRing, RxRing, TxRing};
+use shm_layout::counters::KERNEL_VALUES;
+
+/// The rings of one socket.
+#[derive(Debug)]
+pub struct Rings {
+    /// Frames for the kernel to receive into.
+    pub fill: FillRing,
+    /// Received packets; none for a socket that only sends.
+    pub rx: Option<RxRing>,
+    /// Packets to send.
+    pub tx: TxRing,
+    /// Sent packets.
+    pub completion: CompletionRing,
+}
+
+/// What a transmit kick came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kick {
+    /// The kernel took what it found.
+    Done,
+    /// Not now: kick again (EAGAIN). Nothing was lost.
+    Again,
+    /// The device refused one frame, which completes all the same, and the batch stops there (EBUSY).
+    Lost,
+    /// The kernel took nothing, for instance because the link is down.
+    Failed,
+}
+
+/// Values of [`shm_layout::counters::Kernel`].
+pub type KernelStats = [u64; KERNEL_VALUES];
+
+/// The way to the kernel beside the rings.
+pub trait Doorbell {
+    /// Asks the kernel to transmit what is in the tx ring.
+    fn kick_tx(&mut self) -> Kick;
+    /// Tells the kernel that the fill ring has frames again.
+    fn wake_rx(&mut self);
+}

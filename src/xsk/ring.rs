@@ -1,0 +1,371 @@
+//! The four AF_XDP rings: single-producer, single-consumer, shared with the kernel.
+//!
+//! An entry's life: the producer writes it into a free place and publishes the new producer index (Release);
+//! the consumer sees the index (Acquire), reads the entry, and publishes the new consumer index (Release); the
+//! producer sees that (Acquire) and may write the place again.
+//!
+//! Indices run over all of `u32` and wrap; a place is `index & (size - 1)`. The other side is not trusted: an
+//! index further away than the ring's size counts as "nothing there".
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::io;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use bytemuck::Pod;
+use memmap2::{MmapMut, MmapRaw};
+
+use super::abi::Desc;
+
+/// Addresses of frames for the kernel to receive into.
+pub type FillRing = Producer<u64>;
+/// Received packets.
+pub type RxRing = Consumer<Desc>;
+/// Packets to transmit.
+pub type TxRing = Producer<Desc>;
+/// Addresses of transmitted packets.
+pub type CompletionRing = Consumer<u64>;
+
+/// Byte offsets of a ring's parts in its memory (`struct xdp_ring_offset`).
+#[derive(Clone, Copy, Debug)]
+pub struct Offsets {
+    /// The producer index.
+    pub producer: usize,
+    /// The consumer index.
+    pub consumer: usize,
+    /// The flags.
+    pub flags: usize,
+    /// The first entry.
+    pub entries: usize,
+}
+
+impl Offsets {
+    /// For rings in plain memory: the indices on cache lines of their own.
+    pub const PLAIN: Offsets = Offsets { producer: 0, consumer: 64, flags: 128, entries: 192 };
+}
+
+/// One ring, seen from either side.
+struct Raw<T> {
+    producer: NonNull<AtomicU32>,
+    consumer: NonNull<AtomicU32>,
+    flags: NonNull<AtomicU32>,
+    entries: NonNull<T>,
+    size: u32,
+    memory: Arc<MmapRaw>,
+}
+
+// SAFETY: the pointers lead into `memory`, which the ring keeps alive; indices and flags are only accessed as
+// atomics, entries only by the side that owns the place (see the module's text).
+unsafe impl<T: Pod + Send> Send for Raw<T> {}
+
+impl<T> Clone for Raw<T> {
+    fn clone(&self) -> Self {
+        Raw { memory: Arc::clone(&self.memory), ..*self }
+    }
+}
+
+impl<T: Pod> Raw<T> {
+    fn new(memory: Arc<MmapRaw>, at: Offsets, size: u32) -> io::Result<Raw<T>> {
+        let fits = |offset: usize, len: usize, align: usize| {
+            offset.is_multiple_of(align) && offset.checked_add(len).is_some_and(|end| end <= memory.len())
+        };
+        let index = |offset| fits(offset, 4, 4);
+        if !size.is_power_of_two()
+            || !index(at.producer)
+            || !index(at.consumer)
+            || !index(at.flags)
+            || !fits(at.entries, size as usize * size_of::<T>(), align_of::<T>())
+        {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "ring offsets outside the ring's mapping"));
+        }
+        let base = memory.as_mut_ptr();
+        let part = |offset: usize| NonNull::new(base.wrapping_add(offset)).ok_or(io::ErrorKind::InvalidData);
+        Ok(Raw {
+            producer: part(at.producer)?.cast(),
+            consumer: part(at.consumer)?.cast(),
+            flags: part(at.flags)?.cast(),
+            entries: part(at.entries)?.cast(),
+            size,
+            memory,
+        })
+    }
+
+    fn producer(&self) -> &AtomicU32 {
+        // SAFETY: inside `memory` and aligned, checked by Raw::new; only ever accessed as an atomic.
+        unsafe { self.producer.as_ref() }
+    }
+
+    fn consumer(&self) -> &AtomicU32 {
+        // SAFETY: as for the producer index.
+        unsafe { self.consumer.as_ref() }
+    }
+
+    fn flags(&self) -> &AtomicU32 {
+        // SAFETY: as for the producer index.
+        unsafe { self.flags.as_ref() }
+    }
+
+    fn place(&self, index: u32) -> *mut T {
+        self.entries.as_ptr().wrapping_add((index & (self.size - 1)) as usize)
+    }
+
+    /// Entries from `from` to `to`, or `None` where no correct pair of indices could give that many.
+    fn distance(&self, from: u32, to: u32) -> Option<u32> {
+        let n = to.wrapping_sub(from);
+        (n <= self.size).then_some(n)
+    }
+}
+
+impl<T> fmt::Debug for Raw<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ring of {} entries", self.size)
+    }
+}
+
+/// The producing end of a ring.
+#[derive(Debug)]
+pub struct Producer<T> {
+    raw: Raw<T>,
+    /// The next place to write; ahead of the published index by what is not submitted.
+    next: u32,
+    /// The consumer index as last seen.
+    consumed: u32,
+}
+
+impl<T: Pod> Producer<T> {
+    /// The producing end of the ring at `at` in `memory`, going on from the indices found there.
+    ///
+    /// # Errors
+    /// The offsets do not fit the memory, or the size is no power of two.
+    pub fn new(memory: Arc<MmapRaw>, at: Offsets, size: u32) -> io::Result<Producer<T>> {
+        let raw = Raw::new(memory, at, size)?;
+        let (next, consumed) = (raw.producer().load(Relaxed), raw.consumer().load(Acquire));
+        Ok(Producer { raw, next, consumed })
+    }
+
+    /// Free places, looking at the other side only if fewer than `want` are known.
+    pub fn acquire(&mut self, want: u32) -> u32 {
+        let free = |p: &Self| p.raw.distance(p.consumed, p.next).map_or(0, |used| p.raw.size - used);
+        if free(self) < want {
+            // Acquire: pairs with the Release in Consumer::release; the place has been read before it is reused.
+            self.consumed = self.raw.consumer().load(Acquire);
+        }
+        free(self)
+    }
+
+    /// Writes `entry` into the next free place; hands it back if there is none. Not seen before
+    /// [`Producer::submit`].
+    pub fn push(&mut self, entry: T) -> Result<(), T> {
+        if self.acquire(1) == 0 {
+            return Err(entry);
+        }
+        // SAFETY: the place is inside the ring and, by `acquire`, not between the indices: it is the producer's.
+        unsafe { self.raw.place(self.next).write(entry) };
+        self.next = self.next.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Shows the other side everything pushed.
+    pub fn submit(&mut self) {
+        // Release: pairs with the Acquire in Consumer::acquire.
+        self.raw.producer().store(self.next, Release);
+    }
+
+    /// Entries pushed and not yet taken by the other side.
+    pub fn pending(&self) -> u32 {
+        self.raw.distance(self.raw.consumer().load(Relaxed), self.next).unwrap_or(0)
+    }
+
+    /// Whether the kernel asks to be woken for this ring.
+    pub fn needs_wakeup(&self) -> bool {
+        self.raw.flags().load(Relaxed) & libc::XDP_RING_NEED_WAKEUP != 0
+    }
+
+    /// Places in the ring.
+    pub fn size(&self) -> u32 {
+        self.raw.size
+    }
+}
+
+/// The consuming end of a ring.
+#[derive(Debug)]
+pub struct Consumer<T> {
+    raw: Raw<T>,
+    /// The next place to read; ahead of the published index by what is not released.
+    next: u32,
+    /// The producer index as last seen.
+    produced: u32,
+}
+
+impl<T: Pod> Consumer<T> {
+    /// The consuming end of the ring at `at` in `memory`, going on from the indices found there.
+    ///
+    /// # Errors
+    /// The offsets do not fit the memory, or the size is no power of two.
+    pub fn new(memory: Arc<MmapRaw>, at: Offsets, size: u32) -> io::Result<Consumer<T>> {
+        let raw = Raw::new(memory, at, size)?;
+        let (next, produced) = (raw.consumer().load(Relaxed), raw.producer().load(Acquire));
+        Ok(Consumer { raw, next, produced })
+    }
+
+    /// Entries to read, looking at the other side only if fewer than `want` are known.
+    pub fn acquire(&mut self, want: u32) -> u32 {
+        let there = |c: &Self| c.raw.distance(c.next, c.produced).unwrap_or(0);
+        if there(self) < want {
+            // Acquire: pairs with the Release in Producer::submit; the entry has been written before it is read.
+            self.produced = self.raw.producer().load(Acquire);
+        }
+        there(self)
+    }
+
+    /// The next entry. Its place stays taken until [`Consumer::release`].
+    pub fn pop(&mut self) -> Option<T> {
+        if self.acquire(1) == 0 {
+            return None;
+        }
+        // SAFETY: the place is inside the ring and, by `acquire`, between the indices: it is the consumer's.
+        let entry = unsafe { self.raw.place(self.next).read() };
+        self.next = self.next.wrapping_add(1);
+        Some(entry)
+    }
+
+    /// Gives the places of everything popped back to the other side.
+    pub fn release(&mut self) {
+        // Release: pairs with the Acquire in Producer::acquire.
+        self.raw.consumer().store(self.next, Release);
+    }
+
+    /// Places in the ring.
+    pub fn size(&self) -> u32 {
+        self.raw.size
+    }
+}
+
+/// Both ends of a ring in plain memory, its indices starting at `start`: the kernel-free rings of tests and
+/// benches.
+///
+/// # Errors
+/// The size is no power of two, or memory is short.
+pub fn plain_ring<T: Pod>(size: u32, start: u32) -> io::Result<(Producer<T>, Consumer<T>)> {
+    let bytes = Offsets::PLAIN.entries + size as usize * size_of::<T>();
+    let memory = Arc::new(MmapRaw::from(MmapMut::map_anon(bytes)?));
+    let raw = Raw::<T>::new(Arc::clone(&memory), Offsets::PLAIN, size)?;
+    raw.producer().store(start, Relaxed);
+    raw.consumer().store(start, Relaxed);
+    Ok((Producer::new(Arc::clone(&memory), Offsets::PLAIN, size)?, Consumer::new(memory, Offsets::PLAIN, size)?))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Push(u64),
+        Submit,
+        Pop,
+        Release,
+    }
+
+    fn ops() -> impl Strategy<Value = Vec<Op>> {
+        let op = prop_oneof![
+            4 => any::<u64>().prop_map(Op::Push),
+            2 => Just(Op::Submit),
+            4 => Just(Op::Pop),
+            2 => Just(Op::Release),
+        ];
+        prop::collection::vec(op, 1..400)
+    }
+
+    proptest! {
+        /// The ring against a queue: what is pushed and submitted comes out once, in order; a place is free
+        /// again only once released; whatever the indices start at.
+        #[test]
+        fn behaves_as_a_bounded_queue(ops in ops(), order in 0u32..5, back in 0u32..64) {
+            let size = 1 << order;
+            let (mut producer, mut consumer) = plain_ring::<u64>(size, u32::MAX - back).unwrap();
+            let (mut pushed, mut visible) = (VecDeque::new(), VecDeque::new());
+            let mut popped = 0;
+            for op in ops {
+                match op {
+                    Op::Push(v) => {
+                        let used = pushed.len() + visible.len() + popped;
+                        let fits = used < size as usize;
+                        prop_assert_eq!(producer.push(v).is_ok(), fits);
+                        if fits {
+                            pushed.push_back(v);
+                        }
+                    }
+                    Op::Submit => {
+                        producer.submit();
+                        visible.append(&mut pushed);
+                    }
+                    Op::Pop => {
+                        let want = visible.pop_front();
+                        prop_assert_eq!(consumer.pop(), want);
+                        popped += usize::from(want.is_some());
+                    }
+                    Op::Release => {
+                        consumer.release();
+                        popped = 0;
+                    }
+                }
+                prop_assert_eq!(producer.pending() as usize, pushed.len() + visible.len() + popped);
+            }
+        }
+    }
+
+    #[test]
+    fn two_threads_pass_every_value_over_the_wrap() {
+        let (mut producer, mut consumer) = plain_ring::<u64>(64, u32::MAX - 1000).unwrap();
+        let count = 200_000u64;
+        let sender = std::thread::spawn(move || {
+            let mut value = 0;
+            while value < count {
+                while value < count && producer.push(value).is_ok() {
+                    value += 1;
+                }
+                producer.submit();
+                std::thread::yield_now();
+            }
+        });
+        let mut expected = 0;
+        while expected < count {
+            while let Some(value) = consumer.pop() {
+                assert_eq!(value, expected);
+                expected += 1;
+            }
+            consumer.release();
+            std::thread::yield_now();
+        }
+        sender.join().unwrap();
+        assert_eq!(consumer.pop(), None);
+    }
+
+    #[test]
+    fn impossible_indices_count_as_nothing() {
+        let (producer, mut consumer) = plain_ring::<u64>(8, 5).unwrap();
+        producer.raw.producer().store(5 + 9, Release);
+        assert_eq!(consumer.acquire(8), 0);
+        assert_eq!(consumer.pop(), None);
+        let (mut producer, consumer) = plain_ring::<u64>(8, 5).unwrap();
+        consumer.raw.consumer().store(6, Release);
+        // More than the ring has: the producer must look at the other side.
+        assert_eq!(producer.acquire(9), 0);
+        assert_eq!(producer.push(1), Err(1));
+    }
+
+    #[test]
+    fn a_size_that_is_no_power_of_two_is_refused() {
+        assert!(plain_ring::<u64>(12, 0).is_err());
+        assert!(plain_ring::<Desc>(0, 0).is_err());
+    }
+}

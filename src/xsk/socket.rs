@@ -1,0 +1,308 @@
+//! One AF_XDP socket: its rings, its binding to a queue, its transmit kick.
+//!
+//! Opening takes two steps, because a fill ring must be filled before the bind and the frames belong to the
+//! shard: [`open`] gives the rings and the handle, the shard fills, [`Socket::bind`] binds.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use memmap2::{MmapOptions, MmapRaw};
+use thiserror::Error;
+
+use super::abi::XDP_MAX_TX_SKB_BUDGET;
+use super::ring::{CompletionRing, Consumer, FillRing, Offsets, Producer, RxRing, TxRing};
+use super::umem::Area;
+use super::{Doorbell, KernelStats, Kick, Rings};
+
+/// How a socket asks to be bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BindMode {
+    /// Zero-copy where the driver has it, copy elsewhere.
+    #[default]
+    Auto,
+    /// Copy.
+    Copy,
+    /// Zero-copy or an error.
+    ZeroCopy,
+}
+
+/// Entries of each ring. Powers of two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingSizes {
+    /// Of the fill ring.
+    pub fill: u32,
+    /// Of the rx ring; 0 for a socket that only sends.
+    pub rx: u32,
+    /// Of the tx ring.
+    pub tx: u32,
+    /// Of the completion ring.
+    pub completion: u32,
+}
+
+/// Why a socket could not be opened or bound.
+#[derive(Debug, Error)]
+#[error("AF_XDP: {step} on ifindex {ifindex} queue {queue}: {source}{hint}")]
+pub struct SocketError {
+    /// What was tried.
+    pub step: &'static str,
+    /// The port.
+    pub ifindex: u32,
+    /// The queue.
+    pub queue: u32,
+    /// The system's error.
+    pub source: io::Error,
+    /// What to do about it, where that is known.
+    pub hint: &'static str,
+}
+
+/// A socket that can be bound, kicked and asked for its counts. The descriptor closes with the last clone.
+#[derive(Clone, Debug)]
+pub struct Socket {
+    fd: Arc<OwnedFd>,
+    ifindex: u32,
+    queue: u32,
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Opens a socket for queue `queue` of `ifindex` and maps its rings. With `donor`, a bound socket of the same
+/// UMEM, it shares that socket's UMEM; without, it registers `area`.
+///
+/// # Errors
+/// [`SocketError`], naming the step.
+pub fn open(
+    area: &Area,
+    donor: Option<&Socket>,
+    ifindex: u32,
+    queue: u32,
+    sizes: RingSizes,
+) -> Result<(Socket, Rings), SocketError> {
+    let failed = |step| move |source: io::Error| SocketError { step, ifindex, queue, hint: hint(&source), source };
+    // SAFETY: no pointers are passed; the result is checked.
+    let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(failed("socket")(io::Error::last_os_error()));
+    }
+    // SAFETY: the descriptor was just returned and has no other owner.
+    let socket = Socket { fd: Arc::new(unsafe { OwnedFd::from_raw_fd(fd) }), ifindex, queue };
+    if donor.is_none() {
+        let registration = libc::xdp_umem_reg {
+            addr: area.address(),
+            len: area.len(),
+            chunk_size: area.frame_size(),
+            headroom: 0,
+            flags: 0,
+            tx_metadata_len: 0,
+        };
+        socket.set(libc::XDP_UMEM_REG, &registration).map_err(failed("register UMEM"))?;
+    }
+    for (option, size) in [
+        (libc::XDP_UMEM_FILL_RING, sizes.fill),
+        (libc::XDP_UMEM_COMPLETION_RING, sizes.completion),
+        (libc::XDP_RX_RING, sizes.rx),
+        (libc::XDP_TX_RING, sizes.tx),
+    ] {
+        if size > 0 {
+            socket.set(option, &size).map_err(failed("set ring size"))?;
+        }
+    }
+    // Neither exists everywhere, and transmission works without, only in smaller steps.
+    let _ = socket.set(XDP_MAX_TX_SKB_BUDGET, &sizes.tx);
+    socket.raise_send_buffer();
+    let rings = socket.map_rings(sizes).map_err(failed("map rings"))?;
+    Ok((socket, rings))
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => "; needs CAP_NET_RAW, CAP_NET_ADMIN and CAP_IPC_LOCK (or root)",
+        Some(libc::EAFNOSUPPORT) => "; this kernel has no AF_XDP (CONFIG_XDP_SOCKETS)",
+        Some(libc::EBUSY) => "; another socket holds this queue",
+        Some(libc::ENOBUFS | libc::ENOMEM) => "; the locked-memory limit is too low for the UMEM",
+        Some(libc::EOPNOTSUPP | libc::EINVAL) => "; the driver may not support the requested mode (try --bind copy)",
+        _ => "",
+    }
+}
+
+impl Socket {
+    /// Binds to the queue. `EBUSY` is retried for `patience`: after the death of another process its sockets
+    /// may hold the queue for seconds.
+    ///
+    /// # Errors
+    /// [`SocketError`].
+    pub fn bind(&self, donor: Option<&Socket>, mode: BindMode, patience: Duration) -> Result<(), SocketError> {
+        let flags = match (donor, mode) {
+            // A sharing socket inherits the mode; any further flag is EINVAL.
+            (Some(_), _) => libc::XDP_SHARED_UMEM,
+            (None, BindMode::Auto) => libc::XDP_USE_NEED_WAKEUP,
+            (None, BindMode::Copy) => libc::XDP_USE_NEED_WAKEUP | libc::XDP_COPY,
+            (None, BindMode::ZeroCopy) => libc::XDP_USE_NEED_WAKEUP | libc::XDP_ZEROCOPY,
+        };
+        let address = libc::sockaddr_xdp {
+            sxdp_family: libc::AF_XDP as u16,
+            sxdp_flags: flags,
+            sxdp_ifindex: self.ifindex,
+            sxdp_queue_id: self.queue,
+            sxdp_shared_umem_fd: donor.map_or(0, |d| d.fd.as_raw_fd() as u32),
+        };
+        let start = Instant::now();
+        loop {
+            // SAFETY: `address` is a sockaddr_xdp of the length given and outlives the call.
+            let bound = unsafe {
+                libc::bind(
+                    self.fd.as_raw_fd(),
+                    (&raw const address).cast(),
+                    size_of::<libc::sockaddr_xdp>() as libc::socklen_t,
+                )
+            };
+            if bound == 0 {
+                return Ok(());
+            }
+            let source = io::Error::last_os_error();
+            if source.raw_os_error() != Some(libc::EBUSY) || start.elapsed() >= patience {
+                let (ifindex, queue) = (self.ifindex, self.queue);
+                return Err(SocketError { step: "bind", ifindex, queue, hint: hint(&source), source });
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Whether the bound socket is zero-copy.
+    pub fn is_zero_copy(&self) -> bool {
+        let mut flags = 0u32;
+        self.get_into(libc::XDP_OPTIONS, &mut flags).is_ok() && flags & libc::XDP_OPTIONS_ZEROCOPY != 0
+    }
+
+    fn set<T>(&self, option: libc::c_int, value: &T) -> io::Result<()> {
+        self.set_level(libc::SOL_XDP, option, value)
+    }
+
+    fn set_level<T>(&self, level: libc::c_int, option: libc::c_int, value: &T) -> io::Result<()> {
+        // SAFETY: `value` is a live reference of the length given; the kernel only reads it.
+        let done = unsafe {
+            libc::setsockopt(
+                self.fd.as_raw_fd(),
+                level,
+                option,
+                std::ptr::from_ref(value).cast(),
+                size_of::<T>() as libc::socklen_t,
+            )
+        };
+        if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    fn get_into<T: Copy>(&self, option: libc::c_int, value: &mut T) -> io::Result<()> {
+        let mut len = size_of::<T>() as libc::socklen_t;
+        // SAFETY: the kernel writes at most `len` bytes into a plain structure of integers.
+        let done = unsafe {
+            libc::getsockopt(self.fd.as_raw_fd(), libc::SOL_XDP, option, std::ptr::from_mut(value).cast(), &mut len)
+        };
+        if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// The default send buffer ends at some 93 full frames in flight.
+    fn raise_send_buffer(&self) {
+        let bytes: libc::c_int = 64 << 20;
+        // The forced form needs CAP_NET_ADMIN; the other is capped by the system's limit.
+        if self.set_level(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &bytes).is_err() {
+            let _ = self.set_level(libc::SOL_SOCKET, libc::SO_SNDBUF, &bytes);
+        }
+    }
+
+    fn map_rings(&self, sizes: RingSizes) -> io::Result<Rings> {
+        let none = libc::xdp_ring_offset { producer: 0, consumer: 0, desc: 0, flags: 0 };
+        let mut at = libc::xdp_mmap_offsets { rx: none, tx: none, fr: none, cr: none };
+        self.get_into(libc::XDP_MMAP_OFFSETS, &mut at)?;
+        let map = |ring: &libc::xdp_ring_offset, page: u64, size: u32, entry: usize| {
+            let at = Offsets {
+                producer: ring.producer as usize,
+                consumer: ring.consumer as usize,
+                flags: ring.flags as usize,
+                entries: ring.desc as usize,
+            };
+            let len = at.entries + size as usize * entry;
+            let memory: MmapRaw = MmapOptions::new().offset(page).len(len).populate().map_raw(&*self.fd)?;
+            io::Result::Ok((Arc::new(memory), at))
+        };
+        let word = size_of::<u64>();
+        let desc = size_of::<libc::xdp_desc>();
+        let (memory, offsets) = map(&at.fr, libc::XDP_UMEM_PGOFF_FILL_RING, sizes.fill, word)?;
+        let fill: FillRing = Producer::new(memory, offsets, sizes.fill)?;
+        let (memory, offsets) = map(&at.cr, libc::XDP_UMEM_PGOFF_COMPLETION_RING, sizes.completion, word)?;
+        let completion: CompletionRing = Consumer::new(memory, offsets, sizes.completion)?;
+        let (memory, offsets) = map(&at.tx, libc::XDP_PGOFF_TX_RING as u64, sizes.tx, desc)?;
+        let tx: TxRing = Producer::new(memory, offsets, sizes.tx)?;
+        let rx: Option<RxRing> = match sizes.rx {
+            0 => None,
+            size => {
+                let (memory, offsets) = map(&at.rx, libc::XDP_PGOFF_RX_RING as u64, size, desc)?;
+                Some(Consumer::new(memory, offsets, size)?)
+            }
+        };
+        Ok(Rings { fill, rx, tx, completion })
+    }
+}
+
+impl Doorbell for Socket {
+    fn kick_tx(&mut self) -> Kick {
+        // SAFETY: no buffer and no address are passed.
+        let sent =
+            unsafe { libc::sendto(self.fd.as_raw_fd(), std::ptr::null(), 0, libc::MSG_DONTWAIT, std::ptr::null(), 0) };
+        if sent >= 0 {
+            return Kick::Done;
+        }
+        match io::Error::last_os_error().raw_os_error() {
+            Some(libc::EAGAIN | libc::ENOBUFS | libc::EINTR) => Kick::Again,
+            Some(libc::EBUSY) => Kick::Lost,
+            _ => Kick::Failed,
+        }
+    }
+
+    fn wake_rx(&mut self) {
+        // SAFETY: no buffer and no address are passed. An error means the queue is gone, which the control
+        // thread finds out by itself.
+        unsafe {
+            libc::recvfrom(
+                self.fd.as_raw_fd(),
+                std::ptr::null_mut(),
+                0,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+            )
+        };
+    }
+}
+
+impl Socket {
+    /// What the kernel counts for this socket since it was opened.
+    ///
+    /// # Errors
+    /// The socket is no longer usable.
+    pub fn kernel_stats(&self) -> io::Result<KernelStats> {
+        let mut s = libc::xdp_statistics {
+            rx_dropped: 0,
+            rx_invalid_descs: 0,
+            tx_invalid_descs: 0,
+            rx_ring_full: 0,
+            rx_fill_ring_empty_descs: 0,
+            tx_ring_empty_descs: 0,
+        };
+        self.get_into(libc::XDP_STATISTICS, &mut s)?;
+        Ok([
+            s.rx_dropped,
+            s.rx_invalid_descs,
+            s.tx_invalid_descs,
+            s.rx_ring_full,
+            s.rx_fill_ring_empty_descs,
+            s.tx_ring_empty_descs,
+        ])
+    }
+}
