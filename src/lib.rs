@@ -1,1 +1,4 @@
 //! spanwire
+
+pub mod steer;
+pub mod xsk;
