@@ -14,7 +14,11 @@
 //!
 //! The modules, in the order an experiment uses them:
 //!
+//! - [`netns`]: create, enter and delete network namespaces;
+//! - [`topology`]: lay the lab above, with the ifindexes the fixtures name;
+//! - [`wire_io`]: raw frames in and out of one interface;
 //! - [`frame`]: frames from a seed, each recognisable wherever it turns up;
+//! - [`traffic`]: a paced sender, a capture that knows its own losses;
 //! - [`verify`]: what was sent against what arrived, byte for byte and in order;
 //!
 //! Everything that touches the network needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_SYS_ADMIN; the frame factory and
@@ -24,6 +28,10 @@
 
 pub mod error;
 pub mod frame;
+pub mod netns;
+pub mod topology;
+pub mod traffic;
 pub mod verify;
+pub mod wire_io;
 
 pub use error::{LabError, Result};
