@@ -20,6 +20,7 @@
 //! - [`frame`]: frames from a seed, each recognisable wherever it turns up;
 //! - [`traffic`]: a paced sender, a capture that knows its own losses;
 //! - [`verify`]: what was sent against what arrived, byte for byte and in order;
+//! - [`exchange`]: both directions at once, and the clones on the monitor.
 //!
 //! Everything that touches the network needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_SYS_ADMIN; the frame factory and
 //! the verifier need nothing.
@@ -27,6 +28,7 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod exchange;
 pub mod frame;
 pub mod netns;
 pub mod topology;
