@@ -1,5 +1,12 @@
 //! spanwire: a port-mirroring (SPAN) dataplane for Linux over AF_XDP.
+pub mod classify;
 pub mod clock;
 pub mod control;
+pub mod counters;
+pub mod daemon;
+pub mod packet;
 pub mod region;
+pub mod shard;
+pub mod snapshot;
+pub mod steer;
 pub mod xsk;

@@ -4,10 +4,16 @@
 //! - [`umem`]: frames, partitions, and whose hands each frame is in
 //! - [`ring`]: the four rings
 //! - [`socket`]: a socket bound to one queue
+//! - [`link`]: attaches the XDP program that fills the rings
+//! - [`netdev`]: what the kernel says of a device, and its VLAN offloads
+//! - [`packet_socket`]: promiscuous mode, and frames as they are on the wire for tests and tools
 //! - [`fake`]: the kernel's side of the rings, for tests and benches
 
 pub mod abi;
 pub mod fake;
+pub mod link;
+pub mod netdev;
+pub mod packet_socket;
 pub mod ring;
 pub mod socket;
 pub mod umem;

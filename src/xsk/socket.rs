@@ -44,18 +44,14 @@ pub struct RingSizes {
 
 /// Why a socket could not be opened or bound.
 #[derive(Debug, Error)]
-#[error("AF_XDP: {step} on ifindex {ifindex} queue {queue}: {source}{hint}")]
+#[error("AF_XDP: cannot {step}{place}: {source}{}", hint(source))]
 pub struct SocketError {
     /// What was tried.
     pub step: &'static str,
-    /// The port.
-    pub ifindex: u32,
-    /// The queue.
-    pub queue: u32,
+    /// On which port and queue; empty for none.
+    pub place: String,
     /// The system's error.
     pub source: io::Error,
-    /// What to do about it, where that is known.
-    pub hint: &'static str,
 }
 
 /// A socket that can be bound, kicked and asked for its counts. The descriptor closes with the last clone.
@@ -84,14 +80,8 @@ pub fn open(
     queue: u32,
     sizes: RingSizes,
 ) -> Result<(Socket, Rings), SocketError> {
-    let failed = |step| move |source: io::Error| SocketError { step, ifindex, queue, hint: hint(&source), source };
-    // SAFETY: no pointers are passed; the result is checked.
-    let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-    if fd < 0 {
-        return Err(failed("socket")(io::Error::last_os_error()));
-    }
-    // SAFETY: the descriptor was just returned and has no other owner.
-    let socket = Socket { fd: Arc::new(unsafe { OwnedFd::from_raw_fd(fd) }), ifindex, queue };
+    let failed = |step| move |source| SocketError { step, place: place(ifindex, queue), source };
+    let socket = Socket { fd: Arc::new(create().map_err(failed("open a socket"))?), ifindex, queue };
     if donor.is_none() {
         let registration = libc::xdp_umem_reg {
             addr: area.address(),
@@ -101,7 +91,7 @@ pub fn open(
             flags: 0,
             tx_metadata_len: 0,
         };
-        socket.set(libc::XDP_UMEM_REG, &registration).map_err(failed("register UMEM"))?;
+        socket.set(libc::XDP_UMEM_REG, &registration).map_err(failed("register the UMEM"))?;
     }
     for (option, size) in [
         (libc::XDP_UMEM_FILL_RING, sizes.fill),
@@ -110,14 +100,39 @@ pub fn open(
         (libc::XDP_TX_RING, sizes.tx),
     ] {
         if size > 0 {
-            socket.set(option, &size).map_err(failed("set ring size"))?;
+            socket.set(option, &size).map_err(failed("set the size of a ring"))?;
         }
     }
     // Neither exists everywhere, and transmission works without, only in smaller steps.
     let _ = socket.set(XDP_MAX_TX_SKB_BUDGET, &sizes.tx);
     socket.raise_send_buffer();
-    let rings = socket.map_rings(sizes).map_err(failed("map rings"))?;
+    let rings = socket.map_rings(sizes).map_err(failed("map the rings"))?;
     Ok((socket, rings))
+}
+
+fn create() -> io::Result<OwnedFd> {
+    // SAFETY: no pointers are passed; the result is checked.
+    let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just returned and has no other owner.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Whether this process may open AF_XDP sockets at all.
+///
+/// # Errors
+/// [`SocketError`] with what is missing.
+pub fn probe() -> Result<(), SocketError> {
+    match create() {
+        Ok(_) => Ok(()),
+        Err(source) => Err(SocketError { step: "open a socket", place: String::new(), source }),
+    }
+}
+
+fn place(ifindex: u32, queue: u32) -> String {
+    format!(" on ifindex {ifindex} queue {queue}")
 }
 
 fn hint(error: &io::Error) -> &'static str {
@@ -167,8 +182,7 @@ impl Socket {
             }
             let source = io::Error::last_os_error();
             if source.raw_os_error() != Some(libc::EBUSY) || start.elapsed() >= patience {
-                let (ifindex, queue) = (self.ifindex, self.queue);
-                return Err(SocketError { step: "bind", ifindex, queue, hint: hint(&source), source });
+                return Err(SocketError { step: "bind a socket", place: place(self.ifindex, self.queue), source });
             }
             std::thread::sleep(Duration::from_millis(50));
         }

@@ -1,0 +1,296 @@
+//! The counters a shard writes: plain memory of this process, one writer each, read by the stats publisher.
+//!
+//! A shard never touches `stats.shm`: a truncated file must not fault on the hot path, and a reader must not
+//! be able to slow a shard. It commits into these blocks; the stats thread copies them out.
+//!
+//! # Orderings
+//! All values are Relaxed: each is written by one shard only. An entry's row is guarded by its sequence word,
+//! as slots of a region are: odd (Relaxed), fence Release, values, even (Release); the reader loads Acquire,
+//! copies, fences Acquire and looks again. `adopted_serial` is stored Release after the shard's last use of the
+//! older table and loaded Acquire before the adopter frees it.
+
+use std::array;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64, fence};
+
+use bytemuck::Zeroable;
+use crossbeam_utils::CachePadded;
+use shm_layout::counters::{BINDING_VALUES, ENTRY_VALUES, Entry, PARTITION_VALUES, Partition, SHARD_VALUES};
+use shm_layout::record::{LATENCY_BUCKETS, latency_bucket};
+
+use crate::clock;
+
+/// Mirror entries a shard can keep ledgers for: a full table of 65,536 and the one replacing it, and room for
+/// entries that are gone but have clones in flight.
+pub const ENTRY_SLOTS: usize = 2 * 65_536 + 4096;
+
+/// Adds to a value that only this thread writes.
+fn add(value: &AtomicU64, n: u64) {
+    value.store(value.load(Relaxed).wrapping_add(n), Relaxed);
+}
+
+/// The ledger of one mirror entry on one shard, and its sampler's phase.
+#[derive(Debug, Zeroable)]
+#[repr(C, align(128))]
+pub struct EntryCell {
+    sequence: AtomicU64,
+    until: AtomicU64,
+    values: [AtomicU64; ENTRY_VALUES],
+}
+
+const _: () = assert!(size_of::<EntryCell>() == 128);
+
+/// A row being changed; see [`EntryCell::commit`].
+#[derive(Debug)]
+pub struct Row<'a>(&'a [AtomicU64; ENTRY_VALUES]);
+
+impl Row<'_> {
+    /// Adds to a value.
+    pub fn add(&mut self, value: Entry, n: u64) {
+        add(&self.0[value as usize], n);
+    }
+
+    /// Subtracts from a gauge.
+    pub fn subtract(&mut self, value: Entry, n: u64) {
+        add(&self.0[value as usize], n.wrapping_neg());
+    }
+}
+
+impl EntryCell {
+    /// Changes several values so that a reader sees all of the change or none of it. Only the owning shard.
+    pub fn commit(&self, change: impl FnOnce(&mut Row<'_>)) {
+        let sequence = self.sequence.load(Relaxed);
+        self.sequence.store(sequence.wrapping_add(1), Relaxed);
+        // Release: pairs with the fence Acquire in `read`.
+        fence(Release);
+        change(&mut Row(&self.values));
+        // Release: pairs with the Acquire load in `read`.
+        self.sequence.store(sequence.wrapping_add(2), Release);
+    }
+
+    /// A consistent copy of the row; `None` if the shard kept writing through a number of tries.
+    pub fn read(&self) -> Option<[u64; ENTRY_VALUES]> {
+        for attempt in 0..200 {
+            // Acquire: pairs with the Release store in `commit`.
+            let before = self.sequence.load(Acquire);
+            let row = array::from_fn(|i| self.values[i].load(Relaxed));
+            // Acquire: pairs with the fence Release in `commit`.
+            fence(Acquire);
+            if before.is_multiple_of(2) && self.sequence.load(Relaxed) == before {
+                return Some(row);
+            }
+            // The shard may have been preempted inside its few stores.
+            if attempt > 20 {
+                std::thread::yield_now();
+            }
+        }
+        None
+    }
+
+    /// Frames to pass before the next one is selected.
+    pub fn until(&self) -> u32 {
+        self.until.load(Relaxed) as u32
+    }
+
+    /// Keeps the sampler's phase. Only the owning shard.
+    pub fn set_until(&self, until: u32) {
+        self.until.store(u64::from(until), Relaxed);
+    }
+
+    /// Clones handed to a monitor port and not completed.
+    pub fn in_flight(&self) -> u64 {
+        self.values[Entry::InFlight as usize].load(Acquire)
+    }
+
+    /// Back to zero, for a new entry. Only while no shard uses the slot.
+    pub fn reset(&self) {
+        self.until.store(0, Relaxed);
+        self.commit(|row| row.0.iter().for_each(|value| value.store(0, Relaxed)));
+    }
+}
+
+/// Latencies of table swaps, from publish to first use.
+#[derive(Debug)]
+pub struct SwapHistogram {
+    buckets: [AtomicU64; LATENCY_BUCKETS],
+    max_ns: AtomicU64,
+    sum_ns: AtomicU64,
+}
+
+impl SwapHistogram {
+    fn record(&self, ns: u64) {
+        add(&self.buckets[latency_bucket(ns)], 1);
+        add(&self.sum_ns, ns);
+        if ns > self.max_ns.load(Relaxed) {
+            self.max_ns.store(ns, Relaxed);
+        }
+    }
+
+    /// Buckets, the longest and the sum of all, nanoseconds.
+    pub fn read(&self) -> ([u64; LATENCY_BUCKETS], u64, u64) {
+        let buckets = array::from_fn(|i| self.buckets[i].load(Relaxed));
+        (buckets, self.max_ns.load(Relaxed), self.sum_ns.load(Relaxed))
+    }
+}
+
+/// Everything one shard counts, on memory of its own.
+#[derive(Debug)]
+pub struct ShardBlock {
+    /// Index of the shard.
+    pub id: u32,
+    /// Processor it is to run on.
+    pub cpu: u32,
+    /// 1 once it is pinned there.
+    pub pinned: AtomicU32,
+    /// Serial of the table it uses: the adopter frees older ones.
+    adopted_serial: CachePadded<AtomicU64>,
+    adopted_generation: CachePadded<AtomicU64>,
+    values: CachePadded<[AtomicU64; SHARD_VALUES]>,
+    partitions: CachePadded<[[AtomicU64; PARTITION_VALUES]; 2]>,
+    /// Swap latencies.
+    pub swaps: CachePadded<SwapHistogram>,
+    entries: Box<[EntryCell]>,
+}
+
+impl ShardBlock {
+    /// A block of zeroes.
+    pub fn new(id: u32, cpu: u32) -> ShardBlock {
+        let zero = || AtomicU64::new(0);
+        ShardBlock {
+            id,
+            cpu,
+            pinned: AtomicU32::new(0),
+            adopted_serial: zero().into(),
+            adopted_generation: zero().into(),
+            values: array::from_fn(|_| zero()).into(),
+            partitions: array::from_fn(|_| array::from_fn(|_| zero())).into(),
+            swaps: SwapHistogram { buckets: array::from_fn(|_| zero()), max_ns: zero(), sum_ns: zero() }.into(),
+            entries: bytemuck::allocation::zeroed_slice_box(ENTRY_SLOTS),
+        }
+    }
+
+    /// The ledger in `slot`. Slots beyond the last share it, which the adopter never lets happen.
+    pub fn entry(&self, slot: u32) -> &EntryCell {
+        &self.entries[(slot as usize).min(ENTRY_SLOTS - 1)]
+    }
+
+    /// Tells that the shard has begun to use a table and has let go of every older one.
+    pub fn adopt(&self, serial: u64, generation: u64, published_at: u64) {
+        if published_at != 0 {
+            self.swaps.record(clock::monotonic_ns().saturating_sub(published_at));
+        }
+        self.adopted_generation.store(generation, Relaxed);
+        // Release: pairs with the Acquire in `adopted_serial`.
+        self.adopted_serial.store(serial, Release);
+    }
+
+    /// Serial of the table the shard uses.
+    pub fn adopted_serial(&self) -> u64 {
+        self.adopted_serial.load(Acquire)
+    }
+
+    /// Generation of the table the shard uses; 0 before the first.
+    pub fn adopted_generation(&self) -> u64 {
+        self.adopted_generation.load(Relaxed)
+    }
+
+    /// Stores the shard's own values, once a breath.
+    pub fn commit(&self, values: &[u64; SHARD_VALUES]) {
+        for (to, from) in self.values.iter().zip(values) {
+            to.store(*from, Relaxed);
+        }
+    }
+
+    /// Stores the gauges of a partition.
+    pub fn commit_partition(&self, partition: usize, values: &[u64; PARTITION_VALUES]) {
+        for (to, from) in self.partitions[partition & 1].iter().zip(values) {
+            to.store(*from, Relaxed);
+        }
+    }
+
+    /// The shard's own values.
+    pub fn values(&self) -> [u64; SHARD_VALUES] {
+        array::from_fn(|i| self.values[i].load(Relaxed))
+    }
+
+    /// The gauges of a partition.
+    pub fn partition(&self, partition: usize) -> [u64; PARTITION_VALUES] {
+        array::from_fn(|i| self.partitions[partition & 1][i].load(Relaxed))
+    }
+}
+
+/// A row of partition gauges.
+pub fn partition_row(size: u64, free: u64, fill_rx: u64, tx: u64) -> [u64; PARTITION_VALUES] {
+    let mut row = [0; PARTITION_VALUES];
+    row[Partition::Size as usize] = size;
+    row[Partition::Free as usize] = free;
+    row[Partition::FillRx as usize] = fill_rx;
+    row[Partition::Tx as usize] = tx;
+    row
+}
+
+/// What one binding counts.
+#[derive(Debug)]
+pub struct BindingBlock {
+    values: CachePadded<[AtomicU64; BINDING_VALUES]>,
+}
+
+impl Default for BindingBlock {
+    fn default() -> Self {
+        BindingBlock { values: array::from_fn(|_| AtomicU64::new(0)).into() }
+    }
+}
+
+impl BindingBlock {
+    /// Stores every value. Only the owning shard.
+    pub fn commit(&self, values: &[u64; BINDING_VALUES]) {
+        for (to, from) in self.values.iter().zip(values) {
+            to.store(*from, Relaxed);
+        }
+    }
+
+    /// Every value.
+    pub fn read(&self) -> [u64; BINDING_VALUES] {
+        array::from_fn(|i| self.values[i].load(Relaxed))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_never_sees_half_a_commit() {
+        let block = ShardBlock::new(0, 0);
+        let cell = block.entry(3);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for _ in 0..200_000 {
+                    cell.commit(|row| {
+                        row.add(Entry::Observed, 3);
+                        row.add(Entry::NotSampled, 1);
+                        row.add(Entry::Selected, 2);
+                        row.add(Entry::InFlight, 1);
+                        row.add(Entry::DropNoFrame, 1);
+                    });
+                    cell.commit(|row| {
+                        row.add(Entry::MirroredPackets, 1);
+                        row.subtract(Entry::InFlight, 1);
+                    });
+                }
+            });
+            let mut seen = 0u64;
+            while !writer.is_finished() {
+                if let Some(row) = cell.read() {
+                    assert!(Entry::closes(&row), "{row:?}");
+                    seen += 1;
+                }
+            }
+            assert!(seen > 0);
+        });
+        assert_eq!(cell.read().unwrap()[Entry::Observed as usize], 600_000);
+        cell.reset();
+        assert_eq!(cell.read().unwrap(), [0; ENTRY_VALUES]);
+    }
+}

@@ -1,0 +1,161 @@
+//! The command line of spanwired.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Parser, ValueEnum};
+
+use crate::steer::XdpModeChoice;
+use crate::xsk::socket::BindMode;
+
+/// Forwards frames between the ports of wires and mirrors sampled copies to monitor ports.
+///
+/// What to forward and what to mirror comes from the snapshot that `spanctl import` publishes; it may be
+/// published before or after this starts. Ends on SIGTERM or SIGINT and leaves nothing attached.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "spanwired", version)]
+pub struct Config {
+    /// Directory of config.shm and stats.shm
+    #[arg(long, env = "SPANWIRE_DIR", default_value = "/run/spanwire", value_name = "D")]
+    pub dir: PathBuf,
+    /// Processors to pin shards to, one shard each: "0,1" or "2-5"; the last one by default
+    #[arg(long = "cpus", value_name = "LIST", default_value_t, hide_default_value = true)]
+    cpus_wanted: CpuList,
+    /// Primary frames of each shard: for receiving and forwarding
+    #[arg(long, default_value_t = 8192, value_name = "N", value_parser = clap::value_parser!(u32).range(64..=1 << 22))]
+    pub frames: u32,
+    /// Mirror frames of each shard: all that clones can ever hold; 0 turns mirroring off
+    #[arg(long, default_value_t = 1024, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1 << 22))]
+    pub mirror_frames: u32,
+    /// Bytes of a frame: 2048 takes an MTU up to 1770, 4096 up to 3818
+    #[arg(long, default_value = "2048", value_name = "BYTES", value_parser = frame_size)]
+    pub frame_size: u32,
+    /// XDP mode; auto chooses by driver and falls back to generic
+    #[arg(long, default_value = "auto", value_name = "auto|native|generic")]
+    pub xdp_mode: XdpModeChoice,
+    /// How sockets are bound; auto takes zero-copy where the driver has it
+    #[arg(long, value_enum, default_value_t = Bind::Auto)]
+    pub bind: Bind,
+    /// Never sleep when idle: lowest latency, a whole processor for each shard
+    #[arg(long)]
+    pub busy: bool,
+    /// The processors, checked.
+    #[arg(skip)]
+    pub cpus: Vec<u32>,
+}
+
+/// `--bind`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Bind {
+    /// Zero-copy where the driver has it
+    Auto,
+    /// Copy
+    Copy,
+    /// Zero-copy or an error
+    Zerocopy,
+}
+
+impl From<Bind> for BindMode {
+    fn from(bind: Bind) -> BindMode {
+        match bind {
+            Bind::Auto => BindMode::Auto,
+            Bind::Copy => BindMode::Copy,
+            Bind::Zerocopy => BindMode::ZeroCopy,
+        }
+    }
+}
+
+impl Config {
+    /// Checks what depends on the machine, against the processors this process may use.
+    ///
+    /// # Errors
+    /// A message for the user.
+    pub fn resolve(mut self, available: &[u32]) -> Result<Config, String> {
+        self.cpus = match self.cpus_wanted.0.as_slice() {
+            [] => vec![*available.last().ok_or("no processor may be used")?],
+            wanted => wanted.to_vec(),
+        };
+        match self.cpus.iter().find(|cpu| !available.contains(cpu)) {
+            Some(cpu) => Err(format!("--cpus: processor {cpu} is not one of those this process may use {available:?}")),
+            None => Ok(self),
+        }
+    }
+}
+
+fn frame_size(text: &str) -> Result<u32, String> {
+    match text {
+        "2048" => Ok(2048),
+        "4096" => Ok(4096),
+        _ => Err("allowed: 2048, 4096".to_owned()),
+    }
+}
+
+/// A list of processors, none twice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct CpuList(Vec<u32>);
+
+impl std::fmt::Display for CpuList {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.iter().map(u32::to_string).collect::<Vec<_>>().join(","))
+    }
+}
+
+impl FromStr for CpuList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<CpuList, String> {
+        let mut cpus = Vec::new();
+        for part in text.split(',').filter(|_| !text.is_empty()) {
+            let number = |text: &str| {
+                let cpu: u32 = text.trim().parse().map_err(|_| format!("{text:?} is no processor number"))?;
+                if cpu < 4096 { Ok(cpu) } else { Err(format!("processor {cpu} is out of range (allowed: 0..=4095)")) }
+            };
+            let (from, to) = match part.split_once('-') {
+                Some((from, to)) => (number(from)?, number(to)?),
+                None => (number(part)?, number(part)?),
+            };
+            if from > to {
+                return Err(format!("{part:?} runs backwards"));
+            }
+            for cpu in from..=to {
+                if cpus.contains(&cpu) {
+                    return Err(format!("processor {cpu} is there twice; a shard has one of its own"));
+                }
+                cpus.push(cpu);
+            }
+        }
+        Ok(CpuList(cpus))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_processors() {
+        let list = |text: &str| text.parse::<CpuList>().map(|l| l.0);
+        assert_eq!(list("0,1"), Ok(vec![0, 1]));
+        assert_eq!(list("2-4,0"), Ok(vec![2, 3, 4, 0]));
+        for bad in ["0,0", "1-0", "a", "0,", "-1", "99999", "0-99999"] {
+            assert!(list(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_of_the_design() {
+        let line = "spanwired --dir D --cpus 0,1 --frames 4096 --mirror-frames 0 --frame-size 4096 \
+                    --xdp-mode generic --bind zerocopy";
+        let config = Config::try_parse_from(line.split_whitespace()).unwrap().resolve(&[0, 1]).unwrap();
+        assert_eq!((config.cpus.as_slice(), config.frames, config.frame_size), (&[0, 1][..], 4096, 4096));
+        let config = Config::try_parse_from(["spanwired"]).unwrap();
+        assert_eq!(config.clone().resolve(&[0, 3]).unwrap().cpus, [3]);
+        assert!(config.resolve(&[]).is_err());
+        for bad in [["--frame-size", "1024"], ["--frames", "1"], ["--xdp-mode", "fast"], ["--cpus", "x"]] {
+            assert!(Config::try_parse_from([&["spanwired"], &bad[..]].concat()).is_err(), "{bad:?}");
+        }
+        let absent = Config::try_parse_from(["spanwired", "--cpus", "9"]).unwrap().resolve(&[0, 1]);
+        assert!(absent.unwrap_err().contains('9'));
+    }
+}

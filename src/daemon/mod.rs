@@ -1,0 +1,189 @@
+//! The dataplane process: its threads and what they hand each other.
+//!
+//! ```text
+//!   config.shm ──> adopter ──ArcSwap<Table>──> shard 0..n          pinned, see `crate::shard`
+//!                     └────> topology ──mailboxes──┘               opens and closes sockets
+//!   stats.shm <── stats <── counters of the shards, state of the ports
+//! ```
+//!
+//! - [`config`]: the command line
+//! - [`worker`]: the thread that runs a shard
+//! - [`topology`]: follows the ports: attaches, binds, detaches
+//! - [`report`]: what topology tells stats
+//! - [`stats`]: gathers and publishes
+
+pub mod config;
+pub mod report;
+pub mod stats;
+pub mod topology;
+pub mod worker;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use shm_layout::header::RegionKind;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use thiserror::Error;
+
+use crate::counters::ShardBlock;
+use crate::region::{CONFIG_FILE, Publisher, RegionError, STATS_FILE, Subscriber, check_dir};
+use crate::snapshot::adopter::{Adopter, Adoption};
+use crate::snapshot::table::Table;
+use crate::xsk::socket;
+use config::Config;
+use report::Report;
+use stats::Stats;
+use topology::Topology;
+use worker::Worker;
+
+/// How long a thread sleeps between looks at things nobody wakes it for.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Why the dataplane could not start or go on.
+#[derive(Debug, Error)]
+pub enum DaemonError {
+    /// The region directory or the stats region cannot be used.
+    #[error(transparent)]
+    Region(#[from] RegionError),
+    /// Another dataplane writes the stats region.
+    #[error("another spanwired uses this directory ({0}); give each its own --dir")]
+    AlreadyRunning(RegionError),
+    /// The kernel or the privileges lack AF_XDP.
+    #[error("{0}")]
+    NoAfXdp(socket::SocketError),
+    /// The system refused something at start.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// A thread of the dataplane ended on its own.
+    #[error("the {0} thread ended unexpectedly")]
+    ThreadDied(String),
+}
+
+/// Runs the dataplane until SIGTERM or SIGINT, and takes everything down again.
+///
+/// # Errors
+/// [`DaemonError`]; nothing is left attached.
+pub fn run(config: &Config) -> Result<(), DaemonError> {
+    let system = |action| move |source| DaemonError::System { action, source };
+    socket::probe().map_err(DaemonError::NoAfXdp)?;
+    check_dir(&config.dir, true)?;
+    let publisher =
+        Publisher::open(&config.dir, STATS_FILE, RegionKind::Stats, Duration::from_millis(200)).map_err(|error| {
+            match error {
+                RegionError::Locked { .. } => DaemonError::AlreadyRunning(error),
+                other => other.into(),
+            }
+        })?;
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).map_err(system("handle signals"))?;
+
+    let table = Arc::new(ArcSwap::from_pointee(Table::default()));
+    let stop = Arc::new(Stop::default());
+    let mut workers = Vec::new();
+    for (id, &cpu) in config.cpus.iter().enumerate() {
+        let block = Arc::new(ShardBlock::new(id as u32, cpu));
+        workers.push(Worker::start(config, block, &table, &stop.shards).map_err(system("start a shard"))?);
+    }
+    let blocks: Vec<_> = workers.iter().map(|w| Arc::clone(&w.block)).collect();
+    let report = Arc::new(Report::default());
+
+    let adopter = {
+        let subscriber = Subscriber::new(&config.dir, CONFIG_FILE, RegionKind::Config);
+        let adopter = Adopter::new(subscriber, Arc::clone(&table), blocks.clone());
+        let (stop, report) = (Arc::clone(&stop), Arc::clone(&report));
+        let wakers: Vec<_> = workers.iter().map(|w| Arc::clone(&w.waker)).collect();
+        spawn("adopter", move || adopt(adopter, &wakers, &report, &stop.others)).map_err(system("start a thread"))?
+    };
+    let topology = {
+        let hands = workers.iter().map(Worker::hand).collect();
+        let topology = Topology::new(config.clone(), Arc::clone(&table), hands, Arc::clone(&report));
+        let stop = Arc::clone(&stop);
+        spawn("topology", move || topology.run(&stop.topology)).map_err(system("start a thread"))?
+    };
+    let stats = {
+        let stats = Stats::new(config, publisher, Arc::clone(&table), blocks, Arc::clone(&report));
+        let stop = Arc::clone(&stop);
+        spawn("stats", move || stats.run(&stop.others)).map_err(system("start a thread"))?
+    };
+    tracing::info!(
+        "spanwired {} on {}: {} shard(s) on cpu {:?}, {} primary and {} mirror frames of {} bytes each",
+        env!("CARGO_PKG_VERSION"),
+        config.dir.display(),
+        config.cpus.len(),
+        config.cpus,
+        config.frames,
+        config.mirror_frames,
+        config.frame_size
+    );
+
+    // Main has nothing to do but to wait: for a signal, or for a thread that must not end.
+    let mut died = None;
+    while signals.pending().next().is_none() && died.is_none() {
+        thread::sleep(TICK);
+        died = workers
+            .iter()
+            .map(|w| &w.thread)
+            .chain([&adopter, &topology, &stats])
+            .find(|thread| thread.is_finished())
+            .map(|thread| thread.thread().name().unwrap_or("unnamed").to_owned());
+    }
+    tracing::info!("stopping");
+    // Sockets first, while the shards still answer; the shards; then what only watches.
+    stop.topology.store(true, Relaxed);
+    join(topology);
+    stop.shards.store(true, Relaxed);
+    for worker in workers {
+        worker.waker.wake();
+        join(worker.thread);
+    }
+    stop.others.store(true, Relaxed);
+    join(adopter);
+    join(stats);
+    died.map_or(Ok(()), |name| Err(DaemonError::ThreadDied(name)))
+}
+
+/// When each group of threads is to end.
+#[derive(Debug, Default)]
+struct Stop {
+    topology: AtomicBool,
+    shards: Arc<AtomicBool>,
+    others: AtomicBool,
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(body)
+}
+
+fn join(thread: JoinHandle<()>) {
+    let name = thread.thread().name().unwrap_or("unnamed").to_owned();
+    if thread.join().is_err() {
+        tracing::error!("the {name} thread panicked");
+    }
+}
+
+fn adopt(mut adopter: Adopter, wakers: &[Arc<worker::Waker>], report: &Report, stop: &AtomicBool) {
+    while !stop.load(Relaxed) {
+        match adopter.poll() {
+            Adoption::None => {}
+            Adoption::Adopted { generation } => {
+                wakers.iter().for_each(|waker| waker.wake());
+                report.accepted();
+                tracing::info!("adopted generation {generation}");
+                continue;
+            }
+            Adoption::Refused { reason } => {
+                tracing::warn!("snapshot refused, the last good one stays: {reason}");
+                report.refused(reason);
+            }
+        }
+        // While a shard still uses an older table, look soon whether that can be freed.
+        adopter.wait(if adopter.is_settled() { TICK } else { Duration::from_millis(1) });
+    }
+}

@@ -1,0 +1,98 @@
+//! What the control threads tell the stats thread. Off the hot path, so a lock is fine.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use shm_layout::record::PortRole;
+
+use crate::counters::BindingBlock;
+use crate::xsk::KernelStats;
+
+/// A port the snapshot uses.
+#[derive(Clone, Debug)]
+pub struct PortStatus {
+    /// Its ifindex.
+    pub ifindex: u32,
+    /// What it is used for.
+    pub role: PortRole,
+    /// Whether the device is there.
+    pub there: bool,
+    /// Whether it is served and its link is up.
+    pub up: bool,
+    /// Bytes; 0 when it is not there.
+    pub mtu: u32,
+    /// Queues served.
+    pub queues: u32,
+    /// Whether its sockets are zero-copy.
+    pub zero_copy: bool,
+    /// The kernel's name, or what the snapshot calls it.
+    pub name: String,
+    /// `native`, `generic`, or empty for a monitor.
+    pub xdp_mode: &'static str,
+    /// Its driver.
+    pub driver: String,
+    /// Why it is not in use, or what is to be known about it.
+    pub reason: String,
+}
+
+/// A socket in use.
+#[derive(Clone, Debug)]
+pub struct BindingStatus {
+    /// Its port.
+    pub ifindex: u32,
+    /// Its queue.
+    pub queue: u32,
+    /// Its shard.
+    pub shard: u32,
+    /// What it counts.
+    pub block: Arc<BindingBlock>,
+    /// What the kernel counts.
+    pub kernel: KernelStats,
+}
+
+/// The newest state of everything that is not a shard.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// Every port the snapshot uses.
+    pub ports: Vec<PortStatus>,
+    /// Every socket.
+    pub bindings: Vec<BindingStatus>,
+    /// Snapshots refused since the start.
+    pub rejects: u64,
+    /// Why the last one was, if no good one came since.
+    pub last_reject: String,
+}
+
+/// Where that state is kept.
+#[derive(Debug, Default)]
+pub struct Report(Mutex<State>);
+
+impl Report {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change is one assignment: a poisoned state is still whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A copy of the state.
+    pub fn read(&self) -> State {
+        self.state().clone()
+    }
+
+    /// The ports and sockets as they are now.
+    pub fn set_ports(&self, ports: Vec<PortStatus>, bindings: Vec<BindingStatus>) {
+        let mut state = self.state();
+        state.ports = ports;
+        state.bindings = bindings;
+    }
+
+    /// A snapshot was refused.
+    pub fn refused(&self, reason: String) {
+        let mut state = self.state();
+        state.rejects += 1;
+        state.last_reject = reason;
+    }
+
+    /// A snapshot was adopted.
+    pub fn accepted(&self) {
+        self.state().last_reject.clear();
+    }
+}

@@ -1,0 +1,280 @@
+//! Gathers every counter and state and publishes them in `stats.shm`.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use shm_layout::counters::{Binding, Description, Entry, Kernel, PARTITION_VALUES, Partition, Shard as ShardValue};
+use shm_layout::image::{Image, ImageBuilder, Need};
+use shm_layout::record::{
+    BindingRecord, CAP_MIRROR, DescriptorRecord, EntryRecord, EntryStateRecord, LiveState, PartitionKind, Placement,
+    PortStateRecord, Record, ShardRecord, StatsMetaRecord, SwapRecord, UmemRecord,
+};
+
+use super::config::Config;
+use super::report::{Report, State};
+use crate::clock;
+use crate::counters::ShardBlock;
+use crate::region::Publisher;
+use crate::snapshot::table::{Table, TableEntry};
+
+/// Time between publishes while one is quick.
+const PERIOD: Duration = Duration::from_millis(10);
+/// A publish that takes long comes round less often: it may take one part in this many of a processor.
+const SHARE: u32 = 20;
+
+/// The writer of the stats region.
+#[derive(Debug)]
+pub struct Stats {
+    publisher: Publisher,
+    table: Arc<ArcSwap<Table>>,
+    blocks: Vec<Arc<ShardBlock>>,
+    report: Arc<Report>,
+    started_at: u64,
+    capabilities: u64,
+    frame_size: u32,
+    mirror_frames: u32,
+    /// The last failure told, so that a lasting one is told once.
+    told: String,
+}
+
+impl Stats {
+    /// A writer over what these threads count and report.
+    pub fn new(
+        config: &Config,
+        publisher: Publisher,
+        table: Arc<ArcSwap<Table>>,
+        blocks: Vec<Arc<ShardBlock>>,
+        report: Arc<Report>,
+    ) -> Stats {
+        Stats {
+            publisher,
+            table,
+            blocks,
+            report,
+            started_at: clock::unix_ns(),
+            capabilities: if config.mirror_frames > 0 { CAP_MIRROR } else { 0 },
+            frame_size: config.frame_size,
+            mirror_frames: config.mirror_frames,
+            told: String::new(),
+        }
+    }
+
+    /// Publishes until `stop`, and once more after it.
+    pub fn run(mut self, stop: &AtomicBool) {
+        loop {
+            let last = stop.load(Relaxed);
+            let start = Instant::now();
+            self.publish();
+            if last {
+                return;
+            }
+            std::thread::sleep(PERIOD.max(start.elapsed() * SHARE));
+        }
+    }
+
+    fn publish(&mut self) {
+        let Some(mut image) = self.gather() else { return };
+        match self.publisher.publish(&mut image) {
+            Ok(_) => self.told.clear(),
+            Err(error) => {
+                let text = error.to_string();
+                if text != self.told {
+                    tracing::warn!("statistics cannot be published: {text}");
+                    self.told = text;
+                }
+            }
+        }
+    }
+
+    /// An image of everything as it is now; `None` when a shard kept writing into one row all the time.
+    fn gather(&self) -> Option<Image> {
+        let table = self.table.load_full();
+        let state = self.report.read();
+        let mut image = ImageBuilder::new();
+        let adopted = self.blocks.iter().map(|b| b.adopted_generation()).min().unwrap_or(0);
+        let meta = StatsMetaRecord {
+            pid: std::process::id(),
+            shard_count: self.blocks.len() as u32,
+            started_at: self.started_at,
+            gathered_at: clock::monotonic_ns(),
+            config_instance: table.instance,
+            table_generation: table.generation,
+            adopted_generation: adopted,
+            rejects: state.rejects,
+            last_reject: image.string(&state.last_reject),
+            capabilities: self.capabilities,
+            frame_size: self.frame_size,
+            mirror_frames: self.mirror_frames,
+            release: image.string(env!("CARGO_PKG_VERSION")),
+        };
+        let descriptors = descriptors(&mut image);
+        let shards: Vec<_> = self.blocks.iter().map(|b| shard_row(b)).collect();
+        let swaps: Vec<_> = self.blocks.iter().map(|b| swap_row(b)).collect();
+        let umem: Vec<_> = self.blocks.iter().flat_map(|b| umem_rows(b)).collect();
+        let mut entries = Vec::with_capacity(table.entries.len() * self.blocks.len());
+        for entry in &table.entries {
+            for block in &self.blocks {
+                entries.push(EntryRecord {
+                    ingress_ifindex: entry.key.ingress_ifindex,
+                    output_ifindex: entry.key.output_ifindex,
+                    rate: entry.key.rate,
+                    shard: block.id,
+                    values: block.entry(entry.slot).read()?,
+                });
+            }
+        }
+        let states = self.entry_states(&mut image, &table, &state);
+        let ports = port_rows(&mut image, &state);
+        let bindings = binding_rows(&state);
+        image
+            .section(Need::Required, &[meta])
+            .section(Need::Optional, &descriptors)
+            .section(Need::Optional, &shards)
+            .section(Need::Optional, &swaps)
+            .section(Need::Optional, &umem)
+            .section(Need::Optional, &entries)
+            .section(Need::Optional, &states)
+            .section(Need::Optional, &ports)
+            .section(Need::Optional, &bindings);
+        Some(image.finish())
+    }
+
+    fn entry_states(&self, image: &mut ImageBuilder, table: &Table, state: &State) -> Vec<EntryStateRecord> {
+        let ports = PortsNow::new(state);
+        let mut row = |entry: &TableEntry| {
+            let reason = ports.why_inactive(entry, table, self.capabilities);
+            EntryStateRecord {
+                ingress_ifindex: entry.key.ingress_ifindex,
+                output_ifindex: entry.key.output_ifindex,
+                rate: entry.key.rate,
+                state: if reason.is_empty() { LiveState::Active } else { LiveState::Inactive },
+                reason: image.string(&reason),
+            }
+        };
+        table.entries.iter().map(&mut row).collect()
+    }
+}
+
+/// The ports by ifindex, as far as an entry's state depends on them.
+struct PortsNow<'a> {
+    there: HashSet<u32>,
+    up: HashSet<u32>,
+    reasons: HashMap<u32, &'a str>,
+}
+
+impl<'a> PortsNow<'a> {
+    fn new(state: &'a State) -> PortsNow<'a> {
+        PortsNow {
+            there: state.ports.iter().filter(|p| p.there).map(|p| p.ifindex).collect(),
+            up: state.ports.iter().filter(|p| p.up).map(|p| p.ifindex).collect(),
+            reasons: state.ports.iter().map(|p| (p.ifindex, p.reason.as_str())).collect(),
+        }
+    }
+
+    /// Empty when the entry can mirror.
+    fn why_inactive(&self, entry: &TableEntry, table: &Table, capabilities: u64) -> String {
+        let output = entry.key.output_ifindex;
+        if !table.mirroring {
+            return table.idle_reason.to_owned();
+        }
+        if entry.placement == Placement::OnNoWire {
+            return "ingress on no wire".to_owned();
+        }
+        if capabilities & CAP_MIRROR == 0 {
+            return "no mirror partition (spanwired runs with --mirror-frames 0)".to_owned();
+        }
+        for (what, ifindex) in [("ingress", entry.port_ifindex), ("output", output)] {
+            if !self.there.contains(&ifindex) {
+                return format!("port missing: {what} ifindex {ifindex}");
+            }
+        }
+        if !self.up.contains(&output) {
+            return match self.reasons.get(&output) {
+                Some(reason) if *reason != "link down" => format!("output down: {reason}"),
+                _ => "output down".to_owned(),
+            };
+        }
+        if !self.up.contains(&entry.port_ifindex) {
+            let reason = self.reasons.get(&entry.port_ifindex).copied().unwrap_or("not attached");
+            return format!("ingress down: {reason}");
+        }
+        String::new()
+    }
+}
+
+fn descriptors(image: &mut ImageBuilder) -> Vec<DescriptorRecord> {
+    let tables: [(u32, usize, &[Description]); 5] = [
+        (ShardRecord::KIND, std::mem::offset_of!(ShardRecord, values), ShardValue::DESCRIPTIONS),
+        (BindingRecord::KIND, std::mem::offset_of!(BindingRecord, values), Binding::DESCRIPTIONS),
+        (BindingRecord::KIND, std::mem::offset_of!(BindingRecord, kernel), Kernel::DESCRIPTIONS),
+        (EntryRecord::KIND, std::mem::offset_of!(EntryRecord, values), Entry::DESCRIPTIONS),
+        (UmemRecord::KIND, std::mem::offset_of!(UmemRecord, values), Partition::DESCRIPTIONS),
+    ];
+    let mut all = Vec::new();
+    for (section, from, descriptions) in tables {
+        for (index, d) in descriptions.iter().enumerate() {
+            all.push(DescriptorRecord {
+                section,
+                index: index as u32,
+                kind: d.kind as u32,
+                offset: (from + index * 8) as u32,
+                name: image.string(d.name),
+                unit: image.string(d.unit),
+                help: image.string(d.help),
+            });
+        }
+    }
+    all
+}
+
+fn shard_row(block: &ShardBlock) -> ShardRecord {
+    ShardRecord {
+        id: block.id,
+        cpu: block.cpu,
+        pinned: block.pinned.load(Relaxed),
+        pad: 0,
+        adopted_generation: block.adopted_generation(),
+        values: block.values(),
+    }
+}
+
+fn swap_row(block: &ShardBlock) -> SwapRecord {
+    let (buckets, max_ns, sum_ns) = block.swaps.read();
+    SwapRecord { shard: block.id, pad: 0, buckets, max_ns, sum_ns }
+}
+
+fn umem_rows(block: &ShardBlock) -> [UmemRecord; 2] {
+    let row = |partition, values: [u64; PARTITION_VALUES]| UmemRecord { shard: block.id, partition, values };
+    [row(PartitionKind::Primary, block.partition(0)), row(PartitionKind::Mirror, block.partition(1))]
+}
+
+fn port_rows(image: &mut ImageBuilder, state: &State) -> Vec<PortStateRecord> {
+    let mut row = |port: &super::report::PortStatus| PortStateRecord {
+        ifindex: port.ifindex,
+        role: port.role,
+        state: if port.up { LiveState::Active } else { LiveState::Inactive },
+        mtu: port.mtu,
+        queues: port.queues,
+        zero_copy: u32::from(port.zero_copy),
+        name: image.string(&port.name),
+        xdp_mode: image.string(port.xdp_mode),
+        driver: image.string(&port.driver),
+        reason: image.string(&port.reason),
+    };
+    state.ports.iter().map(&mut row).collect()
+}
+
+fn binding_rows(state: &State) -> Vec<BindingRecord> {
+    let row = |binding: &super::report::BindingStatus| BindingRecord {
+        ifindex: binding.ifindex,
+        queue: binding.queue,
+        shard: binding.shard,
+        pad: 0,
+        values: binding.block.read(),
+        kernel: binding.kernel,
+    };
+    state.bindings.iter().map(row).collect()
+}

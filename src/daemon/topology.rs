@@ -1,0 +1,477 @@
+//! Follows the ports: attaches those the snapshot uses when they are there, lets go of them when they are not.
+//!
+//! A port goes through these steps, each undone in reverse order if a later one fails:
+//!
+//! ```text
+//! device there, MTU fits ── VLAN offloads off ── promiscuous ── XDP program ── for each queue:
+//!     socket opened ── shard fills it ── bound ── entered into the program's map
+//! ```
+//!
+//! A port that fails is tried again after [`RETRY`]. Nothing here touches another port.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use shm_layout::record::PortRole;
+
+use super::TICK;
+use super::config::Config;
+use super::report::{BindingStatus, PortStatus, Report};
+use super::worker::Hand;
+use crate::counters::BindingBlock;
+use crate::shard::mailbox::{Command, Event};
+use crate::shard::port::{Identity, Port};
+use crate::snapshot::table::Table;
+use crate::steer::PortProgram;
+use crate::xsk::abi::{ETH_HLEN, VLAN_HLEN, max_rx_len};
+use crate::xsk::netdev::{self, LinkState, Netdev, VlanOffload};
+use crate::xsk::packet_socket::Promiscuous;
+use crate::xsk::socket::{self, RingSizes, Socket};
+use crate::xsk::umem::SocketId;
+
+/// How long a port that failed is left alone.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long a bind waits for a queue that another socket still holds.
+const BIND_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a shard may take to answer. It breathes every 100 ms at the least.
+const SHARD_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Rings of a wire port: the fill ring has room for the device's ring and the rx ring.
+const WIRE_RINGS: RingSizes = RingSizes { fill: 4096, rx: 2048, tx: 2048, completion: 4096 };
+/// Rings of a monitor port; the kernel wants a fill ring even where nothing is received.
+const MONITOR_RINGS: RingSizes = RingSizes { fill: 64, rx: 0, tx: 2048, completion: 4096 };
+
+/// What a port is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Want {
+    Wire { peer: u32 },
+    Monitor,
+}
+
+impl Want {
+    fn role(self) -> PortRole {
+        match self {
+            Want::Wire { .. } => PortRole::Wire,
+            Want::Monitor => PortRole::Monitor,
+        }
+    }
+}
+
+/// A socket that a shard serves.
+#[derive(Debug)]
+struct Bound {
+    hand: usize,
+    id: SocketId,
+    queue: u32,
+    socket: Socket,
+    block: Arc<BindingBlock>,
+}
+
+/// A port in use.
+#[derive(Debug)]
+struct Attached {
+    want: Want,
+    device: Netdev,
+    link: LinkState,
+    queues: u32,
+    zero_copy: bool,
+    bound: Vec<Bound>,
+    program: Option<PortProgram>,
+    /// Held for what they undo when dropped, after the program.
+    promiscuous: Option<Promiscuous>,
+    offload: Option<VlanOffload>,
+}
+
+/// A port that could not be attached.
+#[derive(Debug)]
+struct Failed {
+    since: Instant,
+    reason: String,
+}
+
+/// Owns every socket and every attached program.
+#[derive(Debug)]
+pub struct Topology {
+    config: Config,
+    table: Arc<ArcSwap<Table>>,
+    hands: Vec<Hand>,
+    report: Arc<Report>,
+    attached: BTreeMap<u32, Attached>,
+    failed: HashMap<u32, Failed>,
+    ids: Vec<IdPool>,
+    /// Outputs the shards have been told are up.
+    outputs_up: Vec<u32>,
+}
+
+/// Socket ids of one shard.
+#[derive(Debug, Default)]
+struct IdPool {
+    free: Vec<SocketId>,
+    next: SocketId,
+}
+
+impl IdPool {
+    fn take(&mut self) -> Option<SocketId> {
+        self.free.pop().or_else(|| {
+            self.next = self.next.checked_add(1)?;
+            Some(self.next)
+        })
+    }
+}
+
+impl Topology {
+    /// A topology with nothing attached.
+    pub fn new(config: Config, table: Arc<ArcSwap<Table>>, hands: Vec<Hand>, report: Arc<Report>) -> Topology {
+        let ids = hands.iter().map(|_| IdPool::default()).collect();
+        Topology {
+            config,
+            table,
+            hands,
+            report,
+            attached: BTreeMap::new(),
+            failed: HashMap::new(),
+            ids,
+            outputs_up: Vec::new(),
+        }
+    }
+
+    /// Follows the ports until `stop`, then detaches them all.
+    pub fn run(mut self, stop: &AtomicBool) {
+        while !stop.load(Relaxed) {
+            self.reconcile();
+            std::thread::sleep(TICK);
+        }
+        let all: Vec<u32> = self.attached.keys().copied().collect();
+        for ifindex in all {
+            self.detach(ifindex);
+        }
+        self.report.set_ports(Vec::new(), Vec::new());
+    }
+
+    /// Brings what is attached in line with what is wanted and what is there.
+    fn reconcile(&mut self) {
+        let table = self.table.load_full();
+        let wanted = self.wanted(&table);
+        let held: Vec<u32> = self.attached.keys().copied().collect();
+        for ifindex in held {
+            if self.must_go(ifindex, &wanted) {
+                self.detach(ifindex);
+            }
+        }
+        self.failed.retain(|ifindex, _| wanted.contains_key(ifindex));
+        for (&ifindex, &want) in &wanted {
+            let rested = self.failed.get(&ifindex).is_none_or(|failed| failed.since.elapsed() >= RETRY);
+            if rested && !self.attached.contains_key(&ifindex) && is_there(ifindex) {
+                self.attach(ifindex, want);
+            }
+        }
+        self.tell_outputs(&wanted);
+        self.tell_report(&wanted, &table);
+    }
+
+    fn wanted(&self, table: &Table) -> BTreeMap<u32, Want> {
+        let mut wanted = BTreeMap::new();
+        // Without mirror frames no clone can ever be made: leave the monitor ports alone.
+        if self.config.mirror_frames > 0 {
+            wanted.extend(table.monitors().into_iter().map(|ifindex| (ifindex, Want::Monitor)));
+        }
+        for &(a, b) in &table.wires {
+            wanted.insert(a, Want::Wire { peer: b });
+            wanted.insert(b, Want::Wire { peer: a });
+        }
+        wanted
+    }
+
+    /// Follows the link of an attached port; `true` when the port cannot be kept.
+    fn must_go(&mut self, ifindex: u32, wanted: &BTreeMap<u32, Want>) -> bool {
+        let Some(port) = self.attached.get_mut(&ifindex) else { return false };
+        if wanted.get(&ifindex).map(|want| want.role()) != Some(port.want.role()) {
+            return true;
+        }
+        if let Some(&want) = wanted.get(&ifindex) {
+            port.want = want;
+        }
+        let link = match netdev::link_state(ifindex) {
+            Ok(Some(link)) => link,
+            Ok(None) => {
+                tracing::warn!("port {} is gone", port.device.name());
+                return true;
+            }
+            Err(error) => {
+                tracing::warn!("cannot ask for the link of {}: {error}", port.device.name());
+                return false;
+            }
+        };
+        if link != port.link {
+            tracing::info!("port {}: {}, MTU {}", port.device.name(), up_down(link.up), link.mtu);
+            port.link = link;
+            if port.want.role() == PortRole::Wire && mtu_problem(link.mtu, self.config.frame_size).is_some() {
+                return true;
+            }
+            for bound in &port.bound {
+                self.hands[bound.hand].send(bound.link(link, port.zero_copy));
+            }
+        }
+        false
+    }
+
+    fn attach(&mut self, ifindex: u32, want: Want) {
+        match self.try_attach(ifindex, want) {
+            Ok(port) => {
+                let mode = port.program.as_ref().map_or("transmit only", |p| p.mode().as_str());
+                let copy = if port.zero_copy { "zero-copy" } else { "copy" };
+                tracing::info!(
+                    "port {} (ifindex {ifindex}, {}): attached, {mode}, {copy}, {} queue(s)",
+                    port.device.name(),
+                    port.device.driver(),
+                    port.bound.len()
+                );
+                self.failed.remove(&ifindex);
+                self.attached.insert(ifindex, port);
+            }
+            Err(reason) => {
+                if self.failed.get(&ifindex).is_none_or(|failed| failed.reason != reason) {
+                    tracing::warn!("port {}: {reason}", netdev::label(ifindex));
+                }
+                self.failed.insert(ifindex, Failed { since: Instant::now(), reason });
+            }
+        }
+    }
+
+    fn try_attach(&mut self, ifindex: u32, want: Want) -> Result<Attached, String> {
+        let text = |e: &dyn std::error::Error| e.to_string();
+        let device = Netdev::open(ifindex).map_err(|e| text(&e))?;
+        let link = LinkState { up: device.up(), mtu: device.mtu() };
+        let mut port = Attached {
+            want,
+            link,
+            queues: device.queues().tx,
+            zero_copy: false,
+            bound: Vec::new(),
+            program: None,
+            promiscuous: None,
+            offload: None,
+            device,
+        };
+        let mut sockets = port.queues;
+        if let Want::Wire { peer } = want {
+            if let Some(problem) = mtu_problem(link.mtu, self.config.frame_size) {
+                return Err(problem);
+            }
+            // Frames from any queue leave on one that both ports have; see DESIGN, "Queue choice".
+            let other = Netdev::open(peer).map(|peer| peer.queues()).unwrap_or(port.device.queues());
+            let own = port.device.queues();
+            port.queues = own.rx.min(own.tx).min(other.rx).min(other.tx).max(1);
+            sockets = own.rx;
+            port.offload = Some(VlanOffload::disable(ifindex).map_err(|e| text(&e))?);
+            port.promiscuous = Some(Promiscuous::join(ifindex).map_err(|e| text(&e))?);
+            let program = PortProgram::attach(ifindex, self.config.xdp_mode, own.rx, port.device.driver());
+            port.program = Some(program.map_err(|e| text(&e))?);
+        }
+        for queue in 0..sockets {
+            if let Err(reason) = self.bind(&mut port, ifindex, queue) {
+                self.close(port);
+                return Err(reason);
+            }
+        }
+        // Every queue can receive before any frame is led away from the kernel.
+        if let Some(program) = &port.program
+            && let Err(error) =
+                port.bound.iter().try_for_each(|b| program.set(b.queue, std::os::fd::AsFd::as_fd(&b.socket)))
+        {
+            let reason = error.to_string();
+            self.close(port);
+            return Err(reason);
+        }
+        for bound in &port.bound {
+            self.hands[bound.hand].send(bound.link(port.link, port.zero_copy));
+        }
+        Ok(port)
+    }
+
+    /// Opens a socket, has its shard fill it, and binds it.
+    fn bind(&mut self, port: &mut Attached, ifindex: u32, queue: u32) -> Result<(), String> {
+        // Queue q of a wire goes with queue q mod m of its other port, so both are in one shard's hands.
+        let lane = if port.want.role() == PortRole::Wire { queue % port.queues } else { queue };
+        let at = lane as usize % self.hands.len();
+        let sizes = if port.want.role() == PortRole::Wire { WIRE_RINGS } else { MONITOR_RINGS };
+        let donor = self
+            .attached
+            .values()
+            .flat_map(|port| &port.bound)
+            .chain(&port.bound)
+            .find(|bound| bound.hand == at)
+            .map(|bound| bound.socket.clone());
+        let (socket, rings) =
+            socket::open(&self.hands[at].area, donor.as_ref(), ifindex, queue, sizes).map_err(|e| e.to_string())?;
+        let id = self.ids[at].take().ok_or("the shard's socket ids are used up")?;
+        let identity = Identity { socket: id, ifindex, queue, queues: port.queues, role: port.want.role() };
+        let block = Arc::new(BindingBlock::default());
+        self.hands[at].send(Command::Add(Box::new(Port::new(identity, rings, socket.clone(), Arc::clone(&block)))));
+        match self.hands[at].answer(SHARD_PATIENCE) {
+            Some(Event::Filled(_)) => {}
+            Some(Event::Removed(_)) => {
+                self.ids[at].free.push(id);
+                return Err(format!("a shard serves at most {} sockets", crate::shard::MAX_PORTS));
+            }
+            _ => return Err("the shard does not answer".to_owned()),
+        }
+        // From here on the shard has it, bound or not.
+        port.bound.push(Bound { hand: at, id, queue, socket: socket.clone(), block });
+        socket.bind(donor.as_ref(), self.config.bind.into(), BIND_PATIENCE).map_err(|e| e.to_string())?;
+        port.zero_copy = socket.is_zero_copy();
+        Ok(())
+    }
+
+    fn detach(&mut self, ifindex: u32) {
+        if let Some(port) = self.attached.remove(&ifindex) {
+            tracing::info!("port {} (ifindex {ifindex}): detached", port.device.name());
+            self.close(port);
+        }
+    }
+
+    /// Takes a port down: no more frames in, then its sockets, then what was changed on the device.
+    fn close(&mut self, mut port: Attached) {
+        drop(port.program.take());
+        for bound in port.bound.drain(..) {
+            let hand = &self.hands[bound.hand];
+            hand.send(Command::Remove(bound.id));
+            // The rings are unmapped and the descriptor closed when the last of these is dropped.
+            match hand.answer(SHARD_PATIENCE) {
+                Some(Event::Removed(rings)) => drop(rings),
+                _ => {
+                    tracing::error!("shard {} does not let go of a socket", hand.id);
+                    continue;
+                }
+            }
+            let (at, id) = (bound.hand, bound.id);
+            drop(bound);
+            hand.send(Command::Reclaim(id));
+            match hand.answer(SHARD_PATIENCE) {
+                Some(Event::Reclaimed(_)) => self.ids[at].free.push(id),
+                _ => tracing::error!("shard {} does not take its frames back", hand.id),
+            }
+        }
+        drop(port.promiscuous.take());
+        if let Some(offload) = port.offload.take()
+            && let Err(error) = offload.restore()
+        {
+            tracing::warn!("VLAN offloads of {}: {error}", port.device.name());
+        }
+    }
+
+    /// Tells every shard which monitor ports are up, for those it serves no queue of.
+    fn tell_outputs(&mut self, wanted: &BTreeMap<u32, Want>) {
+        let up: Vec<u32> = wanted
+            .iter()
+            .filter(|(_, want)| **want == Want::Monitor)
+            .filter(|(ifindex, _)| self.attached.get(ifindex).is_some_and(|port| port.link.up))
+            .map(|(&ifindex, _)| ifindex)
+            .collect();
+        let changed = |from: &[u32], to: &[u32]| -> Vec<u32> {
+            from.iter().copied().filter(|ifindex| !to.contains(ifindex)).collect()
+        };
+        for (changes, up) in [(changed(&self.outputs_up, &up), false), (changed(&up, &self.outputs_up), true)] {
+            for ifindex in changes {
+                self.hands.iter().for_each(|hand| hand.send(Command::Output { ifindex, up }));
+            }
+        }
+        self.outputs_up = up;
+    }
+
+    fn tell_report(&self, wanted: &BTreeMap<u32, Want>, table: &Table) {
+        let ports = wanted.iter().map(|(&ifindex, &want)| self.status(ifindex, want, table)).collect();
+        let bindings = self.attached.iter().flat_map(|(&ifindex, port)| {
+            port.bound.iter().map(move |bound| BindingStatus {
+                ifindex,
+                queue: bound.queue,
+                shard: self.hands[bound.hand].id,
+                block: Arc::clone(&bound.block),
+                // A socket that is going away has no more to tell.
+                kernel: bound.socket.kernel_stats().unwrap_or_default(),
+            })
+        });
+        self.report.set_ports(ports, bindings.collect());
+    }
+
+    fn status(&self, ifindex: u32, want: Want, table: &Table) -> PortStatus {
+        let absent = PortStatus {
+            ifindex,
+            role: want.role(),
+            there: false,
+            up: false,
+            mtu: 0,
+            queues: 0,
+            zero_copy: false,
+            name: table.names.get(&ifindex).cloned().unwrap_or_default(),
+            xdp_mode: "",
+            driver: String::new(),
+            reason: "port missing".to_owned(),
+        };
+        match (self.attached.get(&ifindex), self.failed.get(&ifindex)) {
+            (Some(port), _) => PortStatus {
+                there: true,
+                up: port.link.up,
+                mtu: port.link.mtu,
+                queues: port.bound.len() as u32,
+                zero_copy: port.zero_copy,
+                name: port.device.name().to_owned(),
+                xdp_mode: port.program.as_ref().map_or("", |p| p.mode().as_str()),
+                driver: port.device.driver().to_owned(),
+                reason: if port.link.up {
+                    port.program.as_ref().and_then(|p| p.note()).unwrap_or_default().to_owned()
+                } else {
+                    "link down".to_owned()
+                },
+                ..absent
+            },
+            (None, Some(failed)) if is_there(ifindex) => {
+                PortStatus { there: true, reason: failed.reason.clone(), ..absent }
+            }
+            _ => absent,
+        }
+    }
+}
+
+impl Bound {
+    fn link(&self, link: LinkState, zero_copy: bool) -> Command<Socket> {
+        Command::Link { socket: self.id, up: link.up, mtu: link.mtu, zero_copy }
+    }
+}
+
+fn is_there(ifindex: u32) -> bool {
+    // A failure to ask is told when the port is attached.
+    netdev::link_state(ifindex).map_or(true, |link| link.is_some())
+}
+
+fn up_down(up: bool) -> &'static str {
+    if up { "up" } else { "down" }
+}
+
+/// Why a port with this MTU cannot receive into frames of this size: the largest frame carries two tags.
+fn mtu_problem(mtu: u32, frame_size: u32) -> Option<String> {
+    let fits = max_rx_len(frame_size) - ETH_HLEN - 2 * VLAN_HLEN;
+    (mtu > fits).then(|| {
+        let advice = if frame_size < 4096 { "; --frame-size 4096 takes more" } else { "" };
+        format!("MTU {mtu} does not fit frames of {frame_size} bytes (at most {fits}){advice}")
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_mtu_fits_with_two_tags_and_headroom() {
+        assert_eq!(mtu_problem(1500, 2048), None);
+        assert_eq!(mtu_problem(1770, 2048), None);
+        let problem = mtu_problem(1771, 2048).unwrap();
+        assert!(problem.contains("1771") && problem.contains("1770") && problem.contains("4096"), "{problem}");
+        assert_eq!(mtu_problem(3818, 4096), None);
+        assert!(mtu_problem(9000, 4096).unwrap().contains("3818"));
+    }
+}

@@ -1,0 +1,183 @@
+//! The thread that runs a shard: pinned, spinning while there is work, asleep on its sockets when there is none.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+
+use super::config::Config;
+use super::spawn;
+use crate::counters::ShardBlock;
+use crate::shard::Shard;
+use crate::shard::mailbox::{Command, Event, Mailbox};
+use crate::snapshot::table::Table;
+use crate::xsk::socket::Socket;
+use crate::xsk::umem::Area;
+
+/// How long a shard finds nothing to do before it sleeps.
+const SPIN: Duration = Duration::from_micros(100);
+/// Breaths between looks at the clock while idle.
+const IDLE_BREATHS: u32 = 64;
+/// Completions raise no event: with frames out, look again after this long.
+const NAP_TRANSMITTING: Duration = Duration::from_millis(1);
+/// Everything else wakes the thread; this bounds a lost wake.
+const NAP: Duration = Duration::from_millis(100);
+
+/// Wakes a sleeping shard.
+#[derive(Debug)]
+pub struct Waker(OwnedFd);
+
+impl Waker {
+    fn new() -> io::Result<Waker> {
+        Ok(Waker(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+    }
+
+    /// Ends the shard's sleep, or its next one if it does not sleep now.
+    pub fn wake(&self) {
+        // A full counter (EAGAIN) wakes just as well.
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+
+    fn clear(&self) {
+        let _ = rustix::io::read(&self.0, &mut [0u8; 8]);
+    }
+}
+
+/// A running shard, as the other threads see it.
+#[derive(Debug)]
+pub struct Worker {
+    /// What it counts.
+    pub block: Arc<ShardBlock>,
+    /// Wakes it.
+    pub waker: Arc<Waker>,
+    /// Its thread.
+    pub thread: JoinHandle<()>,
+    mailbox: Arc<Mailbox<Socket>>,
+    area: Arc<Area>,
+}
+
+/// What topology needs of a shard.
+#[derive(Clone, Debug)]
+pub struct Hand {
+    /// Index of the shard.
+    pub id: u32,
+    /// Its frames.
+    pub area: Arc<Area>,
+    mailbox: Arc<Mailbox<Socket>>,
+    waker: Arc<Waker>,
+}
+
+impl Hand {
+    /// Asks the shard for something.
+    pub fn send(&self, command: Command<Socket>) {
+        let mut command = command;
+        // The shard empties its mailbox every breath, so a full one is a matter of microseconds.
+        while let Err(back) = self.mailbox.commands.push(command) {
+            command = back;
+            self.waker.wake();
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        self.waker.wake();
+    }
+
+    /// The shard's next answer; `None` if there is none within `patience`.
+    pub fn answer(&self, patience: Duration) -> Option<Event<Socket>> {
+        let start = Instant::now();
+        loop {
+            if let Some(event) = self.mailbox.events.pop() {
+                return Some(event);
+            }
+            if start.elapsed() >= patience {
+                return None;
+            }
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+}
+
+impl Worker {
+    /// Makes a shard and starts its thread.
+    ///
+    /// # Errors
+    /// Memory or threads are short.
+    pub fn start(
+        config: &Config,
+        block: Arc<ShardBlock>,
+        table: &Arc<ArcSwap<Table>>,
+        stop: &Arc<AtomicBool>,
+    ) -> io::Result<Worker> {
+        let mailbox = Arc::new(Mailbox::default());
+        let waker = Arc::new(Waker::new()?);
+        let shard = Shard::new(
+            config.frames,
+            config.mirror_frames,
+            config.frame_size,
+            Arc::clone(table),
+            Arc::clone(&mailbox),
+            Arc::clone(&block),
+        )?;
+        let area = Arc::clone(shard.area());
+        let thread = {
+            let (block, waker, stop, busy) = (Arc::clone(&block), Arc::clone(&waker), Arc::clone(stop), config.busy);
+            spawn(&format!("shard-{}", block.id), move || run(shard, &block, &waker, &stop, busy))?
+        };
+        Ok(Worker { block, waker, thread, mailbox, area })
+    }
+
+    /// What topology needs of the shard.
+    pub fn hand(&self) -> Hand {
+        Hand {
+            id: self.block.id,
+            area: Arc::clone(&self.area),
+            mailbox: Arc::clone(&self.mailbox),
+            waker: Arc::clone(&self.waker),
+        }
+    }
+}
+
+fn run(mut shard: Shard<Socket>, block: &ShardBlock, waker: &Waker, stop: &AtomicBool, busy: bool) {
+    let pinned = core_affinity::set_for_current(core_affinity::CoreId { id: block.cpu as usize });
+    block.pinned.store(u32::from(pinned), Relaxed);
+    if !pinned {
+        tracing::warn!("shard {} cannot be pinned to processor {}", block.id, block.cpu);
+    }
+    let mut idle = 0u32;
+    let mut idle_since = Instant::now();
+    while !stop.load(Relaxed) {
+        if shard.breathe() > 0 {
+            idle = 0;
+            continue;
+        }
+        idle += 1;
+        if idle == 1 {
+            idle_since = Instant::now();
+        }
+        std::hint::spin_loop();
+        if !busy && idle.is_multiple_of(IDLE_BREATHS) && idle_since.elapsed() >= SPIN {
+            nap(&mut shard, waker);
+            idle = 0;
+        }
+    }
+}
+
+/// Sleeps until a frame arrives, somebody wakes the shard, or it is time to look.
+fn nap(shard: &mut Shard<Socket>, waker: &Waker) {
+    if shard.has_news() {
+        return;
+    }
+    shard.note_nap();
+    let limit = if shard.is_transmitting() { NAP_TRANSMITTING } else { NAP };
+    let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(limit.subsec_nanos()) };
+    let mut fds = vec![PollFd::new(&waker.0, PollFlags::IN)];
+    fds.extend(shard.doorbells().map(|socket| PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN)));
+    // An error (EINTR) ends the sleep as well.
+    let _ = poll(&mut fds, Some(&timeout));
+    if fds.first().is_some_and(|fd| !fd.revents().is_empty()) {
+        waker.clear();
+    }
+}

@@ -1,0 +1,62 @@
+//! How the control thread and a shard talk: two bounded lock-free queues, looked at once a breath.
+
+use crossbeam_queue::ArrayQueue;
+
+use super::MAX_PORTS;
+use super::port::Port;
+use crate::xsk::umem::SocketId;
+
+/// What the control thread asks of a shard.
+#[derive(Debug)]
+pub enum Command<D> {
+    /// Serve this socket: fill its fill ring, answer [`Event::Filled`]. It is not bound yet.
+    Add(Box<Port<D>>),
+    /// The state of a socket's link, as bound.
+    Link {
+        /// The socket.
+        socket: SocketId,
+        /// Whether frames may be sent.
+        up: bool,
+        /// Of the device, bytes.
+        mtu: u32,
+        /// Whether the socket is zero-copy.
+        zero_copy: bool,
+    },
+    /// Whether a monitor port is up, whoever serves its queues.
+    Output {
+        /// The port.
+        ifindex: u32,
+        /// Whether it is up.
+        up: bool,
+    },
+    /// Stop serving this socket, answer [`Event::Removed`]. Its frames stay with the kernel.
+    Remove(SocketId),
+    /// This socket is closed: take its frames back, answer [`Event::Reclaimed`].
+    Reclaim(SocketId),
+}
+
+/// What a shard answers.
+#[derive(Debug)]
+pub enum Event<D> {
+    /// The socket's fill ring is filled: bind it.
+    Filled(SocketId),
+    /// The socket is no longer served: close it.
+    Removed(Box<Port<D>>),
+    /// The socket's frames are free again: its id may be used for another.
+    Reclaimed(SocketId),
+}
+
+/// Both directions.
+#[derive(Debug)]
+pub struct Mailbox<D> {
+    /// To the shard.
+    pub commands: ArrayQueue<Command<D>>,
+    /// From the shard.
+    pub events: ArrayQueue<Event<D>>,
+}
+
+impl<D> Default for Mailbox<D> {
+    fn default() -> Self {
+        Mailbox { commands: ArrayQueue::new(2 * MAX_PORTS), events: ArrayQueue::new(4 * MAX_PORTS) }
+    }
+}

@@ -1,0 +1,263 @@
+//! Mirroring: sample first, then admit, then copy. Whatever happens here, the frames of the batch go on.
+
+use shm_layout::counters::Entry;
+
+use super::frames::Pool;
+use super::port::{Port, Target};
+use super::rx::{Batch, Received};
+use crate::classify::classify;
+use crate::counters::ShardBlock;
+use crate::snapshot::table::{PortPolicy, Tap};
+use crate::xsk::Doorbell;
+use crate::xsk::umem::{Mirror, Umem};
+
+/// Why a selected frame was not cloned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropReason {
+    /// No free frame in the Mirror partition.
+    NoFrame,
+    /// No queue of the monitor port serves this shard.
+    NoBinding,
+    /// The tx ring of the monitor port, on this shard, is full.
+    QueueFullSameWorker,
+    /// Larger than a mirror frame or the monitor port's MTU.
+    Oversize,
+    /// The monitor port is down or not there.
+    OutputDown,
+    /// The clone's descriptor would have been refused by the kernel.
+    TxInvalid,
+}
+
+impl DropReason {
+    const ALL: [DropReason; 6] = [
+        DropReason::NoFrame,
+        DropReason::NoBinding,
+        DropReason::QueueFullSameWorker,
+        DropReason::Oversize,
+        DropReason::OutputDown,
+        DropReason::TxInvalid,
+    ];
+
+    /// The counters of the reason: the one that closes the ledger, and its part where it has one.
+    fn counters(self) -> (Entry, Option<Entry>) {
+        match self {
+            DropReason::NoFrame => (Entry::DropNoFrame, None),
+            DropReason::NoBinding => (Entry::DropNoBinding, None),
+            DropReason::QueueFullSameWorker => (Entry::DropQueueFull, Some(Entry::DropQueueFullSameWorker)),
+            DropReason::Oversize => (Entry::DropOversize, None),
+            DropReason::OutputDown => (Entry::DropOutputDown, None),
+            DropReason::TxInvalid => (Entry::DropTxInvalid, None),
+        }
+    }
+}
+
+/// 1 in `rate`, exactly: `until` frames pass, the next is selected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sampler {
+    /// Frames to pass before the next one is selected.
+    pub until: u32,
+}
+
+impl Sampler {
+    /// Whether this frame is selected. `rate` is at least 1.
+    #[inline]
+    pub fn select(&mut self, rate: u32) -> bool {
+        if self.until == 0 {
+            self.until = rate - 1;
+            true
+        } else {
+            self.until -= 1;
+            false
+        }
+    }
+
+    /// Passes `n` frames if none of them is to be selected.
+    #[inline]
+    pub fn skip(&mut self, n: u32) -> bool {
+        if self.until >= n {
+            self.until -= n;
+            true
+        } else {
+            false
+        }
+    }
+}
+
+/// What happened to an entry's frames in a row, before it goes into the ledger.
+#[derive(Debug, Default)]
+struct Tally {
+    observed: u64,
+    selected: u64,
+    sent: u64,
+    /// By [`DropReason`].
+    drops: [u64; DropReason::ALL.len()],
+}
+
+/// Samples the batch that port `at` received, and clones what is selected.
+pub fn sample<D: Doorbell>(
+    at: usize,
+    batch: &Batch,
+    ports: &mut [Port<D>],
+    umem: &mut Umem,
+    pool: &mut Pool<Mirror>,
+    block: &ShardBlock,
+) {
+    // Out of the port while its monitor ports are borrowed; a move, not a count.
+    let Some(policy) = ports[at].policy.take() else { return };
+    let mut run = Run { at, ports, umem, pool, block };
+    match (&policy.vlans, &policy.plain) {
+        (None, Some(tap)) => run.whole_batch(tap, batch.packets()),
+        (None, None) => {}
+        (Some(_), _) => run.by_tag(&policy, batch.packets()),
+    }
+    ports[at].policy = Some(policy);
+}
+
+/// One batch on its way through the samplers.
+struct Run<'a, D> {
+    at: usize,
+    ports: &'a mut [Port<D>],
+    umem: &'a mut Umem,
+    pool: &'a mut Pool<Mirror>,
+    block: &'a ShardBlock,
+}
+
+impl<D: Doorbell> Run<'_, D> {
+    /// Every frame belongs to one entry.
+    fn whole_batch(&mut self, tap: &Tap, packets: &[Received]) {
+        let cell = self.block.entry(tap.slot);
+        let mut sampler = Sampler { until: cell.until() };
+        let n = packets.len() as u32;
+        let mut tally = Tally { observed: u64::from(n), ..Tally::default() };
+        if !sampler.skip(n) {
+            let mut next = sampler.until as usize;
+            while let Some(packet) = packets.get(next) {
+                self.clone_packet(tap, packet, &mut tally);
+                next = next.saturating_add(tap.rate as usize);
+            }
+            sampler.until = (next - packets.len()) as u32;
+        }
+        cell.set_until(sampler.until);
+        self.enter(tap, &tally);
+    }
+
+    /// Each frame belongs to the entry of its tag.
+    fn by_tag(&mut self, policy: &PortPolicy, packets: &[Received]) {
+        let entry_of = |umem: &Umem, (frame, at): &Received| classify(policy, umem.packet(frame, *at)).copied();
+        let mut rest = packets;
+        while let Some(first) = rest.first() {
+            let tap = entry_of(self.umem, first);
+            let len = 1 + rest[1..].iter().take_while(|packet| entry_of(self.umem, packet) == tap).count();
+            let (row, behind) = rest.split_at(len);
+            if let Some(tap) = tap {
+                self.whole_batch(&tap, row);
+            }
+            rest = behind;
+        }
+    }
+
+    fn clone_packet(&mut self, tap: &Tap, packet: &Received, tally: &mut Tally) {
+        tally.selected += 1;
+        match self.admit(tap, packet) {
+            Ok(()) => tally.sent += 1,
+            Err(reason) => tally.drops[reason as usize] += 1,
+        }
+    }
+
+    /// Copies the packet to the monitor port's tx ring, or says why not.
+    fn admit(&mut self, tap: &Tap, (frame, at): &Received) -> Result<(), DropReason> {
+        let target = self.ports[self.at].targets.get(tap.output as usize).copied();
+        let monitor = match target {
+            Some(Target::Local(index)) => &mut self.ports[index],
+            Some(Target::NoBinding) => return Err(DropReason::NoBinding),
+            Some(Target::Down) | None => return Err(DropReason::OutputDown),
+        };
+        if !monitor.up {
+            return Err(DropReason::OutputDown);
+        }
+        if at.len == 0 {
+            return Err(DropReason::TxInvalid);
+        }
+        if at.len > self.umem.max_clone_len() || at.len > monitor.max_tx_len() {
+            return Err(DropReason::Oversize);
+        }
+        if !monitor.has_tx_room() {
+            return Err(DropReason::QueueFullSameWorker);
+        }
+        let mut copy = self.pool.take().ok_or(DropReason::NoFrame)?;
+        let Some(placed) = self.umem.copy_packet(frame, *at, &mut copy) else {
+            self.pool.put(copy);
+            return Err(DropReason::Oversize);
+        };
+        // There is room in the ring: has_tx_room looked.
+        if monitor.tx.push(self.umem.give_tx(copy, placed, monitor.socket, tap.slot)).is_ok() {
+            monitor.in_tx += 1;
+        }
+        Ok(())
+    }
+
+    /// All of it at once, so that the row closes whenever a reader looks.
+    fn enter(&self, tap: &Tap, tally: &Tally) {
+        self.block.entry(tap.slot).commit(|row| {
+            row.add(Entry::Observed, tally.observed);
+            row.add(Entry::NotSampled, tally.observed - tally.selected);
+            if tally.selected == 0 {
+                return;
+            }
+            row.add(Entry::Selected, tally.selected);
+            row.add(Entry::InFlight, tally.sent);
+            for reason in DropReason::ALL {
+                let n = tally.drops[reason as usize];
+                if n > 0 {
+                    let (counter, part) = reason.counters();
+                    row.add(counter, n);
+                    if let Some(part) = part {
+                        row.add(part, n);
+                    }
+                }
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever the batches, frames 0, N, 2N, … are selected and no other.
+        #[test]
+        fn one_in_n_is_exact(rate in 1u32..40, total in 0usize..500) {
+            let mut sampler = Sampler { until: 0 };
+            for frame in 0..total {
+                prop_assert_eq!(sampler.select(rate), frame % rate as usize == 0);
+            }
+        }
+
+        #[test]
+        fn skipping_is_the_same_as_not_selecting(rate in 1u32..100, steps in prop::collection::vec(0u32..70, 0..50)) {
+            let (mut one, mut all) = (Sampler { until: 0 }, Sampler { until: 0 });
+            for n in steps {
+                let before = all;
+                let picked = (0..n).filter(|_| all.select(rate)).count();
+                prop_assert_eq!(one.skip(n), picked == 0);
+                if picked > 0 {
+                    prop_assert_eq!(one, before, "nothing changed");
+                    one = all;
+                }
+                prop_assert_eq!(one, all);
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_rate_does_not_wrap() {
+        let mut sampler = Sampler { until: 0 };
+        assert!(sampler.select(u32::MAX));
+        assert_eq!(sampler.until, u32::MAX - 1);
+        assert!(sampler.skip(u32::MAX - 1));
+        assert!(sampler.select(u32::MAX));
+    }
+}

@@ -1,0 +1,165 @@
+//! One socket of a shard: a queue of a wire port or of a monitor port.
+
+use std::sync::Arc;
+
+use shm_layout::counters::{BINDING_VALUES, Binding};
+use shm_layout::record::PortRole;
+
+use crate::counters::BindingBlock;
+use crate::snapshot::table::PortPolicy;
+use crate::xsk::abi::max_tx_len;
+use crate::xsk::ring::{CompletionRing, FillRing, RxRing, TxRing};
+use crate::xsk::umem::{SocketId, Umem};
+use crate::xsk::{Doorbell, Rings};
+
+/// Where the clones for one output go, from one port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// To this port of the shard.
+    Local(usize),
+    /// The output is up, but no queue of it serves this one.
+    NoBinding,
+    /// The output is down or not there.
+    Down,
+}
+
+/// A socket and what its shard knows of it.
+#[derive(Debug)]
+pub struct Port<D> {
+    /// Identifies it within the shard.
+    pub socket: SocketId,
+    /// Its device.
+    pub ifindex: u32,
+    /// Its queue of the device.
+    pub queue: u32,
+    /// Queues of the device in use.
+    pub queues: u32,
+    /// What the device is used for.
+    pub role: PortRole,
+    /// Whether it is bound and the link is up.
+    pub up: bool,
+    /// Of the device, bytes.
+    pub mtu: u32,
+    /// Whether the kernel sends from the frames themselves.
+    pub zero_copy: bool,
+    pub(super) rx: Option<RxRing>,
+    pub(super) fill: FillRing,
+    pub(super) tx: TxRing,
+    pub(super) completion: CompletionRing,
+    pub(super) doorbell: D,
+    /// Index of the wire's other port that takes this queue's frames.
+    pub(super) peer: Option<usize>,
+    pub(super) policy: Option<Arc<PortPolicy>>,
+    /// One for each output of the policy.
+    pub(super) targets: Vec<Target>,
+    /// Frames to keep in the fill ring.
+    pub(super) fill_target: u32,
+    /// Frames given to it to receive into and not received.
+    pub(super) in_fill: u32,
+    /// Frames it may hold for transmission.
+    pub(super) tx_cap: u32,
+    /// Frames given to it to send and not completed.
+    pub(super) in_tx: u32,
+    /// Frames the device refused whose completion is still to come.
+    pub(super) refused: u64,
+    pub(super) values: [u64; BINDING_VALUES],
+    pub(super) block: Arc<BindingBlock>,
+}
+
+/// What identifies a port; see the fields of [`Port`].
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// See [`Port::socket`].
+    pub socket: SocketId,
+    /// See [`Port::ifindex`].
+    pub ifindex: u32,
+    /// See [`Port::queue`].
+    pub queue: u32,
+    /// See [`Port::queues`].
+    pub queues: u32,
+    /// See [`Port::role`].
+    pub role: PortRole,
+}
+
+impl<D: Doorbell> Port<D> {
+    /// A port that is not up yet.
+    pub fn new(identity: Identity, rings: Rings, doorbell: D, block: Arc<BindingBlock>) -> Port<D> {
+        let Identity { socket, ifindex, queue, queues, role } = identity;
+        let Rings { fill, rx, tx, completion } = rings;
+        Port {
+            socket,
+            ifindex,
+            queue,
+            queues,
+            role,
+            up: false,
+            mtu: 0,
+            zero_copy: false,
+            rx,
+            fill,
+            tx,
+            completion,
+            doorbell,
+            peer: None,
+            policy: None,
+            targets: Vec::with_capacity(64),
+            fill_target: 0,
+            in_fill: 0,
+            tx_cap: 0,
+            in_tx: 0,
+            refused: 0,
+            values: [0; BINDING_VALUES],
+            block,
+        }
+    }
+
+    #[inline]
+    pub(super) fn count(&mut self, value: Binding, n: u64) {
+        self.values[value as usize] = self.values[value as usize].wrapping_add(n);
+    }
+
+    /// Whether one more frame may be queued for transmission.
+    #[inline]
+    pub(super) fn has_tx_room(&mut self) -> bool {
+        self.in_tx < self.tx_cap && self.tx.acquire(1) > 0
+    }
+
+    /// The largest frame the device sends, bytes.
+    #[inline]
+    pub(super) fn max_tx_len(&self) -> u32 {
+        max_tx_len(self.mtu)
+    }
+}
+
+/// The port of device `ifindex` that serves what arrives on queue `queue` elsewhere: the same queue, or the
+/// only one.
+pub(super) fn serving<D>(ports: &[Port<D>], ifindex: u32, queue: u32) -> Option<usize> {
+    ports.iter().position(|p| {
+        p.ifindex == ifindex
+            && match p.role {
+                // Wires run on the smaller number of queues of their ports.
+                PortRole::Wire => p.queue == queue % p.queues.max(1),
+                PortRole::Monitor => p.queue == queue || p.queues == 1,
+            }
+    })
+}
+
+/// Divides the partitions among the ports, so that no port can take what another needs.
+///
+/// Of Primary, each wire port gets an equal share, half for its fill ring and half for its tx ring. Of Mirror, a
+/// single monitor port may take all, of several none more than half.
+pub(super) fn share_out<D>(ports: &mut [Port<D>], umem: &Umem) {
+    use crate::xsk::umem::{Mirror, Primary};
+    let primary = umem.census::<Primary>().size;
+    let mirror = umem.census::<Mirror>().size;
+    let count = |role| ports.iter().filter(|p| p.role == role).count().max(1) as u32;
+    let (wires, monitors) = (count(PortRole::Wire), count(PortRole::Monitor));
+    let share = (primary / (2 * wires)).max(1);
+    let most = if monitors == 1 { mirror } else { mirror / 2 }.max(1);
+    for port in ports {
+        (port.fill_target, port.tx_cap) = match port.role {
+            PortRole::Wire => (share.min(port.fill.size()), share.min(port.tx.size())),
+            PortRole::Monitor => (0, most.min(port.tx.size())),
+        };
+    }
+}

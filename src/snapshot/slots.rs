@@ -1,0 +1,138 @@
+//! Ledger slots of mirror entries, over all generations.
+//!
+//! An entry keeps its slot while it stays in the configuration. When it goes, its slot is *leaving* until no
+//! shard uses a table that has it and none of its clones is in flight; then it is free for another.
+
+use std::collections::HashMap;
+
+use super::table::EntryKey;
+
+/// Hands out slots.
+#[derive(Debug)]
+pub struct Slots {
+    used: HashMap<EntryKey, u32>,
+    leaving: Vec<u32>,
+    free: Vec<u32>,
+    next: u32,
+    capacity: u32,
+}
+
+/// Slots of one coming generation, not yet in force.
+#[derive(Debug)]
+pub struct Plan {
+    slots: HashMap<EntryKey, u32>,
+    fresh: Vec<u32>,
+}
+
+impl Plan {
+    /// The slot of an entry of the plan.
+    pub fn slot(&self, key: EntryKey) -> u32 {
+        self.slots.get(&key).copied().unwrap_or(u32::MAX)
+    }
+
+    /// Slots that were not in use: their ledgers must be zeroed before any shard sees them.
+    pub fn fresh(&self) -> &[u32] {
+        &self.fresh
+    }
+}
+
+impl Slots {
+    /// Slots `0..capacity`, all free.
+    pub fn new(capacity: u32) -> Slots {
+        Slots { used: HashMap::new(), leaving: Vec::new(), free: Vec::new(), next: 0, capacity }
+    }
+
+    /// Slots for a generation with these entries; `None`, and nothing changed, where there are not enough.
+    pub fn plan(&mut self, keys: impl Iterator<Item = EntryKey>) -> Option<Plan> {
+        let mut plan = Plan { slots: HashMap::new(), fresh: Vec::new() };
+        for key in keys {
+            let slot = match self.used.get(&key) {
+                Some(&slot) => slot,
+                None => {
+                    let Some(slot) = self.take() else {
+                        self.free.append(&mut plan.fresh);
+                        return None;
+                    };
+                    plan.fresh.push(slot);
+                    slot
+                }
+            };
+            plan.slots.insert(key, slot);
+        }
+        Some(plan)
+    }
+
+    fn take(&mut self) -> Option<u32> {
+        self.free.pop().or_else(|| {
+            let slot = (self.next < self.capacity).then_some(self.next)?;
+            self.next += 1;
+            Some(slot)
+        })
+    }
+
+    /// Puts a plan in force: entries it does not have are leaving.
+    pub fn commit(&mut self, plan: Plan) {
+        for (key, slot) in self.used.drain() {
+            if !plan.slots.contains_key(&key) {
+                self.leaving.push(slot);
+            }
+        }
+        self.used = plan.slots;
+    }
+
+    /// Frees the leaving slots that `is_idle`. Only once every shard uses the newest table.
+    pub fn release(&mut self, mut is_idle: impl FnMut(u32) -> bool) {
+        let free = &mut self.free;
+        self.leaving.retain(|&slot| {
+            let idle = is_idle(slot);
+            if idle {
+                free.push(slot);
+            }
+            !idle
+        });
+    }
+
+    /// Slots of entries that are gone and have clones in flight.
+    pub fn leaving(&self) -> usize {
+        self.leaving.len()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn key(ingress_ifindex: u32, rate: u32) -> EntryKey {
+        EntryKey { ingress_ifindex, output_ifindex: 9, rate }
+    }
+
+    #[test]
+    fn an_unchanged_entry_keeps_its_slot_and_a_gone_one_waits() {
+        let mut slots = Slots::new(3);
+        let plan = slots.plan([key(1, 7), key(2, 7)].into_iter()).unwrap();
+        let (one, two) = (plan.slot(key(1, 7)), plan.slot(key(2, 7)));
+        assert_eq!(plan.fresh().len(), 2);
+        slots.commit(plan);
+
+        let plan = slots.plan([key(1, 7), key(2, 8)].into_iter()).unwrap();
+        assert_eq!(plan.slot(key(1, 7)), one);
+        assert_eq!(plan.fresh(), [plan.slot(key(2, 8))]);
+        assert_ne!(plan.slot(key(2, 8)), two, "still in use by the older table");
+        slots.commit(plan);
+
+        assert!(slots.plan([key(1, 7), key(2, 8), key(3, 1)].into_iter()).is_none(), "none is free yet");
+        slots.release(|_| false);
+        assert_eq!(slots.leaving(), 1);
+        slots.release(|slot| slot == two);
+        let plan = slots.plan([key(1, 7), key(2, 8), key(3, 1)].into_iter()).unwrap();
+        assert_eq!(plan.slot(key(3, 1)), two);
+    }
+
+    #[test]
+    fn a_plan_that_fails_gives_its_slots_back() {
+        let mut slots = Slots::new(2);
+        assert!(slots.plan((0..3).map(|i| key(i, 1))).is_none());
+        assert!(slots.plan((0..2).map(|i| key(i, 1))).is_some());
+    }
+}

@@ -1,0 +1,189 @@
+//! The immutable table a shard forwards and mirrors by. Built by the adopter, never changed after.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use shm_layout::record::{META_DISARMED, Placement, Role};
+use shm_layout::view::SnapshotView;
+
+/// Identity of a mirror entry over generations: while it stays, so do its sampler's phase and its counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EntryKey {
+    /// Frames received here are sampled.
+    pub ingress_ifindex: u32,
+    /// Clones leave here.
+    pub output_ifindex: u32,
+    /// 0 and 1: every frame; N: one in N.
+    pub rate: u32,
+}
+
+/// An entry as the shard uses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tap {
+    /// Its ledger's slot.
+    pub slot: u32,
+    /// 1 in `rate`; at least 1.
+    pub rate: u32,
+    /// Index of its output in [`PortPolicy::outputs`].
+    pub output: u32,
+}
+
+/// The entries of a port's VLANs.
+#[derive(Debug)]
+pub struct VlanTaps {
+    /// VLAN id to index in `taps` plus one; 0 for none.
+    index: Box<[u16; 4096]>,
+    taps: Vec<Tap>,
+}
+
+impl VlanTaps {
+    fn new() -> VlanTaps {
+        VlanTaps { index: Box::new([0; 4096]), taps: Vec::new() }
+    }
+
+    fn insert(&mut self, id: u16, tap: Tap) {
+        if let Some(index) = self.index.get_mut(usize::from(id)) {
+            self.taps.push(tap);
+            *index = self.taps.len() as u16;
+        }
+    }
+
+    /// The entry of VLAN `id`.
+    #[inline]
+    pub fn get(&self, id: u16) -> Option<&Tap> {
+        let index = usize::from(self.index[usize::from(id & 0x0fff)]);
+        self.taps.get(index.wrapping_sub(1))
+    }
+}
+
+/// What is mirrored of the frames a port receives.
+#[derive(Debug, Default)]
+pub struct PortPolicy {
+    /// The port's own entry, also the fallback of frames in VLANs without one.
+    pub plain: Option<Tap>,
+    /// Entries of VLAN interfaces on the port.
+    pub vlans: Option<VlanTaps>,
+    /// Outputs of these entries, ifindexes, each once.
+    pub outputs: Vec<u32>,
+}
+
+/// A mirror entry, in the order of the source.
+#[derive(Clone, Copy, Debug)]
+pub struct TableEntry {
+    /// What it says.
+    pub key: EntryKey,
+    /// Its ledger's slot.
+    pub slot: u32,
+    /// Whether its ingress is on a wire.
+    pub placement: Placement,
+    /// The port its frames arrive on: the ingress, or its parent for a VLAN interface.
+    pub port_ifindex: u32,
+}
+
+/// One generation of the configuration.
+#[derive(Debug, Default)]
+pub struct Table {
+    /// Counts adoptions of this process; never repeats, whatever the region's generations do.
+    pub serial: u64,
+    /// Identity of the region it came from.
+    pub instance: u64,
+    /// Its generation there; 0 for the empty table before the first.
+    pub generation: u64,
+    /// When it was published, nanoseconds of `CLOCK_MONOTONIC`.
+    pub published_at: u64,
+    /// Whether this node mirrors at all.
+    pub mirroring: bool,
+    /// Why it does not; empty when it does.
+    pub idle_reason: &'static str,
+    /// The wires, pairs of ifindexes.
+    pub wires: Vec<(u32, u32)>,
+    /// The entries, in the order of the source.
+    pub entries: Vec<TableEntry>,
+    /// Names of ports as the source gives them, by ifindex.
+    pub names: HashMap<u32, String>,
+    peers: HashMap<u32, u32>,
+    policies: HashMap<u32, Arc<PortPolicy>>,
+}
+
+impl Table {
+    /// Builds the table of a snapshot. `slot_of` gives each entry its ledger.
+    pub fn build(
+        view: &SnapshotView<'_>,
+        instance: u64,
+        serial: u64,
+        mut slot_of: impl FnMut(EntryKey) -> u32,
+    ) -> Table {
+        let idle_reason = match view.meta.role {
+            Role::Standby => "standby",
+            Role::Active if view.meta.flags & META_DISARMED != 0 => "disarmed",
+            Role::Active => "",
+        };
+        let mut table = Table {
+            serial,
+            instance,
+            generation: view.image.generation,
+            published_at: view.image.published_at,
+            mirroring: idle_reason.is_empty(),
+            idle_reason,
+            wires: view.wires.iter().map(|w| (w.a_ifindex, w.b_ifindex)).collect(),
+            ..Table::default()
+        };
+        for &(a, b) in &table.wires {
+            table.peers.insert(a, b);
+            table.peers.insert(b, a);
+        }
+        let mut vlans = HashMap::new();
+        for port in view.ports.iter().filter(|p| p.ifindex != 0) {
+            // The first interface with an ifindex names it, as everywhere else.
+            table.names.entry(port.ifindex).or_insert_with(|| view.strings.text(port.name).to_owned());
+            if port.parent_ifindex != 0 && port.vlan_id != 0 {
+                vlans.entry(port.ifindex).or_insert((port.parent_ifindex, port.vlan_id));
+            }
+        }
+        let mut policies: HashMap<u32, PortPolicy> = HashMap::new();
+        for mirror in view.mirrors.iter() {
+            let key = EntryKey {
+                ingress_ifindex: mirror.ingress_ifindex,
+                output_ifindex: mirror.output_ifindex,
+                rate: mirror.rate,
+            };
+            let vlan = vlans.get(&mirror.ingress_ifindex).copied();
+            let port_ifindex = vlan.map_or(mirror.ingress_ifindex, |(parent, _)| parent);
+            let slot = slot_of(key);
+            table.entries.push(TableEntry { key, slot, placement: mirror.placement, port_ifindex });
+            if !table.mirroring || !table.peers.contains_key(&port_ifindex) {
+                continue;
+            }
+            let policy = policies.entry(port_ifindex).or_default();
+            let output = policy.outputs.iter().position(|&o| o == key.output_ifindex).unwrap_or_else(|| {
+                policy.outputs.push(key.output_ifindex);
+                policy.outputs.len() - 1
+            });
+            let tap = Tap { slot, rate: key.rate.max(1), output: output as u32 };
+            match vlan {
+                None => policy.plain = Some(tap),
+                Some((_, id)) => policy.vlans.get_or_insert_with(VlanTaps::new).insert(id, tap),
+            }
+        }
+        table.policies = policies.into_iter().map(|(ifindex, policy)| (ifindex, Arc::new(policy))).collect();
+        table
+    }
+
+    /// The other port of the wire that `ifindex` is on.
+    pub fn peer(&self, ifindex: u32) -> Option<u32> {
+        self.peers.get(&ifindex).copied()
+    }
+
+    /// What is mirrored of the frames `ifindex` receives.
+    pub fn policy(&self, ifindex: u32) -> Option<&Arc<PortPolicy>> {
+        self.policies.get(&ifindex)
+    }
+
+    /// Monitor ports in use, ifindexes, each once, in no order that matters.
+    pub fn monitors(&self) -> Vec<u32> {
+        let mut all: Vec<u32> = self.policies.values().flat_map(|p| p.outputs.iter().copied()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+}

@@ -1,0 +1,169 @@
+//! Attaching an XDP program to a device, in the mode asked for, for as long as a value lives.
+//!
+//! This is `BPF_LINK_CREATE` by system call, because libbpf's `bpf_program__attach_xdp` takes no
+//! flags and so leaves the mode to the kernel, which on veth always means native: the slower one
+//! there.
+
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use crate::xsk::netdev;
+
+/// Where in the receive path the program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum XdpMode {
+    /// In the driver, before an skb exists (`XDP_FLAGS_DRV_MODE`).
+    Native,
+    /// In the core stack, on skbs; works with any driver (`XDP_FLAGS_SKB_MODE`).
+    Generic,
+}
+
+impl XdpMode {
+    /// `native` or `generic`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            XdpMode::Native => "native",
+            XdpMode::Generic => "generic",
+        }
+    }
+
+    /// The flag of linux/if_link.h.
+    fn flags(self) -> u32 {
+        match self {
+            XdpMode::Generic => 1 << 1,
+            XdpMode::Native => 1 << 2,
+        }
+    }
+}
+
+impl fmt::Display for XdpMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a program could not be attached. `port` is the device's name and ifindex.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// EBUSY, or EEXIST for a program in the other mode or on an upper device.
+    #[error(
+        "{port} already has an XDP program attached (or a bond or team above it has): see \
+         `ip link show`, and stop the program that owns it"
+    )]
+    Busy {
+        /// Device.
+        port: String,
+    },
+    /// EOPNOTSUPP: the driver has no XDP in this mode.
+    #[error("the driver of {port} has no {mode} XDP: use XDP mode generic or auto")]
+    Unsupported {
+        /// Device.
+        port: String,
+        /// Mode asked for.
+        mode: XdpMode,
+    },
+    /// EPERM.
+    #[error("attaching an XDP program to {port} is not permitted: needs CAP_NET_ADMIN and CAP_BPF")]
+    NotPermitted {
+        /// Device.
+        port: String,
+    },
+    /// ENODEV.
+    #[error("there is no network device with ifindex {ifindex} in this network namespace")]
+    NoDevice {
+        /// Index asked for.
+        ifindex: u32,
+    },
+    /// The driver refused the attach for a reason of its own.
+    #[error(
+        "cannot attach a {mode} XDP program to {port}: {source}; drivers refuse native XDP when \
+         the MTU (or, on veth, the peer's) needs more than one buffer, when LRO is on, or when \
+         queues do not suffice: lower the MTU or use XDP mode generic"
+    )]
+    Refused {
+        /// Device.
+        port: String,
+        /// Mode asked for.
+        mode: XdpMode,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// `BPF_LINK_CREATE` of linux/bpf.h, `enum bpf_cmd`.
+const BPF_LINK_CREATE: libc::c_long = 28;
+/// `BPF_XDP` of linux/bpf.h, `enum bpf_attach_type`.
+const BPF_XDP: u32 = 37;
+
+/// The head of `union bpf_attr`'s `link_create`; the kernel takes what a shorter attr lacks as 0.
+#[repr(C, align(8))]
+struct LinkCreate {
+    prog_fd: u32,
+    target_ifindex: u32,
+    attach_type: u32,
+    flags: u32,
+}
+
+const _: () = assert!(size_of::<LinkCreate>() == 16);
+
+/// An XDP program held on a device. Dropping it detaches the program.
+///
+/// A device that is deleted takes the attachment with it; dropping the value is then harmless.
+#[derive(Debug)]
+pub struct XdpLink {
+    _fd: OwnedFd,
+    ifindex: u32,
+    mode: XdpMode,
+}
+
+impl XdpLink {
+    /// Attaches `prog` to the device `ifindex` of the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// [`LinkError`]; another attached program is never replaced.
+    pub fn attach(prog: BorrowedFd<'_>, ifindex: u32, mode: XdpMode) -> Result<XdpLink, LinkError> {
+        let attr = LinkCreate {
+            // A file descriptor that is open is never negative.
+            prog_fd: prog.as_raw_fd().cast_unsigned(),
+            target_ifindex: ifindex,
+            attach_type: BPF_XDP,
+            flags: mode.flags(),
+        };
+        // SAFETY: BPF_LINK_CREATE only reads `attr`, which is `size_of` bytes, aligned as
+        // union bpf_attr is, has no padding and outlives the call.
+        let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_LINK_CREATE, &raw const attr, size_of::<LinkCreate>()) };
+        let fd = match RawFd::try_from(fd) {
+            Ok(fd) if fd >= 0 => fd,
+            _ => return Err(explain(io::Error::last_os_error(), ifindex, mode)),
+        };
+        // SAFETY: the kernel just returned this descriptor (close-on-exec) to us alone.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(XdpLink { _fd: fd, ifindex, mode })
+    }
+
+    /// The mode the program runs in.
+    pub fn mode(&self) -> XdpMode {
+        self.mode
+    }
+
+    /// The device it was attached to.
+    pub fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+}
+
+fn explain(source: io::Error, ifindex: u32, mode: XdpMode) -> LinkError {
+    if source.raw_os_error() == Some(libc::ENODEV) {
+        return LinkError::NoDevice { ifindex };
+    }
+    let port = netdev::label(ifindex);
+    match source.raw_os_error() {
+        Some(libc::EBUSY | libc::EEXIST) => LinkError::Busy { port },
+        Some(libc::EOPNOTSUPP) => LinkError::Unsupported { port, mode },
+        Some(libc::EPERM | libc::EACCES) => LinkError::NotPermitted { port },
+        _ => LinkError::Refused { port, mode, source },
+    }
+}

@@ -1,0 +1,479 @@
+//! The lab: four namespaces and the veth pairs between them, with the ifindexes the test fixtures name.
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{LabError, Result};
+use crate::netns::{self, Namespace};
+use crate::traffic::{Capture, Sender};
+use crate::wire_io::WireIo;
+
+/// The prefix of every lab's id, and what `spanlab sweep` looks for.
+pub const LAB_PREFIX: &str = "swlab";
+
+/// ifindexes in the hosts' namespaces count up from here; 1 is the loopback.
+const HOST_IFINDEX: u32 = 2;
+
+/// How long the devices may take to report that they are up. linkwatch runs at most once a second.
+const LINK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What to lay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabSpec {
+    /// RX and TX queues of every device, at least 1.
+    pub queues: u32,
+    /// Wires through the device under test, at least 1.
+    pub wires: usize,
+    /// Monitor ports.
+    pub monitors: usize,
+    /// MTU of every device, in bytes of L3 payload.
+    pub mtu: u32,
+    /// ifindex of the first wire's port a in `dut`; port b follows, then the next wire's a.
+    pub first_wire_ifindex: u32,
+    /// ifindex of the first monitor port in `dut`.
+    pub first_monitor_ifindex: u32,
+    /// The process whose death makes the lab stale; see [`netns::sweep`].
+    pub owner: u32,
+}
+
+impl Default for LabSpec {
+    /// One queue, one wire (11 and 12), one monitor (22): the interfaces of the committed snapshot fixtures.
+    fn default() -> Self {
+        Self {
+            queues: 1,
+            wires: 1,
+            monitors: 1,
+            mtu: 1500,
+            first_wire_ifindex: 11,
+            first_monitor_ifindex: 22,
+            owner: std::process::id(),
+        }
+    }
+}
+
+impl LabSpec {
+    fn check(&self) -> Result<()> {
+        if self.queues == 0 || self.wires == 0 {
+            return Err(LabError::Spec("a lab needs at least one queue and one wire".to_owned()));
+        }
+        let mut taken = BTreeSet::from([1]);
+        let wires = (0..self.wires).flat_map(|wire| self.wire_ifindexes(wire));
+        let monitors = (0..self.monitors).map(|monitor| offset(self.first_monitor_ifindex, monitor));
+        for ifindex in wires.chain(monitors) {
+            if i32::try_from(ifindex).is_err() || ifindex == 0 || !taken.insert(ifindex) {
+                return Err(LabError::Spec(format!("ifindex {ifindex} is taken or out of range")));
+            }
+        }
+        Ok(())
+    }
+
+    fn wire_ifindexes(&self, wire: usize) -> [u32; 2] {
+        [0, 1].map(|side| offset(self.first_wire_ifindex, wire.saturating_mul(2).saturating_add(side)))
+    }
+}
+
+fn offset(first: u32, index: usize) -> u32 {
+    first.saturating_add(u32::try_from(index).unwrap_or(u32::MAX))
+}
+
+/// The four namespaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Left host: the peer of every wire's port a.
+    Gen,
+    /// The device under test: `spanwired` runs here.
+    Dut,
+    /// Right host: the peer of every wire's port b.
+    Sink,
+    /// Monitor host: the peer of every monitor port.
+    Mon,
+}
+
+impl Role {
+    const ALL: [Role; 4] = [Role::Gen, Role::Dut, Role::Sink, Role::Mon];
+
+    fn suffix(self) -> &'static str {
+        match self {
+            Role::Gen => "gen",
+            Role::Dut => "dut",
+            Role::Sink => "sink",
+            Role::Mon => "mon",
+        }
+    }
+}
+
+/// A port of the device under test and the host interface at the other end of its cable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// Name in `dut`.
+    pub name: String,
+    /// ifindex in `dut`.
+    pub ifindex: u32,
+    /// The namespace of the other end.
+    pub host: Role,
+    /// Name of the other end.
+    pub host_name: String,
+    /// ifindex of the other end, in its namespace.
+    pub host_ifindex: u32,
+}
+
+/// Two ports between which frames cross.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wire {
+    /// The port towards `gen`.
+    pub a: Port,
+    /// The port towards `sink`.
+    pub b: Port,
+}
+
+/// The namespaces' names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceNames {
+    /// Left host.
+    pub r#gen: String,
+    /// Device under test.
+    pub dut: String,
+    /// Right host.
+    pub sink: String,
+    /// Monitor host.
+    pub mon: String,
+}
+
+/// Everything a script needs to use a lab; printed by `spanlab up`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabInfo {
+    /// The lab's id, for `spanlab exchange --lab` and `spanlab down`.
+    pub lab: String,
+    /// Namespace of each role.
+    pub namespaces: NamespaceNames,
+    /// Queues of every device.
+    pub queues: u32,
+    /// MTU of every device.
+    pub mtu: u32,
+    /// The wires, in order.
+    pub wires: Vec<Wire>,
+    /// The monitor ports, in order.
+    pub monitors: Vec<Port>,
+}
+
+/// A laid lab. Dropping the handle that created it takes it down.
+#[derive(Debug)]
+pub struct Lab {
+    info: LabInfo,
+    r#gen: Namespace,
+    dut: Namespace,
+    sink: Namespace,
+    mon: Namespace,
+}
+
+impl Lab {
+    /// Lays a lab and returns once every device is up.
+    pub fn create(spec: LabSpec) -> Result<Self> {
+        spec.check()?;
+        let id = netns::unique_name(LAB_PREFIX, spec.owner);
+        let create = |role: Role| Namespace::create_named(&format!("{id}-{}", role.suffix()));
+        let (r#gen, dut) = (create(Role::Gen)?, create(Role::Dut)?);
+        let (sink, mon) = (create(Role::Sink)?, create(Role::Mon)?);
+        let info = plan(&id, &spec);
+        let lab = Self { info, r#gen, dut, sink, mon };
+        for port in lab.ports() {
+            lab.lay(port)?;
+        }
+        for role in Role::ALL {
+            lab.wait_links_up(role)?;
+        }
+        Ok(lab)
+    }
+
+    /// Opens a lab that another process laid. Dropping this handle leaves it.
+    pub fn attach(id: &str) -> Result<Self> {
+        let open = |role: Role| {
+            Namespace::attach(&format!("{id}-{}", role.suffix()))
+                .map_err(|error| LabError::NoLab { id: id.to_owned(), reason: error.to_string() })
+        };
+        let (r#gen, dut) = (open(Role::Gen)?, open(Role::Dut)?);
+        let (sink, mon) = (open(Role::Sink)?, open(Role::Mon)?);
+        let spec = observed_spec(&links(&dut)?)
+            .ok_or_else(|| LabError::NoLab { id: id.to_owned(), reason: "its first wire is gone".to_owned() })?;
+        spec.check()?;
+        Ok(Self { info: plan(id, &spec), r#gen, dut, sink, mon })
+    }
+
+    /// Leaves the lab standing after this handle and this process are gone.
+    pub fn detach(mut self) -> LabInfo {
+        for ns in [&mut self.r#gen, &mut self.dut, &mut self.sink, &mut self.mon] {
+            ns.detach();
+        }
+        self.info.clone()
+    }
+
+    /// Deletes the namespaces of lab `id`, as many as are there; none at all is an error.
+    pub fn remove(id: &str) -> Result<()> {
+        let standing = netns::names();
+        let ours: Vec<String> = Role::ALL
+            .map(|role| format!("{id}-{}", role.suffix()))
+            .into_iter()
+            .filter(|name| standing.contains(name))
+            .collect();
+        if ours.is_empty() || !id.starts_with(LAB_PREFIX) {
+            return Err(LabError::NoLab { id: id.to_owned(), reason: "no such lab".to_owned() });
+        }
+        ours.iter().try_for_each(|name| netns::delete(name))
+    }
+
+    /// Names and ifindexes.
+    pub fn info(&self) -> &LabInfo {
+        &self.info
+    }
+
+    /// The lab's id.
+    pub fn id(&self) -> &str {
+        &self.info.lab
+    }
+
+    /// The namespace of a role.
+    pub fn ns(&self, role: Role) -> &Namespace {
+        match role {
+            Role::Gen => &self.r#gen,
+            Role::Dut => &self.dut,
+            Role::Sink => &self.sink,
+            Role::Mon => &self.mon,
+        }
+    }
+
+    /// Where the device under test runs.
+    pub fn dut(&self) -> &Namespace {
+        &self.dut
+    }
+
+    /// Wire `index`.
+    pub fn wire(&self, index: usize) -> Result<&Wire> {
+        self.info.wires.get(index).ok_or_else(|| LabError::Spec(format!("the lab has no wire {index}")))
+    }
+
+    /// Monitor port `index`.
+    pub fn monitor(&self, index: usize) -> Result<&Port> {
+        self.info.monitors.get(index).ok_or_else(|| LabError::Spec(format!("the lab has no monitor {index}")))
+    }
+
+    /// A sender on the host end of `port`'s cable: what it sends enters the device under test there.
+    pub fn sender(&self, port: &Port) -> Result<Sender> {
+        Ok(Sender::new(self.open_host(port)?))
+    }
+
+    /// Starts capturing, on the host end of `port`'s cable, what the device under test sends out of `port`.
+    pub fn capture(&self, port: &Port) -> Result<Capture> {
+        Capture::start(self.open_host(port)?)
+    }
+
+    /// Replaces the device under test by a learning-free kernel bridge over wire `index`: a known-good forwarder
+    /// that proves the lab, and an in-kernel baseline. Returns once both ports forward.
+    pub fn bridge(&self, index: usize) -> Result<()> {
+        let wire = self.wire(index)?;
+        let bridge = format!("br{index}");
+        // Where bridge netfilter is built in, it parses and may refuse IP frames that only pass through.
+        for table in ["iptables", "ip6tables", "arptables"] {
+            self.dut.sysctl(&format!("net/bridge/bridge-nf-call-{table}"), "0")?;
+        }
+        // VLAN filtering is off by default, and naming it is an error on a kernel built without it.
+        self.dut.ip(&["link", "add", &bridge, "type", "bridge", "stp_state", "0", "mcast_snooping", "0"])?;
+        self.dut.ip(&["link", "set", &bridge, "arp", "off", "up"])?;
+        for port in [&wire.a, &wire.b] {
+            self.dut.ip(&["link", "set", &port.name, "master", &bridge])?;
+            // Flooding between two ports is exact; learning would only add state that ages.
+            self.dut.ip(&["link", "set", &port.name, "type", "bridge_slave", "learning", "off", "flood", "on"])?;
+        }
+        wait_until("the bridge ports to forward", LINK_TIMEOUT, || {
+            let forwarding = links(&self.dut)?
+                .iter()
+                .filter(|link| link.master.as_ref() == Some(&bridge) && link.forwards())
+                .count();
+            Ok(forwarding == 2)
+        })
+    }
+
+    fn open_host(&self, port: &Port) -> Result<WireIo> {
+        self.ns(port.host).enter(|| WireIo::open(port.host_ifindex))?
+    }
+
+    fn ports(&self) -> impl Iterator<Item = &Port> {
+        self.info.wires.iter().flat_map(|wire| [&wire.a, &wire.b]).chain(&self.info.monitors)
+    }
+
+    /// One cable: the pair, its offloads, both ends up.
+    fn lay(&self, port: &Port) -> Result<()> {
+        let host = self.ns(port.host);
+        let queues = self.info.queues.to_string();
+        let mtu = self.info.mtu.to_string();
+        let end = ["mtu", &mtu, "numrxqueues", &queues, "numtxqueues", &queues];
+        let (index, host_index) = (port.ifindex.to_string(), port.host_ifindex.to_string());
+        let near = ["link", "add", "name", &port.name, "index", &index];
+        let far = ["type", "veth", "peer", "name", &port.host_name, "index", &host_index, "netns", host.name()];
+        self.dut.ip(&[&near[..], &end[..], &far[..], &end[..]].concat())?;
+        // Hosts must not hand over unfilled checksums or merged segments. Not every driver lets every feature be
+        // changed; ethtool then still sets the others and says so in its status, which is no error here.
+        // rxvlan and txvlan stay at their defaults: that is what a dataplane meets in the field.
+        let off = ["-K", &port.host_name, "tx", "off", "rx", "off", "gso", "off", "tso", "off", "gro", "off"];
+        match host.exec("ethtool", &off) {
+            Err(LabError::Command { .. }) | Ok(_) => {}
+            Err(error) => return Err(error),
+        }
+        // Without ARP (and IPv6, see Namespace) nothing but the lab ever sends on these cables.
+        host.ip(&["link", "set", &port.host_name, "arp", "off", "up"])?;
+        self.dut.ip(&["link", "set", &port.name, "arp", "off", "up"])?;
+        Ok(())
+    }
+
+    /// Until linkwatch has seen the carrier a device keeps the noop queueing discipline, which drops every frame.
+    fn wait_links_up(&self, role: Role) -> Result<()> {
+        let ns = self.ns(role);
+        wait_until(&format!("the links of {} to come up", ns.name()), LINK_TIMEOUT, || {
+            Ok(links(ns)?.iter().all(|link| link.ifname == "lo" || link.is_up()))
+        })
+    }
+}
+
+/// Polls `condition` every few milliseconds until it is true; [`LabError::Timeout`] names `what` when it never is.
+pub fn wait_until(what: &str, timeout: Duration, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        if condition()? {
+            return Ok(());
+        }
+        if start.elapsed() >= timeout {
+            return Err(LabError::Timeout { what: what.to_owned(), after: timeout });
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Names and numbers follow from the specification alone, so that [`Lab::attach`] needs no state file.
+fn plan(id: &str, spec: &LabSpec) -> LabInfo {
+    let name = |role: Role| format!("{id}-{}", role.suffix());
+    let port = |name: String, ifindex, host, letter: char, index| Port {
+        name,
+        ifindex,
+        host,
+        host_name: format!("{letter}{index}"),
+        host_ifindex: offset(HOST_IFINDEX, index),
+    };
+    let wire = |index| {
+        let [a, b] = spec.wire_ifindexes(index);
+        Wire {
+            a: port(format!("w{index}a"), a, Role::Gen, 'g', index),
+            b: port(format!("w{index}b"), b, Role::Sink, 's', index),
+        }
+    };
+    let monitor = |index| port(format!("mon{index}"), offset(spec.first_monitor_ifindex, index), Role::Mon, 'm', index);
+    LabInfo {
+        lab: id.to_owned(),
+        namespaces: NamespaceNames {
+            r#gen: name(Role::Gen),
+            dut: name(Role::Dut),
+            sink: name(Role::Sink),
+            mon: name(Role::Mon),
+        },
+        queues: spec.queues,
+        mtu: spec.mtu,
+        wires: (0..spec.wires).map(wire).collect(),
+        monitors: (0..spec.monitors).map(monitor).collect(),
+    }
+}
+
+/// The part of `ip -j -d link` that is used here.
+#[derive(Debug, Deserialize)]
+struct Link {
+    ifname: String,
+    ifindex: u32,
+    mtu: u32,
+    operstate: String,
+    #[serde(default)]
+    num_rx_queues: u32,
+    master: Option<String>,
+    linkinfo: Option<LinkInfo>,
+}
+
+#[derive(Debug, Deserialize)]
+struct LinkInfo {
+    info_slave_data: Option<SlaveData>,
+}
+
+#[derive(Debug, Deserialize)]
+struct SlaveData {
+    state: Option<String>,
+}
+
+impl Link {
+    fn is_up(&self) -> bool {
+        self.operstate == "UP"
+    }
+
+    fn forwards(&self) -> bool {
+        let slave = self.linkinfo.as_ref().and_then(|info| info.info_slave_data.as_ref());
+        slave.and_then(|data| data.state.as_deref()) == Some("forwarding")
+    }
+}
+
+fn links(ns: &Namespace) -> Result<Vec<Link>> {
+    let output = ns.ip(&["-j", "-d", "link", "show"])?;
+    serde_json::from_slice(&output.stdout)
+        .map_err(|source| LabError::Parse { command: format!("ip -n {} -j -d link show", ns.name()), source })
+}
+
+/// Reads the specification back from the devices in `dut`.
+fn observed_spec(links: &[Link]) -> Option<LabSpec> {
+    let find = |name: &str| links.iter().find(|link| link.ifname == name);
+    let count = |name: fn(usize) -> String| (0..).take_while(|index| find(&name(*index)).is_some()).count();
+    let first = find("w0a")?;
+    let defaults = LabSpec::default();
+    Some(LabSpec {
+        queues: first.num_rx_queues.max(1),
+        wires: count(|index| format!("w{index}a")),
+        monitors: count(|index| format!("mon{index}")),
+        mtu: first.mtu,
+        first_wire_ifindex: first.ifindex,
+        first_monitor_ifindex: find("mon0").map_or(defaults.first_monitor_ifindex, |link| link.ifindex),
+        owner: defaults.owner,
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_plan_has_the_ifindexes_of_the_fixtures() {
+        let info = plan("swlab-1-0", &LabSpec::default());
+        let [wire] = info.wires.as_slice() else { panic!("one wire") };
+        assert_eq!((wire.a.ifindex, wire.b.ifindex, info.monitors[0].ifindex), (11, 12, 22));
+        assert_eq!((wire.a.host_name.as_str(), wire.b.host_name.as_str()), ("g0", "s0"));
+        assert_eq!(info.namespaces.dut, "swlab-1-0-dut");
+    }
+
+    #[test]
+    fn colliding_or_empty_specifications_are_refused() {
+        let collide = LabSpec { wires: 6, ..LabSpec::default() };
+        assert!(matches!(collide.check(), Err(LabError::Spec(text)) if text.contains("22")));
+        assert!(LabSpec { queues: 0, ..LabSpec::default() }.check().is_err());
+        assert!(LabSpec { wires: 0, ..LabSpec::default() }.check().is_err());
+        assert!(LabSpec { first_wire_ifindex: 1, ..LabSpec::default() }.check().is_err());
+        assert!(LabSpec { wires: 5, ..LabSpec::default() }.check().is_ok());
+    }
+
+    #[test]
+    fn waiting_ends_when_true_and_times_out_when_not() {
+        let mut calls = 0;
+        let counted = wait_until("three calls", Duration::from_secs(5), || {
+            calls += 1;
+            Ok(calls == 3)
+        });
+        assert!(counted.is_ok());
+        let never = wait_until("never", Duration::from_millis(1), || Ok(false));
+        assert!(matches!(never, Err(LabError::Timeout { what, .. }) if what == "never"));
+    }
+}
