@@ -36,7 +36,7 @@ use shm_layout::counters::{SHARD_VALUES, Shard as Value};
 use crate::counters::{ShardBlock, partition_row};
 use crate::snapshot::table::Table;
 use crate::xsk::Doorbell;
-use crate::xsk::umem::{Area, Mirror, Partition, Primary, Umem};
+use crate::xsk::umem::{Area, Census, Mirror, Partition, Primary, Umem};
 use frames::Pool;
 use mailbox::{Command, Event, Mailbox};
 use port::{Port, Target};
@@ -213,12 +213,17 @@ impl<D: Doorbell> Shard<D> {
 
     /// Whether every frame of both partitions is accounted for: free, or with the kernel. True between breaths.
     pub fn conserves_frames(&self) -> bool {
-        let whole = |census: crate::xsk::umem::Census, free: u32| census.in_hand == free;
+        let whole = |census: Census, free: u32| census.in_hand == free;
         whole(self.umem.census::<Primary>(), self.primary.len())
             && whole(self.umem.census::<Mirror>(), self.mirror.len())
     }
 
-    /// Frames given out for transmission on any port and not completed.
+    /// Frames of each partition by holder, Primary first.
+    pub fn census(&self) -> [Census; 2] {
+        [self.umem.census::<Primary>(), self.umem.census::<Mirror>()]
+    }
+
+    /// Whether frames given out for transmission on any port are not completed.
     pub fn is_transmitting(&self) -> bool {
         self.ports.iter().any(|port| port.in_tx > 0)
     }

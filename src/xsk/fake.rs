@@ -155,6 +155,16 @@ impl FakeNic {
         self.tx.acquire(u32::MAX)
     }
 
+    /// Packets waiting in the rx ring.
+    pub fn rx_waiting(&self) -> u32 {
+        self.rx.as_ref().map_or(0, Producer::pending)
+    }
+
+    /// Addresses waiting in the completion ring.
+    pub fn completion_waiting(&self) -> u32 {
+        self.completion.pending()
+    }
+
     /// Frames waiting in the fill ring.
     pub fn fill_waiting(&mut self) -> u32 {
         self.fill.acquire(u32::MAX)

@@ -1,0 +1,217 @@
+//! The whole shard loop on kernel-free rings: no privilege, every step checked.
+#![forbid(unsafe_code)]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
+
+mod histories;
+mod mirroring;
+mod rig;
+
+use rig::{A, B, MON, Plan, Rig, Spec, frame};
+use shm_layout::counters::{Binding, Entry};
+use shm_layout::record::PortRole;
+use spanwire::xsk::Kick;
+use spanwire::xsk::abi::Desc;
+
+const MIRROR: (u32, u32, u32) = (A, MON, 7);
+
+#[test]
+fn frames_cross_both_ways_and_one_in_seven_is_cloned() {
+    let mut rig = Rig::new(Spec { start: u32::MAX - 20, ..Spec::default() }, &Plan::wire(&[MIRROR]));
+    let (mut sent, mut got) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+    let mut clones = Vec::new();
+    for number in 0..1000u32 {
+        for (way, ifindex) in [A, B].into_iter().enumerate() {
+            let packet = frame(number * 2 + way as u32, 60 + (number as usize * 13) % 1455);
+            assert!(rig.port(ifindex).nic.receive(&packet));
+            sent[way].push(packet);
+        }
+        if number % 5 == 0 {
+            rig.breathe();
+            got[0].extend(rig.sent(B));
+            got[1].extend(rig.sent(A));
+            clones.extend(rig.sent(MON));
+        }
+    }
+    while rig.breathe() > 0 {
+        got[0].extend(rig.sent(B));
+        got[1].extend(rig.sent(A));
+        clones.extend(rig.sent(MON));
+    }
+    assert_eq!(got, sent);
+    let selected: Vec<_> = sent[0].iter().step_by(7).cloned().collect();
+    assert_eq!(clones, selected);
+    let row = rig.ledger(MIRROR);
+    let at = |e: Entry| row[e as usize];
+    assert_eq!((at(Entry::Observed), at(Entry::Selected), at(Entry::InFlight)), (1000, 143, 0));
+    assert_eq!(at(Entry::MirroredPackets), 143);
+    assert_eq!(at(Entry::MirroredBytes), selected.iter().map(|p| p.len() as u64).sum::<u64>());
+    assert_eq!(rig.count(A, Binding::RxPackets), 1000);
+    assert_eq!(rig.count(B, Binding::TxPackets), 1000);
+    assert_eq!(rig.count(MON, Binding::TxPackets), 143);
+}
+
+#[test]
+fn a_stalled_monitor_costs_the_primary_nothing() {
+    let mut rig = Rig::new(Spec::default(), &Plan::wire(&[(A, MON, 1)]));
+    let mut crossed = 0;
+    for number in 0..2000u32 {
+        assert!(rig.port(A).nic.receive(&frame(number, 100)));
+        rig.breathe();
+        crossed += rig.sent(B).len();
+        // The monitor transmits nothing.
+    }
+    rig.breathe();
+    assert_eq!(crossed, 2000);
+    let row = rig.ledger((A, MON, 1));
+    assert_eq!(row[Entry::Observed as usize], 2000);
+    assert_eq!(row[Entry::InFlight as usize], 64, "all that the Mirror partition has");
+    assert_eq!(row[Entry::DropQueueFull as usize], 2000 - 64);
+    // When it comes back, mirroring resumes by itself.
+    assert_eq!(rig.sent(MON).len(), 64);
+    rig.breathe();
+    assert!(rig.port(A).nic.receive(&frame(1, 100)));
+    rig.breathe();
+    assert_eq!(rig.sent(MON), [frame(1, 100)]);
+}
+
+#[test]
+fn a_wire_port_that_is_down_drops_and_counts() {
+    let mut rig = Rig::new(Spec::default(), &Plan::wire(&[]));
+    rig.link(B, false, 1500);
+    assert!(rig.port(A).nic.receive(&frame(1, 60)));
+    assert!(rig.port(B).nic.receive(&frame(2, 60)));
+    rig.breathe();
+    assert_eq!(rig.count(A, Binding::RxNoPeer), 1);
+    assert_eq!(rig.sent(A), [frame(2, 60)], "the other direction goes on");
+    rig.link(B, true, 1500);
+    assert!(rig.port(A).nic.receive(&frame(3, 60)));
+    rig.breathe();
+    assert_eq!(rig.sent(B), [frame(3, 60)]);
+}
+
+#[test]
+fn a_frame_larger_than_the_peers_mtu_is_counted() {
+    let mut rig = Rig::new(Spec::default(), &Plan::wire(&[(A, MON, 1)]));
+    rig.link(B, true, 1000);
+    for len in [1018, 1019] {
+        assert!(rig.port(A).nic.receive(&frame(len, len as usize)));
+    }
+    rig.breathe();
+    assert_eq!(rig.sent(B), [frame(1018, 1018)]);
+    assert_eq!(rig.count(A, Binding::RxOversize), 1);
+    assert_eq!(rig.sent(MON).len(), 2, "the monitor takes what it can");
+}
+
+#[test]
+fn a_full_tx_ring_drops_the_newest_and_counts() {
+    let mut rig = Rig::new(Spec::default(), &Plan::wire(&[]));
+    for number in 0..100u32 {
+        rig.port(A).nic.receive(&frame(number, 60));
+        rig.breathe();
+    }
+    assert_eq!(rig.count(B, Binding::TxQueueFull), 100 - 64);
+    let numbers: Vec<_> = (0..64).map(|n| frame(n, 60)).collect();
+    assert_eq!(rig.sent(B), numbers);
+}
+
+#[test]
+fn kicks_follow_the_kernels_answers() {
+    let mut rig = Rig::new(Spec::default(), &Plan::wire(&[]));
+    rig.port(B).doorbell.script([Kick::Again, Kick::Lost, Kick::Failed]);
+    rig.port(A).nic.receive(&frame(1, 60));
+    for _ in 0..4 {
+        rig.breathe();
+    }
+    // Pending until the kernel takes the frame, whatever it answered.
+    assert_eq!(rig.port(B).doorbell.kicks(), 4);
+    assert_eq!(rig.sent(B).len(), 1);
+    rig.breathe();
+    rig.breathe();
+    assert_eq!(rig.port(B).doorbell.kicks(), 4, "nothing left to kick for");
+    assert_eq!(rig.count(B, Binding::KicksAgain), 1);
+    assert_eq!(rig.count(B, Binding::KicksFailed), 1);
+    assert_eq!((rig.count(B, Binding::TxLost), rig.count(B, Binding::TxPackets)), (1, 0), "the loss completes");
+}
+
+#[test]
+fn what_a_broken_kernel_says_is_counted_and_ignored() {
+    let mut rig = Rig::new(Spec::default(), &Plan::wire(&[(A, MON, 1)]));
+    let forged = [(0, 60), (255 * 2048, 60), (u64::MAX, 60), (256 * 2048, 60), (64, 2000)];
+    for (addr, len) in forged {
+        assert!(rig.port(A).nic.forge_rx(Desc { addr, len, options: 0 }));
+    }
+    rig.shard.breathe();
+    assert!(rig.shard.conserves_frames());
+    let invalid = rig.count(A, Binding::RxInvalid);
+    assert!(invalid >= 4, "{invalid}");
+    for addr in [0, 64 * 2048, u64::MAX] {
+        assert!(rig.port(B).nic.forge_completion(addr));
+    }
+    rig.shard.breathe();
+    assert!(rig.shard.conserves_frames());
+    rig.port(A).nic.receive(&frame(1, 60));
+    rig.shard.breathe();
+    rig.sent(B);
+    rig.shard.breathe();
+    assert!(rig.shard.conserves_frames());
+}
+
+#[test]
+fn a_starved_fill_ring_recovers() {
+    // Sixteen frames to receive into: a quarter of the partition, as the other port and two tx rings have theirs.
+    let mut rig = Rig::new(Spec { primary: 64, ..Spec::default() }, &Plan::wire(&[]));
+    for round in 0..50u32 {
+        let received = (0..40).filter(|n| rig.port(A).nic.receive(&frame(round * 100 + n, 60))).count();
+        assert_eq!(received, 16);
+        rig.breathe();
+        assert_eq!(rig.sent(B).len(), 16);
+        rig.breathe();
+    }
+    assert_eq!(rig.count(B, Binding::TxPackets), 50 * 16);
+}
+
+#[test]
+fn ports_come_and_go_without_a_frame_lost() {
+    let mut rig = Rig::new(Spec::default(), &Plan::wire(&[(A, MON, 1)]));
+    for round in 0..20u32 {
+        for number in 0..10 {
+            rig.port(A).nic.receive(&frame(round * 100 + number, 200));
+        }
+        rig.breathe();
+        // The monitor goes with ten clones in its hands, and its frames come back.
+        rig.remove(MON);
+        rig.check();
+        let row = rig.ledger((A, MON, 1));
+        assert_eq!(row[Entry::InFlight as usize], 0);
+        rig.port(A).nic.receive(&frame(round, 60));
+        rig.breathe();
+        assert_eq!(rig.sent(B).len(), 11);
+        rig.add(MON, PortRole::Monitor);
+    }
+    let row = rig.ledger((A, MON, 1));
+    assert_eq!(row[Entry::Observed as usize], 220);
+    assert_eq!(row[Entry::DropOutputDown as usize], 220);
+    rig.remove(B);
+    rig.remove(A);
+    rig.check();
+    let [primary, mirror] = rig.shard.census();
+    assert_eq!((primary.in_hand, mirror.in_hand), (256, 64));
+}
+
+#[test]
+fn two_wires_do_not_mix() {
+    let (c, d) = (13, 14);
+    let mut plan = Plan::wire(&[(A, MON, 1), (c, MON, 2)]);
+    plan.wires.push((c, d));
+    let mut rig = Rig::new(Spec::default(), &plan);
+    rig.add(c, PortRole::Wire);
+    rig.add(d, PortRole::Wire);
+    for number in 0..20u32 {
+        rig.port(A).nic.receive(&frame(number, 60));
+        rig.port(c).nic.receive(&frame(1000 + number, 60));
+    }
+    rig.breathe();
+    assert_eq!(rig.sent(B), (0..20).map(|n| frame(n, 60)).collect::<Vec<_>>());
+    assert_eq!(rig.sent(d), (1000..1020).map(|n| frame(n, 60)).collect::<Vec<_>>());
+    assert_eq!(rig.sent(MON).len(), 30);
+}

@@ -1,0 +1,297 @@
+//! A shard on kernel-free rings, and an oracle that knows what should come out.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use shm_layout::counters::{Binding, ENTRY_VALUES, Entry};
+use shm_layout::image::{ImageBuilder, Need};
+use shm_layout::record::{
+    DiagnosticRecord, MetaRecord, MirrorRecord, Placement, PortRecord, PortRole, Role, StrRef, WireRecord,
+};
+use shm_layout::view::SnapshotView;
+use spanwire::counters::{BindingBlock, ShardBlock};
+use spanwire::shard::Shard;
+use spanwire::shard::mailbox::{Command, Event, Mailbox};
+use spanwire::shard::port::{Identity, Port};
+use spanwire::snapshot::slots::Slots;
+use spanwire::snapshot::table::{EntryKey, Table};
+use spanwire::xsk::fake::{FakeDoorbell, FakeNic};
+use spanwire::xsk::socket::RingSizes;
+use spanwire::xsk::umem::SocketId;
+
+pub const A: u32 = 11;
+pub const B: u32 = 12;
+pub const MON: u32 = 22;
+
+/// What a rig is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    pub primary: u32,
+    pub mirror: u32,
+    pub rings: RingSizes,
+    pub start: u32,
+}
+
+impl Default for Spec {
+    fn default() -> Self {
+        let rings = RingSizes { fill: 64, rx: 64, tx: 64, completion: 128 };
+        Spec { primary: 256, mirror: 64, rings, start: 0 }
+    }
+}
+
+/// A VLAN interface: ifindex, parent, id.
+pub type Vlan = (u32, u32, u16);
+
+/// One configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    pub wires: Vec<(u32, u32)>,
+    /// Ingress, output, rate.
+    pub mirrors: Vec<(u32, u32, u32)>,
+    pub vlans: Vec<Vlan>,
+    pub role: Role,
+}
+
+impl Plan {
+    pub fn wire(mirrors: &[(u32, u32, u32)]) -> Plan {
+        Plan { wires: vec![(A, B)], mirrors: mirrors.to_vec(), ..Plan::default() }
+    }
+}
+
+/// One fake port.
+pub struct Wire {
+    pub ifindex: u32,
+    pub socket: SocketId,
+    pub nic: FakeNic,
+    pub doorbell: FakeDoorbell,
+    pub block: Arc<BindingBlock>,
+}
+
+pub struct Rig {
+    pub shard: Shard<FakeDoorbell>,
+    pub block: Arc<ShardBlock>,
+    pub ports: Vec<Wire>,
+    table: Arc<ArcSwap<Table>>,
+    mailbox: Arc<Mailbox<FakeDoorbell>>,
+    slots: Slots,
+    spec: Spec,
+    generation: u64,
+    next_socket: SocketId,
+}
+
+impl Rig {
+    /// A shard without ports.
+    pub fn empty(spec: Spec) -> Rig {
+        let table = Arc::new(ArcSwap::from_pointee(Table::default()));
+        let mailbox = Arc::new(Mailbox::default());
+        let block = Arc::new(ShardBlock::new(0, 0));
+        let shard =
+            Shard::new(spec.primary, spec.mirror, 2048, Arc::clone(&table), Arc::clone(&mailbox), Arc::clone(&block));
+        Rig {
+            shard: shard.expect("a shard"),
+            block,
+            ports: Vec::new(),
+            table,
+            mailbox,
+            slots: Slots::new(1 << 17),
+            spec,
+            generation: 0,
+            next_socket: 0,
+        }
+    }
+
+    /// Ports A, B and the monitor, up, and a configuration.
+    pub fn new(spec: Spec, plan: &Plan) -> Rig {
+        let mut rig = Rig::empty(spec);
+        rig.add(A, PortRole::Wire);
+        rig.add(B, PortRole::Wire);
+        rig.add(MON, PortRole::Monitor);
+        rig.swap(plan);
+        rig
+    }
+
+    pub fn add(&mut self, ifindex: u32, role: PortRole) {
+        self.add_queue(ifindex, role, 0, 1);
+    }
+
+    pub fn add_queue(&mut self, ifindex: u32, role: PortRole, queue: u32, queues: u32) {
+        let sizes = match role {
+            PortRole::Wire => self.spec.rings,
+            PortRole::Monitor => RingSizes { rx: 0, ..self.spec.rings },
+        };
+        let (nic, rings) = FakeNic::new(self.shard.area(), sizes, self.spec.start).expect("rings");
+        self.next_socket += 1;
+        let socket = self.next_socket;
+        let doorbell = FakeDoorbell::default();
+        let block = Arc::new(BindingBlock::default());
+        let identity = Identity { socket, ifindex, queue, queues, role };
+        let port = Port::new(identity, rings, doorbell.clone(), Arc::clone(&block));
+        self.command(Command::Add(Box::new(port)));
+        assert!(matches!(self.mailbox.events.pop(), Some(Event::Filled(s)) if s == socket));
+        self.ports.push(Wire { ifindex, socket, nic, doorbell, block });
+        self.link(ifindex, true, 1500);
+    }
+
+    /// As the control thread does when a port goes: the socket, then its frames.
+    pub fn remove(&mut self, ifindex: u32) {
+        let at = self.ports.iter().position(|p| p.ifindex == ifindex).expect("a port");
+        let socket = self.ports.remove(at).socket;
+        self.command(Command::Remove(socket));
+        assert!(matches!(self.mailbox.events.pop(), Some(Event::Removed(p)) if p.socket == socket));
+        self.command(Command::Reclaim(socket));
+        assert!(matches!(self.mailbox.events.pop(), Some(Event::Reclaimed(s)) if s == socket));
+    }
+
+    pub fn link(&mut self, ifindex: u32, up: bool, mtu: u32) {
+        let sockets: Vec<_> = self.ports.iter().filter(|p| p.ifindex == ifindex).map(|p| p.socket).collect();
+        for socket in sockets {
+            self.command(Command::Link { socket, up, mtu, zero_copy: false });
+        }
+    }
+
+    pub fn command(&mut self, command: Command<FakeDoorbell>) {
+        self.mailbox.commands.push(command).expect("room in the mailbox");
+        // Unchecked: between two commands a socket's frames may be nobody's that the rig can see.
+        self.shard.breathe();
+    }
+
+    /// Publishes a configuration; the shard takes it with its next breath.
+    pub fn swap(&mut self, plan: &Plan) {
+        self.generation += 1;
+        let words = image_of(plan, self.generation);
+        let view = SnapshotView::try_from(words.as_slice()).expect("a valid image");
+        let keys: Vec<_> = plan.mirrors.iter().map(|m| key(*m)).collect();
+        let slots = self.slots.plan(keys.into_iter()).expect("slots");
+        slots.fresh().iter().for_each(|&slot| self.block.entry(slot).reset());
+        let table = Table::build(&view, 1, self.generation, |key| slots.slot(key));
+        self.slots.commit(slots);
+        self.table.store(Arc::new(table));
+        self.breathe();
+        let block = &self.block;
+        self.slots.release(|slot| block.entry(slot).in_flight() == 0);
+    }
+
+    /// A breath, after which every frame must be somewhere.
+    pub fn breathe(&mut self) -> usize {
+        let moved = self.shard.breathe();
+        self.check();
+        moved
+    }
+
+    /// Conservation per partition, by the shard's own record and by what the rings hold.
+    pub fn check(&mut self) {
+        assert!(self.shard.conserves_frames(), "{:?}", self.shard.census());
+        let [primary, mirror] = self.shard.census();
+        let (mut fill_rx, mut tx) = (0, 0);
+        for port in &mut self.ports {
+            fill_rx += port.nic.fill_waiting() + port.nic.rx_waiting();
+            tx += port.nic.tx_waiting() + port.nic.owed() as u32 + port.nic.completion_waiting();
+        }
+        assert_eq!(primary.fill_rx, fill_rx, "frames in fill and rx rings");
+        assert_eq!(primary.tx + mirror.tx, tx, "frames in tx and completion rings");
+        assert_eq!(mirror.fill_rx, 0);
+        assert_eq!((primary.size, mirror.size), (self.spec.primary, self.spec.mirror));
+    }
+
+    pub fn port(&mut self, ifindex: u32) -> &mut Wire {
+        self.ports.iter_mut().find(|p| p.ifindex == ifindex).expect("a port")
+    }
+
+    /// Takes everything off a port's tx ring and completes it.
+    pub fn sent(&mut self, ifindex: u32) -> Vec<Vec<u8>> {
+        let port = self.port(ifindex);
+        let packets = port.nic.transmit(usize::MAX);
+        port.nic.complete(usize::MAX);
+        packets
+    }
+
+    /// The ledger of an entry, which must close.
+    pub fn ledger(&self, mirror: (u32, u32, u32)) -> [u64; ENTRY_VALUES] {
+        let table = self.table.load();
+        let entry = table.entries.iter().find(|e| e.key == key(mirror)).expect("an entry");
+        let row = self.block.entry(entry.slot).read().expect("nobody writes");
+        assert!(Entry::closes(&row), "the ledger does not close: {row:?}");
+        row
+    }
+
+    pub fn count(&mut self, ifindex: u32, value: Binding) -> u64 {
+        self.port(ifindex).block.read()[value as usize]
+    }
+}
+
+pub fn key((ingress_ifindex, output_ifindex, rate): (u32, u32, u32)) -> EntryKey {
+    EntryKey { ingress_ifindex, output_ifindex, rate }
+}
+
+/// The words of a published image.
+pub fn image_of(plan: &Plan, generation: u64) -> Vec<u64> {
+    let mut image = ImageBuilder::new();
+    let meta = MetaRecord {
+        source_version: 3,
+        role: plan.role,
+        source_generation: generation,
+        fib_generation: 0,
+        generated_at: StrRef::default(),
+        compiled_at: 0,
+        flags: 0,
+        digest: [0; 32],
+        reserved: 0,
+    };
+    let wires: Vec<_> = plan
+        .wires
+        .iter()
+        .map(|&(a_ifindex, b_ifindex)| WireRecord { a_ifindex, b_ifindex, name: StrRef::default() })
+        .collect();
+    let ports: Vec<_> = plan
+        .vlans
+        .iter()
+        .map(|&(ifindex, parent_ifindex, vlan_id)| PortRecord {
+            ifindex,
+            parent_ifindex,
+            mtu: 1500,
+            vlan_id,
+            has_mac: 0,
+            mac: [0; 6],
+            pad: [0; 2],
+            name: StrRef::default(),
+            linux_name: StrRef::default(),
+        })
+        .collect();
+    let mirrors: Vec<_> = plan
+        .mirrors
+        .iter()
+        .map(|&(ingress_ifindex, output_ifindex, rate)| MirrorRecord {
+            ingress_ifindex,
+            output_ifindex,
+            rate,
+            placement: Placement::OnWire,
+        })
+        .collect();
+    image
+        .section(Need::Required, &[meta])
+        .section(Need::Required, &ports)
+        .section(Need::Required, &wires)
+        .section(Need::Required, &mirrors)
+        .section::<DiagnosticRecord>(Need::Optional, &[]);
+    let mut image = image.finish();
+    image.seal(generation, 0);
+    image.words().to_vec()
+}
+
+/// A frame of `len` bytes that no other number gives.
+pub fn frame(number: u32, len: usize) -> Vec<u8> {
+    let mut bytes: Vec<u8> = (0..len).map(|i| (i as u32).wrapping_mul(31).wrapping_add(number) as u8).collect();
+    let head: [u8; 14] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00];
+    bytes[..14].copy_from_slice(&head);
+    bytes[14..18].copy_from_slice(&number.to_be_bytes());
+    bytes
+}
+
+/// The same with a VLAN tag.
+pub fn tagged(number: u32, len: usize, tpid: u16, vlan: u16) -> Vec<u8> {
+    let mut bytes = frame(number, len);
+    bytes[12..14].copy_from_slice(&tpid.to_be_bytes());
+    bytes[14..16].copy_from_slice(&vlan.to_be_bytes());
+    bytes[18..22].copy_from_slice(&number.to_be_bytes());
+    bytes
+}
