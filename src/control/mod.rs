@@ -7,13 +7,19 @@
 //! - [`json`]: snapshot documents to [`Snapshot`] and back; every problem of a document is reported.
 //! - [`wires`]: the `--wire A:B` arguments, for snapshots that name no wires themselves.
 //! - [`admission`]: the rules between entries; decides whether a snapshot may be published at all.
+//! - [`compile`]: an admitted snapshot to the image the dataplane reads, and back.
+//! - [`writer`]: the image into `config.shm`, if the running dataplane can do what it asks.
+//! - [`state`]: what is published and what the dataplane says of it, for operators.
 //!
-//! Nothing here does I/O, and nothing under `shard/` imports it.
+//! Only [`writer`] and [`state`] do I/O, and nothing under `shard/` imports any of it.
 
 pub mod admission;
+pub mod compile;
 pub mod json;
 pub mod model;
+pub mod state;
 pub mod wires;
+pub mod writer;
 
 pub use admission::{Admission, InactiveReason, StaticState, admit};
 pub use model::{Diagnostic, Interface, Mirror, Reason, Severity, Snapshot, Wire};

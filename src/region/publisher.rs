@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use shm_layout::PAGE;
-use shm_layout::header::{RegionKind, WRITER_PID, WRITER_START};
+use shm_layout::header::{MAX_SLOT, RegionKind, WRITER_PID, WRITER_START};
 use shm_layout::image::Image;
 use shm_layout::protocol::{PublishError, Step, Writer};
 use shm_layout::words::Words;
@@ -108,7 +108,8 @@ impl Publisher {
 
     /// A new inode that holds `image` before it gets the name; then readers of the old one are sent to it.
     fn replace(&mut self, image: &mut Image, instance: u64, at: &mut impl FnMut(Step)) -> Result<u64, RegionError> {
-        let slot_len = (image.len_bytes() * 2).next_multiple_of(PAGE).max(MIN_SLOT);
+        // A slot beyond MAX_SLOT is one no reader accepts; an image that does not fit is refused by the publish.
+        let slot_len = (image.len_bytes() * 2).next_multiple_of(PAGE).clamp(MIN_SLOT, MAX_SLOT);
         let file = RegionFile::create(&self.path, self.kind, slot_len, instance)?;
         let published = self.publish_into(&file, image, at).map_err(|source| {
             let _ = std::fs::remove_file(&file.path);

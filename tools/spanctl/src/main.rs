@@ -1,3 +1,56 @@
-//! spanctl: the control side of spanwire's command line.
+//! spanctl: checks, publishes and shows what spanwire mirrors.
+//!
+//! - [`args`]: the command line
+//! - [`document`]: FILE and the options beside it to a snapshot that may be published, or the reasons why not
+//! - [`import`]: `check` and `import`
+//! - [`export`]: the published snapshot as a document
+//! - [`image`]: `compile` and `inspect`, images in files
+//! - [`show`], [`stats`], [`wait`]: what is published and how it fares
+//! - [`output`]: standard output, exit codes; [`table`]: tables for people
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod args;
+mod document;
+mod export;
+mod image;
+mod import;
+mod output;
+mod show;
+mod stats;
+mod table;
+mod wait;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, Command};
+use output::{Failure, Output};
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(shown) => {
+            // Help and usage errors. There is nobody left to tell when they cannot be printed.
+            let _ = shown.print();
+            return ExitCode::from(u8::try_from(shown.exit_code()).unwrap_or(2));
+        }
+    };
+    let out = Output::new(args.json);
+    let done = run(args, &out).and_then(|()| out.flush());
+    done.map_or_else(Failure::report, |()| ExitCode::SUCCESS)
+}
+
+fn run(args: Args, out: &Output) -> Result<(), Failure> {
+    let dir = &args.dir;
+    match args.command {
+        Command::Check(check) => import::check(&check, out),
+        Command::Import(import) => import::import(dir, &import, out),
+        Command::Export => export::export(dir, out),
+        Command::Show => show::show(dir, out),
+        Command::Stats(stats) => stats::stats(dir, &stats, out),
+        Command::Wait(wait) => wait::wait(dir, &wait, out),
+        Command::Compile(compile) => image::compile_file(&compile, out),
+        Command::Inspect(inspect) => image::inspect(&inspect, out),
+    }
+}

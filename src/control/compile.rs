@@ -1,0 +1,247 @@
+//! A snapshot to the image the dataplane reads, and back.
+//!
+//! ```text
+//! Snapshot + Admission + Source ── compile ──> Image ── publish ──> SnapshotView ── decompile ──> Snapshot
+//! ```
+//!
+//! The image carries all that [`export`](super::json::export) writes, so what is published is the whole truth and
+//! no second copy of the configuration has to be kept beside it.
+
+use sha2::{Digest, Sha256};
+use shm_layout::image::{Image, ImageBuilder, Need};
+use shm_layout::record::{DiagnosticRecord, MetaRecord, MirrorRecord, Placement, PortRecord, Role, WireRecord};
+use shm_layout::{record, view::SnapshotView};
+
+use super::admission::{Admission, StaticState, admit};
+use super::model::{Diagnostic, Interface, Mirror, Reason, Severity, Snapshot, Wire};
+use crate::clock;
+
+/// What an image says about where it came from, and what holds for it beside the snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// SHA-256 of the source document.
+    pub digest: [u8; 32],
+    /// Whether this node mirrors.
+    pub role: Role,
+    /// [`META_DISARMED`](record::META_DISARMED) or 0.
+    pub flags: u64,
+    /// When it was compiled, nanoseconds since the Unix epoch.
+    pub compiled_at: u64,
+}
+
+impl Source {
+    /// A document as read just now, for an active node with mirroring armed.
+    #[must_use]
+    pub fn of(document: &[u8]) -> Source {
+        Source { digest: Sha256::digest(document).into(), role: Role::Active, flags: 0, compiled_at: clock::unix_ns() }
+    }
+}
+
+/// Compiles an admitted snapshot; `admission` is [`admit`]'s answer to it.
+///
+/// Every section but DIAGNOSTICS is required: a dataplane that cannot read one of them must not guess.
+#[must_use]
+pub fn compile(snapshot: &Snapshot, admission: &Admission, source: &Source) -> Image {
+    let mut image = ImageBuilder::new();
+    let meta = MetaRecord {
+        source_version: snapshot.version,
+        role: source.role,
+        source_generation: snapshot.generation,
+        fib_generation: snapshot.fib_generation,
+        generated_at: image.string(&snapshot.generated_at),
+        compiled_at: source.compiled_at,
+        flags: source.flags,
+        digest: source.digest,
+        reserved: 0,
+    };
+    let ports: Vec<PortRecord> = snapshot.interfaces.iter().map(|interface| port(&mut image, interface)).collect();
+    let wires: Vec<WireRecord> = snapshot
+        .wires
+        .iter()
+        .map(|w| WireRecord { a_ifindex: w.a_ifindex, b_ifindex: w.b_ifindex, name: image.string(&w.name) })
+        .collect();
+    let mirrors: Vec<MirrorRecord> = snapshot
+        .mirrors
+        .iter()
+        .enumerate()
+        .map(|(i, mirror)| MirrorRecord {
+            ingress_ifindex: mirror.ingress_ifindex,
+            output_ifindex: mirror.output_ifindex,
+            rate: mirror.rate,
+            placement: match admission.states.get(i) {
+                None | Some(StaticState::Active) => Placement::OnWire,
+                Some(StaticState::Inactive(_)) => Placement::OnNoWire,
+            },
+        })
+        .collect();
+    let diagnostics: Vec<DiagnosticRecord> = admission
+        .diagnostics
+        .iter()
+        .map(|d| DiagnosticRecord {
+            severity: match d.severity {
+                Severity::Note => record::Severity::Note,
+                Severity::Warning => record::Severity::Warning,
+            },
+            pad: 0,
+            subject: image.string(&d.subject),
+            message: image.string(&d.message),
+        })
+        .collect();
+    image
+        .section(Need::Required, &[meta])
+        .section(Need::Required, &ports)
+        .section(Need::Required, &wires)
+        .section(Need::Required, &mirrors)
+        .section(Need::Optional, &diagnostics);
+    image.finish()
+}
+
+fn port(image: &mut ImageBuilder, interface: &Interface) -> PortRecord {
+    PortRecord {
+        ifindex: interface.ifindex,
+        parent_ifindex: interface.parent_ifindex,
+        mtu: interface.mtu,
+        vlan_id: interface.vlan_id,
+        has_mac: interface.mac.is_some().into(),
+        mac: interface.mac.unwrap_or_default(),
+        pad: [0; 2],
+        name: image.string(&interface.name),
+        linux_name: image.string(&interface.linux_name),
+    }
+}
+
+/// The snapshot an image was compiled from: the exact inverse of [`compile`].
+#[must_use]
+pub fn decompile(view: &SnapshotView<'_>) -> Snapshot {
+    let text = |at| view.strings.text(at).to_owned();
+    Snapshot {
+        version: view.meta.source_version,
+        generation: view.meta.source_generation,
+        fib_generation: view.meta.fib_generation,
+        generated_at: text(view.meta.generated_at),
+        interfaces: view
+            .ports
+            .iter()
+            .map(|port| Interface {
+                name: text(port.name),
+                linux_name: text(port.linux_name),
+                ifindex: port.ifindex,
+                parent_ifindex: port.parent_ifindex,
+                vlan_id: port.vlan_id,
+                mtu: port.mtu,
+                mac: (port.has_mac == 1).then_some(port.mac),
+            })
+            .collect(),
+        mirrors: view
+            .mirrors
+            .iter()
+            .map(|m| Mirror { ingress_ifindex: m.ingress_ifindex, output_ifindex: m.output_ifindex, rate: m.rate })
+            .collect(),
+        wires: view
+            .wires
+            .iter()
+            .map(|w| Wire { name: text(w.name), a_ifindex: w.a_ifindex, b_ifindex: w.b_ifindex })
+            .collect(),
+    }
+}
+
+/// The remarks an image was published with.
+#[must_use]
+pub fn diagnostics(view: &SnapshotView<'_>) -> Vec<Diagnostic> {
+    view.diagnostics
+        .iter()
+        .map(|d| Diagnostic {
+            severity: match d.severity {
+                record::Severity::Note => Severity::Note,
+                record::Severity::Warning => Severity::Warning,
+            },
+            subject: view.strings.text(d.subject).to_owned(),
+            message: view.strings.text(d.message).to_owned(),
+        })
+        .collect()
+}
+
+/// Judges a snapshot whose mirror table may be left out: where it is refused for the table alone, the table is
+/// emptied and each reason against it becomes a warning to publish. Fail-closed: nothing is mirrored rather
+/// than half of what was meant.
+///
+/// A snapshot that is refused without its table too is left as it was, and so are the reasons.
+#[must_use]
+pub fn admit_or_omit(snapshot: &mut Snapshot) -> Admission {
+    let refused = admit(snapshot);
+    if refused.accepted() {
+        return refused;
+    }
+    let mirrors = std::mem::take(&mut snapshot.mirrors);
+    let mut without = admit(snapshot);
+    if !without.accepted() {
+        snapshot.mirrors = mirrors;
+        return refused;
+    }
+    without.diagnostics.extend(refused.reasons.iter().map(omitted));
+    without
+}
+
+fn omitted(reason: &Reason) -> Diagnostic {
+    Diagnostic {
+        severity: Severity::Warning,
+        subject: "mirror_configs".to_owned(),
+        message: format!("the mirror table is left out: {reason}"),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    fn wired(mirrors: &[(u32, u32)], wires: &[(u32, u32)]) -> Snapshot {
+        Snapshot {
+            mirrors: mirrors
+                .iter()
+                .map(|&(ingress_ifindex, output_ifindex)| Mirror { ingress_ifindex, output_ifindex, rate: 7 })
+                .collect(),
+            wires: wires
+                .iter()
+                .map(|&(a_ifindex, b_ifindex)| Wire { name: format!("{a_ifindex}"), a_ifindex, b_ifindex })
+                .collect(),
+            ..Snapshot::default()
+        }
+    }
+
+    #[test]
+    fn the_image_says_what_the_admission_says() {
+        let snapshot = wired(&[(11, 22), (13, 22)], &[(11, 12)]);
+        let admission = admit(&snapshot);
+        let source = Source { role: Role::Standby, flags: record::META_DISARMED, ..Source::of(b"abc") };
+        let image = compile(&snapshot, &admission, &source);
+        let view = SnapshotView::try_from(image.words()).expect("trusted");
+        let placements: Vec<Placement> = view.mirrors.iter().map(|m| m.placement).collect();
+        assert_eq!(placements, [Placement::OnWire, Placement::OnNoWire]);
+        assert_eq!(diagnostics(&view), admission.diagnostics);
+        assert_eq!((view.meta.role, view.meta.flags), (Role::Standby, record::META_DISARMED));
+        assert_eq!(view.meta.digest[..4], [0xba, 0x78, 0x16, 0xbf], "SHA-256 of \"abc\" (FIPS 180-2)");
+    }
+
+    #[test]
+    fn only_a_refused_table_is_omitted() {
+        let mut good = wired(&[(11, 22)], &[(11, 12)]);
+        let before = good.clone();
+        assert_eq!(admit_or_omit(&mut good), admit(&before));
+        assert_eq!(good, before);
+
+        let mut twice = wired(&[(11, 22), (11, 23), (14, 14)], &[(11, 12)]);
+        let reasons = admit(&twice).reasons;
+        let admission = admit_or_omit(&mut twice);
+        assert!(admission.accepted() && twice.mirrors.is_empty() && twice.wires.len() == 1);
+        assert_eq!(reasons.len(), 2);
+        for (diagnostic, reason) in admission.diagnostics.iter().zip(&reasons) {
+            assert!(diagnostic.message.contains(reason.as_str()), "{diagnostic}");
+        }
+
+        let mut bad_wire = wired(&[(11, 22), (11, 23)], &[(11, 12), (12, 13)]);
+        let before = bad_wire.clone();
+        assert_eq!(admit_or_omit(&mut bad_wire), admit(&before), "the wires are refused: so is all of it");
+        assert_eq!(bad_wire, before);
+    }
+}

@@ -1,0 +1,119 @@
+//! What is published, and what the dataplane says of it, as the documents operators read.
+//!
+//! ```text
+//! config.shm ── published ──> Published ──┬──> Show         what is configured, and whether it works
+//! stats.shm ── fresh_stats ──> Stats ─────┴──> StatsReport  every counter
+//!                 └── wait_adopted ──> Adoption             whether every shard uses a generation
+//! ```
+//!
+//! A document is never older than the question while a dataplane runs: [`fresh_stats`] waits for values gathered
+//! after it was asked. A dataplane that has died leaves its last values behind; they are given with `running`
+//! false.
+
+mod ledger;
+mod live;
+mod show;
+
+use std::path::{Path, PathBuf};
+
+use shm_layout::header::RegionKind;
+use shm_layout::image::Image;
+use shm_layout::record::{LiveState, Role};
+use shm_layout::view::{LayoutError, SnapshotView};
+use thiserror::Error;
+
+pub use ledger::{BindingRow, EntryRow, EntryShard, PortRow, ShardRow, StatsReport, UmemRow, Values, stats};
+pub use live::{Adoption, Dataplane, FRESH_PATIENCE, ShardState, Stats, fresh_stats, last_stats, wait_adopted};
+pub use show::{MirrorState, PortState, Show, show};
+
+use crate::region::{CONFIG_FILE, Polled, RegionError, Subscriber};
+
+/// How often a region that is being replaced or written is read again before that is an error.
+const TRIES: usize = 8;
+
+/// Why there is nothing to tell.
+#[derive(Debug, Error)]
+pub enum StateError {
+    /// The region cannot be read.
+    #[error(transparent)]
+    Region(#[from] RegionError),
+    /// What is in the region is not what it should be.
+    #[error("{}: {source}", path.display())]
+    Layout {
+        /// The region.
+        path: PathBuf,
+        /// What does not hold.
+        source: LayoutError,
+    },
+    /// There is no such region yet.
+    #[error("{}: {what}", dir.display())]
+    Nothing {
+        /// The directory.
+        dir: PathBuf,
+        /// What is missing in it, and what would put it there.
+        what: &'static str,
+    },
+}
+
+/// The image in `config.shm`.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// Identity of the region.
+    pub instance_id: u64,
+    /// Generation of the image.
+    pub generation: u64,
+    path: PathBuf,
+    image: Image,
+}
+
+impl Published {
+    /// Its content, checked.
+    ///
+    /// # Errors
+    /// [`StateError::Layout`].
+    pub fn view(&self) -> Result<SnapshotView<'_>, StateError> {
+        SnapshotView::try_from(self.image.words())
+            .map_err(|source| StateError::Layout { path: self.path.clone(), source })
+    }
+}
+
+/// Reads `config.shm` once; `None` where nothing has been published.
+///
+/// # Errors
+/// [`StateError::Region`].
+pub fn published(dir: &Path) -> Result<Option<Published>, StateError> {
+    let mut region = Subscriber::new(dir, CONFIG_FILE, RegionKind::Config);
+    for left in (0..TRIES).rev() {
+        match region.poll() {
+            Ok(Polled::New { instance, generation, words }) => {
+                return Ok(Some(Published {
+                    instance_id: instance,
+                    generation,
+                    path: dir.join(CONFIG_FILE),
+                    image: Image::from_words(words.to_vec()),
+                }));
+            }
+            Ok(Polled::Unchanged) | Err(RegionError::Missing { .. }) => return Ok(None),
+            // Replaced or overwritten while it was read: it will not be the next time.
+            Err(RegionError::Read { .. }) if left > 0 => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(None)
+}
+
+/// The role's name in documents.
+#[must_use]
+pub fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Active => "active",
+        Role::Standby => "standby",
+    }
+}
+
+fn live_name(state: LiveState) -> &'static str {
+    match state {
+        LiveState::Active => "active",
+        LiveState::Inactive => "inactive",
+    }
+}

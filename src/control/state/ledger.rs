@@ -1,0 +1,264 @@
+//! Every counter, by the names of [`shm_layout::counters`].
+
+use std::path::Path;
+
+use serde::{Serialize, Serializer};
+use shm_layout::counters::{Binding, Description, ENTRY_VALUES, Entry, Kernel, Partition, Shard};
+use shm_layout::record::PartitionKind;
+
+use super::StateError;
+use super::live::{Dataplane, FRESH_PATIENCE, ShardState, Stats, fresh_stats};
+use crate::clock;
+
+/// A row of values with the names they go by. Serialises as an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Values {
+    descriptions: &'static [Description],
+    values: Vec<u64>,
+}
+
+impl Values {
+    fn new(descriptions: &'static [Description], values: &[u64]) -> Values {
+        Values { descriptions, values: values.to_vec() }
+    }
+
+    fn zero(descriptions: &'static [Description]) -> Values {
+        Values { descriptions, values: vec![0; descriptions.len()] }
+    }
+
+    fn add(&mut self, values: &[u64]) {
+        for (sum, value) in self.values.iter_mut().zip(values) {
+            *sum = sum.wrapping_add(*value);
+        }
+    }
+
+    /// What each value means, and the value, in the order of the row.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static Description, u64)> {
+        self.descriptions.iter().zip(self.values.iter().copied())
+    }
+}
+
+impl Serialize for Values {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter().map(|(description, value)| (description.name, value)))
+    }
+}
+
+/// One shard.
+#[derive(Clone, Debug, Serialize)]
+pub struct ShardRow {
+    /// Which, where, and the table it uses.
+    #[serde(flatten)]
+    pub shard: ShardState,
+    /// Values of [`Shard`].
+    #[serde(flatten)]
+    pub values: Values,
+}
+
+/// One port: the sum of its bindings.
+#[derive(Clone, Debug, Serialize)]
+pub struct PortRow {
+    /// The port.
+    pub ifindex: u32,
+    /// The kernel's name; empty for a port that has left.
+    pub name: String,
+    /// Values of [`Binding`].
+    #[serde(flatten)]
+    pub values: Values,
+    /// Values of [`Kernel`].
+    #[serde(flatten)]
+    pub kernel: Values,
+}
+
+/// One socket.
+#[derive(Clone, Debug, Serialize)]
+pub struct BindingRow {
+    /// Its port.
+    pub ifindex: u32,
+    /// Its queue.
+    pub queue: u32,
+    /// Its shard.
+    pub shard: u32,
+    /// Values of [`Binding`].
+    #[serde(flatten)]
+    pub values: Values,
+    /// Values of [`Kernel`].
+    #[serde(flatten)]
+    pub kernel: Values,
+}
+
+/// One mirror entry: the sum of its shards.
+#[derive(Clone, Debug, Serialize)]
+pub struct EntryRow {
+    /// Ingress of the entry.
+    pub ingress_ifindex: u32,
+    /// Output of the entry.
+    pub output_ifindex: u32,
+    /// Its rate.
+    pub rate: u32,
+    /// Values of [`Entry`].
+    #[serde(flatten)]
+    pub values: Values,
+    /// Its parts.
+    pub shards: Vec<EntryShard>,
+}
+
+impl EntryRow {
+    /// Whether every frame is accounted for: see [`Entry::closes`].
+    #[must_use]
+    pub fn closes(&self) -> bool {
+        <&[u64; ENTRY_VALUES]>::try_from(self.values.values.as_slice()).is_ok_and(Entry::closes)
+    }
+}
+
+/// One mirror entry on one shard.
+#[derive(Clone, Debug, Serialize)]
+pub struct EntryShard {
+    /// The shard.
+    pub shard: u32,
+    /// Values of [`Entry`].
+    #[serde(flatten)]
+    pub values: Values,
+}
+
+/// One UMEM partition of one shard.
+#[derive(Clone, Debug, Serialize)]
+pub struct UmemRow {
+    /// The shard.
+    pub shard: u32,
+    /// `primary` or `mirror`.
+    pub partition: &'static str,
+    /// Values of [`Partition`].
+    #[serde(flatten)]
+    pub values: Values,
+}
+
+/// The document of `spanctl stats`.
+#[derive(Clone, Debug, Serialize)]
+pub struct StatsReport {
+    /// The dataplane; the values below are its last ones where it does not run.
+    pub dataplane: Dataplane,
+    /// One row a shard.
+    pub shards: Vec<ShardRow>,
+    /// One row a port.
+    pub ports: Vec<PortRow>,
+    /// One row a socket.
+    pub bindings: Vec<BindingRow>,
+    /// One row a mirror entry, in the order of the table in use.
+    pub mirrors: Vec<EntryRow>,
+    /// One row a shard and partition.
+    pub umem: Vec<UmemRow>,
+}
+
+/// Reads the counters of `dir`, gathered after this call where a dataplane runs and answers.
+///
+/// # Errors
+/// [`StateError::Nothing`] where no dataplane ever ran; or the region cannot be read.
+pub fn stats(dir: &Path) -> Result<StatsReport, StateError> {
+    let asked = clock::monotonic_ns();
+    match fresh_stats(dir, asked, FRESH_PATIENCE)? {
+        Some(stats) => Ok(StatsReport::of(&stats)),
+        None => Err(StateError::Nothing {
+            dir: dir.to_owned(),
+            what: "there are no statistics: no dataplane has run here (spanwired)",
+        }),
+    }
+}
+
+impl StatsReport {
+    /// The document of one image of `stats.shm`.
+    #[must_use]
+    pub fn of(stats: &Stats) -> StatsReport {
+        StatsReport {
+            dataplane: Dataplane::of(Some(stats)),
+            shards: stats
+                .shard_states()
+                .into_iter()
+                .zip(&stats.shards)
+                .map(|(shard, row)| ShardRow { shard, values: Values::new(Shard::DESCRIPTIONS, &row.values) })
+                .collect(),
+            ports: ports(stats),
+            bindings: stats
+                .bindings
+                .iter()
+                .map(|row| BindingRow {
+                    ifindex: row.ifindex,
+                    queue: row.queue,
+                    shard: row.shard,
+                    values: Values::new(Binding::DESCRIPTIONS, &row.values),
+                    kernel: Values::new(Kernel::DESCRIPTIONS, &row.kernel),
+                })
+                .collect(),
+            mirrors: mirrors(stats),
+            umem: stats
+                .umem
+                .iter()
+                .map(|row| UmemRow {
+                    shard: row.shard,
+                    partition: match row.partition {
+                        PartitionKind::Primary => "primary",
+                        PartitionKind::Mirror => "mirror",
+                    },
+                    values: Values::new(Partition::DESCRIPTIONS, &row.values),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// The ports in use, then those that only have sockets left.
+fn ports(stats: &Stats) -> Vec<PortRow> {
+    let mut rows: Vec<PortRow> = Vec::new();
+    let blank = |ifindex, name: &str| PortRow {
+        ifindex,
+        name: name.to_owned(),
+        values: Values::zero(Binding::DESCRIPTIONS),
+        kernel: Values::zero(Kernel::DESCRIPTIONS),
+    };
+    rows.extend(stats.ports.iter().map(|port| blank(port.ifindex, &port.name)));
+    let mut at = index(rows.iter().map(|row| row.ifindex));
+    for binding in &stats.bindings {
+        let row = *at.entry(binding.ifindex).or_insert(rows.len());
+        if row == rows.len() {
+            rows.push(blank(binding.ifindex, ""));
+        }
+        rows[row].values.add(&binding.values);
+        rows[row].kernel.add(&binding.kernel);
+    }
+    rows
+}
+
+/// The entries of the table in use, then those that only have counts left.
+fn mirrors(stats: &Stats) -> Vec<EntryRow> {
+    let mut rows: Vec<EntryRow> = Vec::new();
+    let blank = |(ingress_ifindex, output_ifindex, rate)| EntryRow {
+        ingress_ifindex,
+        output_ifindex,
+        rate,
+        values: Values::zero(Entry::DESCRIPTIONS),
+        shards: Vec::new(),
+    };
+    let states = stats.entry_states.iter().map(|(row, _)| (row.ingress_ifindex, row.output_ifindex, row.rate));
+    rows.extend(states.map(blank));
+    let mut at = index(rows.iter().map(|row| (row.ingress_ifindex, row.output_ifindex, row.rate)));
+    for part in &stats.entries {
+        let key = (part.ingress_ifindex, part.output_ifindex, part.rate);
+        let row = *at.entry(key).or_insert(rows.len());
+        if row == rows.len() {
+            rows.push(blank(key));
+        }
+        rows[row].values.add(&part.values);
+        let values = Values::new(Entry::DESCRIPTIONS, &part.values);
+        rows[row].shards.push(EntryShard { shard: part.shard, values });
+    }
+    rows
+}
+
+/// Where each key is first.
+fn index<K: Eq + std::hash::Hash>(keys: impl Iterator<Item = K>) -> std::collections::HashMap<K, usize> {
+    let mut at = std::collections::HashMap::new();
+    for (i, key) in keys.enumerate() {
+        at.entry(key).or_insert(i);
+    }
+    at
+}

@@ -1,0 +1,345 @@
+//! `stats.shm`, and whether the dataplane that writes it runs.
+
+use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use shm_layout::header::{RegionKind, WRITER_START};
+use shm_layout::record::{
+    BindingRecord, CAP_MIRROR, EntryRecord, EntryStateRecord, PortStateRecord, Record, ShardRecord, StatsMetaRecord,
+    UmemRecord,
+};
+use shm_layout::view::{ImageView, LayoutError, Strings};
+use shm_layout::words::Words;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::StateError;
+use super::show::PortState;
+use crate::clock;
+use crate::region::{Access, Polled, RegionError, RegionFile, STATS_FILE, Subscriber};
+
+/// How long an answer newer than the question is waited for.
+pub const FRESH_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The longest sleep before looking again whether the dataplane still runs; only its end is noticed that late,
+/// since a publish ends the sleep.
+const NAP: Duration = Duration::from_millis(100);
+
+/// One image of `stats.shm`.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    pub(super) meta: StatsMetaRecord,
+    pub(super) release: String,
+    pub(super) last_reject: String,
+    pub(super) shards: Vec<ShardRecord>,
+    pub(super) ports: Vec<PortState>,
+    pub(super) bindings: Vec<BindingRecord>,
+    pub(super) entries: Vec<EntryRecord>,
+    /// Each with its reason.
+    pub(super) entry_states: Vec<(EntryStateRecord, String)>,
+    pub(super) umem: Vec<UmemRecord>,
+    running: bool,
+    fresh: bool,
+}
+
+impl Stats {
+    fn parse(words: &[u64]) -> Result<Stats, LayoutError> {
+        let image = ImageView::parse(words)?;
+        let text = image.strings()?;
+        let missing = LayoutError::Section { kind: StatsMetaRecord::KIND, what: "is missing" };
+        let meta = image.records::<StatsMetaRecord>()?.iter().next().ok_or(missing)?;
+        Ok(Stats {
+            release: text.text(meta.release).to_owned(),
+            last_reject: text.text(meta.last_reject).to_owned(),
+            shards: image.records()?.iter().collect(),
+            ports: image.records::<PortStateRecord>()?.iter().map(|port| port_state(&port, text)).collect(),
+            bindings: image.records()?.iter().collect(),
+            entries: image.records()?.iter().collect(),
+            entry_states: image
+                .records::<EntryStateRecord>()?
+                .iter()
+                .map(|entry| (entry, text.text(entry.reason).to_owned()))
+                .collect(),
+            umem: image.records()?.iter().collect(),
+            meta,
+            running: false,
+            fresh: false,
+        })
+    }
+
+    /// Whether the process that wrote it still runs.
+    #[must_use]
+    pub fn running(&self) -> bool {
+        self.running
+    }
+
+    /// Process id of the dataplane.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.meta.pid
+    }
+
+    /// [`CAP_MIRROR`] and others.
+    #[must_use]
+    pub fn capabilities(&self) -> u64 {
+        self.meta.capabilities
+    }
+
+    /// Generation of the table handed to the shards.
+    #[must_use]
+    pub fn table_generation(&self) -> u64 {
+        self.meta.table_generation
+    }
+
+    /// The shards and what each has adopted.
+    #[must_use]
+    pub fn shard_states(&self) -> Vec<ShardState> {
+        self.shards
+            .iter()
+            .map(|s| ShardState { id: s.id, cpu: s.cpu, adopted_generation: s.adopted_generation })
+            .collect()
+    }
+}
+
+fn port_state(port: &PortStateRecord, text: Strings<'_>) -> PortState {
+    let own = |at| text.text(at).to_owned();
+    PortState {
+        ifindex: port.ifindex,
+        name: own(port.name),
+        role: match port.role {
+            shm_layout::record::PortRole::Wire => "wire",
+            shm_layout::record::PortRole::Monitor => "monitor",
+        },
+        state: super::live_name(port.state),
+        reason: own(port.reason),
+        mtu: port.mtu,
+        queues: port.queues,
+        xdp_mode: own(port.xdp_mode),
+        zero_copy: port.zero_copy != 0,
+        driver: own(port.driver),
+    }
+}
+
+/// The dataplane itself, as documents give it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Dataplane {
+    /// Whether it runs.
+    pub running: bool,
+    /// Whether what it says is newer than the question.
+    pub fresh: bool,
+    /// Process id; `None` where none has ever run here.
+    pub pid: Option<u32>,
+    /// Its release.
+    pub release: Option<String>,
+    /// When it started, RFC 3339: the epoch of its counters.
+    pub started_at: Option<String>,
+    /// Generation of the table handed to the shards; 0 for none.
+    pub table_generation: u64,
+    /// The oldest generation any shard still uses.
+    pub adopted_generation: u64,
+    /// Whether it has mirror frames.
+    pub can_mirror: bool,
+    /// Bytes of a UMEM frame.
+    pub frame_size: u32,
+    /// Mirror frames per shard.
+    pub mirror_frames: u32,
+    /// Snapshots it refused since it started.
+    pub rejects: u64,
+    /// Why it refused the last one; empty when none was, or a good one came since.
+    pub last_reject: String,
+    /// Nanoseconds since its values were gathered.
+    #[serde(skip)]
+    pub age_ns: u64,
+}
+
+impl Dataplane {
+    /// What `stats` says of its dataplane; without any, that none runs.
+    #[must_use]
+    pub fn of(stats: Option<&Stats>) -> Dataplane {
+        let Some(stats) = stats else { return Dataplane::default() };
+        let meta = &stats.meta;
+        Dataplane {
+            running: stats.running,
+            fresh: stats.running && stats.fresh,
+            pid: Some(meta.pid),
+            release: Some(stats.release.clone()),
+            started_at: OffsetDateTime::from_unix_timestamp_nanos(meta.started_at.into())
+                .ok()
+                .and_then(|at| at.format(&Rfc3339).ok()),
+            table_generation: meta.table_generation,
+            adopted_generation: meta.adopted_generation,
+            can_mirror: meta.capabilities & CAP_MIRROR != 0,
+            frame_size: meta.frame_size,
+            mirror_frames: meta.mirror_frames,
+            rejects: meta.rejects,
+            last_reject: stats.last_reject.clone(),
+            age_ns: clock::monotonic_ns().saturating_sub(meta.gathered_at),
+        }
+    }
+}
+
+/// One shard and the table it uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ShardState {
+    /// Index of the shard.
+    pub id: u32,
+    /// Processor it is pinned to.
+    pub cpu: u32,
+    /// Generation of the table it uses.
+    pub adopted_generation: u64,
+}
+
+/// Reads `stats.shm` as it is, however old; `None` where no dataplane ever ran.
+///
+/// # Errors
+/// [`StateError`].
+pub fn last_stats(dir: &Path) -> Result<Option<Stats>, StateError> {
+    // Any image will do; the patience is for a region that is being replaced just now.
+    fresh_stats(dir, 0, NAP)
+}
+
+/// Reads `stats.shm`, waiting at most `patience` for values gathered at or after `asked` (nanoseconds of
+/// `CLOCK_MONOTONIC`) while the dataplane runs. What there is after that is returned all the same; `None` where
+/// no dataplane ever ran.
+///
+/// # Errors
+/// [`StateError`].
+pub fn fresh_stats(dir: &Path, asked: u64, patience: Duration) -> Result<Option<Stats>, StateError> {
+    let deadline = Instant::now() + patience;
+    let mut region = Region::new(dir);
+    loop {
+        let failed = region.poll().err();
+        if let Some(stats) = region.latest.take_if(|stats| !stats.running || stats.meta.gathered_at >= asked) {
+            return Ok(Some(Stats { fresh: stats.meta.gathered_at >= asked, ..stats }));
+        }
+        let late = Instant::now() >= deadline;
+        match failed {
+            Some(StateError::Region(RegionError::Missing { .. })) if region.latest.is_none() => return Ok(None),
+            // Replaced or overwritten while it was read: it will not be the next time.
+            Some(StateError::Region(RegionError::Read { .. })) if !late || region.latest.is_some() => {}
+            Some(error) if region.latest.is_none() => return Err(error),
+            _ => {}
+        }
+        if late {
+            return Ok(region.latest);
+        }
+        region.wait(deadline);
+    }
+}
+
+/// What [`wait_adopted`] found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Adoption {
+    /// The generation waited for.
+    pub generation: u64,
+    /// Whether every shard uses it, or a newer one.
+    pub adopted: bool,
+    /// The shards; none without a dataplane.
+    pub shards: Vec<ShardState>,
+    /// The dataplane.
+    pub dataplane: Dataplane,
+}
+
+/// Waits at most `timeout` until every shard of a running dataplane uses `generation` or a newer one. The
+/// dataplane may still have to start.
+///
+/// # Errors
+/// [`StateError`], once the time is up and `stats.shm` is there but cannot be read.
+pub fn wait_adopted(dir: &Path, generation: u64, timeout: Duration) -> Result<Adoption, StateError> {
+    let start = Instant::now();
+    // A time out of range is as good as one that never comes.
+    let deadline = start.checked_add(timeout).unwrap_or(start + Duration::from_secs(u32::MAX.into()));
+    let mut region = Region::new(dir);
+    loop {
+        let failed = region.poll().err();
+        let running = region.latest.as_ref().filter(|stats| stats.running);
+        let adopted = running.is_some_and(|stats| {
+            // An image from before the shards started has no rows, and all of none is not enough.
+            stats.shards.len() == stats.meta.shard_count as usize
+                && !stats.shards.is_empty()
+                && stats.shards.iter().all(|shard| shard.adopted_generation >= generation)
+        });
+        if adopted || Instant::now() >= deadline {
+            return match failed {
+                Some(error) if !matches!(error, StateError::Region(RegionError::Missing { .. })) => Err(error),
+                _ => Ok(Adoption {
+                    generation,
+                    adopted,
+                    shards: running.map(Stats::shard_states).unwrap_or_default(),
+                    dataplane: Dataplane::of(region.latest.as_ref()),
+                }),
+            };
+        }
+        region.wait(deadline);
+    }
+}
+
+/// Follows `stats.shm`.
+struct Region<'a> {
+    dir: &'a Path,
+    subscriber: Subscriber,
+    latest: Option<Stats>,
+}
+
+impl<'a> Region<'a> {
+    fn new(dir: &'a Path) -> Self {
+        Region { dir, subscriber: Subscriber::new(dir, STATS_FILE, RegionKind::Stats), latest: None }
+    }
+
+    /// Takes up what is newer, and looks again whether the dataplane runs.
+    fn poll(&mut self) -> Result<(), StateError> {
+        let polled = match self.subscriber.poll() {
+            Ok(Polled::New { words, .. }) => Stats::parse(words)
+                .map(|stats| self.latest = Some(stats))
+                .map_err(|source| StateError::Layout { path: self.dir.join(STATS_FILE), source }),
+            Ok(Polled::Unchanged) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        if let Some(stats) = &mut self.latest {
+            stats.running = runs(self.dir, stats.meta.pid);
+        }
+        polled
+    }
+
+    fn wait(&self, deadline: Instant) {
+        self.subscriber.wait(deadline.saturating_duration_since(Instant::now()).min(NAP));
+    }
+}
+
+/// Whether process `pid` runs and is the one that wrote `stats.shm`, not a later one with its number.
+fn runs(dir: &Path, pid: u32) -> bool {
+    let Some(start) = process_start(pid) else { return false };
+    let wrote = RegionFile::open(&dir.join(STATS_FILE), RegionKind::Stats, Access::Read)
+        .ok()
+        .and_then(|file| Some((file.writer_pid().ok()?, file.load(WRITER_START, Relaxed).ok()?)));
+    match wrote {
+        Some((writer, wrote_at)) if writer == u64::from(pid) && wrote_at != 0 => wrote_at == start,
+        // Nothing to compare: that there is such a process has to do.
+        _ => true,
+    }
+}
+
+/// Start time of a process, clock ticks since boot; `None` where it is gone, or dead and not yet reaped.
+fn process_start(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // State and start time are fields 3 and 22, counted after the command name, which may hold anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X" | "x") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_its_start() {
+        assert!(process_start(std::process::id()).is_some_and(|start| start > 0));
+        assert_eq!(process_start(u32::MAX), None);
+    }
+}

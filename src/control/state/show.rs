@@ -1,0 +1,195 @@
+//! What is configured, and whether it works.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde::Serialize;
+use shm_layout::record::{META_DISARMED, MirrorRecord, Placement, Role};
+use shm_layout::view::SnapshotView;
+
+use super::live::{Dataplane, FRESH_PATIENCE, ShardState, Stats, fresh_stats};
+use super::{StateError, live_name, published, role_name};
+use crate::clock;
+use crate::control::admission::InactiveReason;
+use crate::control::compile::{decompile, diagnostics};
+use crate::control::model::{Diagnostic, Wire};
+
+/// One mirror entry and whether it mirrors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MirrorState {
+    /// Frames received here are sampled.
+    pub ingress_ifindex: u32,
+    /// Clones leave here.
+    pub output_ifindex: u32,
+    /// 0 and 1: every frame; N: one in N.
+    pub rate: u32,
+    /// `active`, `inactive`, or `unknown` where only a dataplane could say.
+    pub state: &'static str,
+    /// Why it is not active; empty where it is.
+    pub reason: String,
+}
+
+/// One port the dataplane uses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PortState {
+    /// The port.
+    pub ifindex: u32,
+    /// The kernel's name.
+    pub name: String,
+    /// `wire` or `monitor`.
+    pub role: &'static str,
+    /// `active` or `inactive`.
+    pub state: &'static str,
+    /// Why it is not in use, or what is to be known about it; empty for nothing.
+    pub reason: String,
+    /// Bytes.
+    pub mtu: u32,
+    /// Queues served.
+    pub queues: u32,
+    /// `native`, `generic` or empty.
+    pub xdp_mode: String,
+    /// Whether the sockets are zero-copy.
+    pub zero_copy: bool,
+    /// Its driver.
+    pub driver: String,
+}
+
+/// The document of `spanctl show`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Show {
+    /// Generation of the published snapshot; 0 where nothing is published.
+    pub generation: u64,
+    /// The producer's own generation.
+    pub source_generation: u64,
+    /// Identity of the config region, 16 hexadecimal digits: generations are compared only within one.
+    pub instance_id: String,
+    /// `active` or `standby`.
+    pub role: &'static str,
+    /// Whether mirroring is armed; frames cross either way.
+    pub armed: bool,
+    /// The mirror table, in the order of the source.
+    pub mirrors: Vec<MirrorState>,
+    /// The wires.
+    pub wires: Vec<Wire>,
+    /// The ports of a running dataplane.
+    pub ports: Vec<PortState>,
+    /// What was published along with the snapshot.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The shards of a running dataplane.
+    pub shards: Vec<ShardState>,
+    /// The dataplane.
+    pub dataplane: Dataplane,
+    /// The snapshot's names of ifindexes.
+    #[serde(skip)]
+    pub names: HashMap<u32, String>,
+}
+
+/// Reads both regions of `dir`, with the dataplane's word of now where one runs.
+///
+/// The state of an entry is the dataplane's where it uses this very snapshot. Otherwise it is what the snapshot
+/// alone tells (`ingress on no wire`, `standby`, `disarmed`), or `unknown`.
+///
+/// # Errors
+/// [`StateError::Nothing`] where nothing was published and no dataplane ever ran; or a region cannot be read.
+pub fn show(dir: &Path) -> Result<Show, StateError> {
+    let asked = clock::monotonic_ns();
+    let config = published(dir)?;
+    let stats = fresh_stats(dir, asked, FRESH_PATIENCE)?;
+    let live = stats.as_ref().filter(|stats| stats.running());
+    if config.is_none() && stats.is_none() {
+        return Err(StateError::Nothing {
+            dir: dir.to_owned(),
+            what: "nothing has been published (spanctl import) and no dataplane has run (spanwired)",
+        });
+    }
+    let mut show = Show {
+        generation: 0,
+        source_generation: 0,
+        instance_id: format!("{:016x}", 0),
+        role: role_name(Role::Active),
+        armed: true,
+        mirrors: Vec::new(),
+        wires: Vec::new(),
+        ports: live.map(|live| live.ports.clone()).unwrap_or_default(),
+        diagnostics: Vec::new(),
+        shards: live.map(Stats::shard_states).unwrap_or_default(),
+        dataplane: Dataplane::of(stats.as_ref()),
+        names: HashMap::new(),
+    };
+    if let Some(config) = &config {
+        let view = config.view()?;
+        let snapshot = decompile(&view);
+        let says = Says::of(live, config.instance_id, config.generation, &view);
+        show.generation = config.generation;
+        show.source_generation = snapshot.generation;
+        show.instance_id = format!("{:016x}", config.instance_id);
+        show.role = role_name(view.meta.role);
+        show.armed = view.meta.flags & META_DISARMED == 0;
+        show.mirrors = view.mirrors.iter().enumerate().map(|(i, mirror)| says.mirror(i, mirror)).collect();
+        show.diagnostics = diagnostics(&view);
+        // Of several with one ifindex the first, as everywhere.
+        for interface in snapshot.interfaces.into_iter().rev() {
+            let name = if interface.name.is_empty() { interface.linux_name } else { interface.name };
+            show.names.insert(interface.ifindex, name);
+        }
+        show.wires = snapshot.wires;
+    }
+    Ok(show)
+}
+
+/// Who can say what state an entry is in.
+enum Says<'a> {
+    /// The dataplane, which uses this snapshot.
+    Dataplane(&'a Stats),
+    /// The snapshot alone.
+    Snapshot {
+        /// What keeps every entry from mirroring, whatever dataplane comes.
+        all: Option<&'static str>,
+        /// Why the dataplane does not say.
+        silence: String,
+    },
+}
+
+impl<'a> Says<'a> {
+    fn of(live: Option<&'a Stats>, instance_id: u64, generation: u64, view: &SnapshotView<'_>) -> Says<'a> {
+        let silence = match live {
+            None => "no dataplane is running".to_owned(),
+            Some(live) if (live.meta.config_instance, live.meta.table_generation) == (instance_id, generation) => {
+                return Says::Dataplane(live);
+            }
+            Some(live) if live.meta.table_generation == 0 => "the dataplane uses no snapshot yet".to_owned(),
+            Some(live) => format!("the dataplane still uses generation {}", live.meta.table_generation),
+        };
+        let refused = live.map(|live| live.last_reject.as_str()).filter(|why| !why.is_empty());
+        let all = match view.meta.role {
+            _ if view.meta.flags & META_DISARMED != 0 => Some("disarmed"),
+            Role::Standby => Some(InactiveReason::Standby.as_str()),
+            Role::Active => None,
+        };
+        Says::Snapshot { all, silence: refused.map_or(silence.clone(), |why| format!("{silence}: {why}")) }
+    }
+
+    fn mirror(&self, index: usize, mirror: MirrorRecord) -> MirrorState {
+        let key = (mirror.ingress_ifindex, mirror.output_ifindex, mirror.rate);
+        let (state, reason) = match self {
+            Says::Dataplane(stats) => match stats.entry_states.get(index) {
+                Some((row, reason)) if (row.ingress_ifindex, row.output_ifindex, row.rate) == key => {
+                    (live_name(row.state), reason.clone())
+                }
+                _ => ("unknown", "the dataplane gives no state for it".to_owned()),
+            },
+            Says::Snapshot { .. } if mirror.placement == Placement::OnNoWire => {
+                ("inactive", InactiveReason::OnNoWire.to_string())
+            }
+            Says::Snapshot { all: Some(reason), .. } => ("inactive", (*reason).to_owned()),
+            Says::Snapshot { all: None, silence } => ("unknown", silence.clone()),
+        };
+        MirrorState {
+            ingress_ifindex: mirror.ingress_ifindex,
+            output_ifindex: mirror.output_ifindex,
+            rate: mirror.rate,
+            state,
+            reason,
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Publishing into `config.shm`.
+//!
+//! What the control plane decides outside of a snapshot, the role and whether mirroring is armed, stands over a
+//! new snapshot: it is read back and written again under one hold of the writer lock, so that no change by
+//! another process in between is lost.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use shm_layout::header::RegionKind;
+use shm_layout::image::Image;
+use shm_layout::record::{CAP_MIRROR, Role};
+use shm_layout::view::SnapshotView;
+use thiserror::Error;
+
+use super::admission::Admission;
+use super::compile::{Source, compile};
+use super::model::{Reason, Snapshot};
+use super::state::{Stats, last_stats, published};
+use crate::region::{CONFIG_FILE, Publisher, RegionError};
+
+/// How long a writer waits for another one to finish.
+pub const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A snapshot that was not published. What was published before is still active.
+#[derive(Debug, Error)]
+pub enum WriteError {
+    /// The dataplane cannot do what the snapshot asks.
+    #[error(transparent)]
+    Refused(Reason),
+    /// The region cannot be written.
+    #[error(transparent)]
+    Region(#[from] RegionError),
+}
+
+/// What holds for a node whatever snapshot is published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether this node mirrors.
+    pub role: Role,
+    /// [`META_DISARMED`](shm_layout::record::META_DISARMED) or 0.
+    pub flags: u64,
+}
+
+/// The only writer of a directory's `config.shm`, for as long as it lives.
+#[derive(Debug)]
+pub struct ConfigWriter {
+    dir: PathBuf,
+    publisher: Publisher,
+}
+
+impl ConfigWriter {
+    /// Becomes the writer, after at most [`LOCK_PATIENCE`]; the directory is made where it is missing.
+    ///
+    /// # Errors
+    /// [`RegionError`].
+    pub fn open(dir: &Path) -> Result<ConfigWriter, RegionError> {
+        let publisher = Publisher::open(dir, CONFIG_FILE, RegionKind::Config, LOCK_PATIENCE)?;
+        Ok(ConfigWriter { dir: dir.to_owned(), publisher })
+    }
+
+    /// What holds beside the snapshot published now; the default where there is none, or none that can be read.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let current = published(&self.dir).ok().flatten();
+        let meta = current.as_ref().and_then(|current| current.view().ok()).map(|view| view.meta);
+        meta.map_or_else(Standing::default, |meta| Standing { role: meta.role, flags: meta.flags })
+    }
+
+    /// Publishes `image` and returns its generation, which is above every one a dataplane has seen here, even
+    /// where `config.shm` was lost since.
+    ///
+    /// # Errors
+    /// The image does not hold as a [`SnapshotView`] (a reader would refuse it), or [`RegionError`].
+    pub fn publish(&mut self, image: &mut Image) -> Result<u64, RegionError> {
+        SnapshotView::try_from(image.words())
+            .map_err(|source| RegionError::Layout { path: self.dir.join(CONFIG_FILE), source })?;
+        // A stats region that is damaged or gone tells nothing, and must not stop the configuration.
+        if let Some(stats) = last_stats(&self.dir).ok().flatten() {
+            self.publisher.continue_after(stats.table_generation());
+        }
+        self.publisher.publish(image)
+    }
+}
+
+/// Publishes one image into `dir`: [`ConfigWriter::open`] and [`ConfigWriter::publish`].
+///
+/// # Errors
+/// As theirs.
+pub fn publish_snapshot(dir: &Path, image: &mut Image) -> Result<u64, RegionError> {
+    ConfigWriter::open(dir)?.publish(image)
+}
+
+/// Compiles and publishes an admitted snapshot for a document with this SHA-256, under the role and flags that
+/// stand, unless [`gate`] refuses it.
+///
+/// # Errors
+/// [`WriteError`]; what was published before is then still active.
+pub fn publish(dir: &Path, snapshot: &Snapshot, admission: &Admission, digest: [u8; 32]) -> Result<u64, WriteError> {
+    // Before the lock, which would make the directory.
+    gate(dir, snapshot).map_err(WriteError::Refused)?;
+    let mut writer = ConfigWriter::open(dir)?;
+    let Standing { role, flags } = writer.standing();
+    let source = Source { digest, role, flags, compiled_at: crate::clock::unix_ns() };
+    Ok(writer.publish(&mut compile(snapshot, admission, &source))?)
+}
+
+/// Refuses a snapshot that needs what the running dataplane does not have. Without a running dataplane there
+/// is nothing to hold it against, and it passes.
+///
+/// # Errors
+/// What is missing, and what to do about it.
+pub fn gate(dir: &Path, snapshot: &Snapshot) -> Result<(), Reason> {
+    // A region that cannot be read says nothing about what the dataplane can do.
+    let Some(stats) = last_stats(dir).ok().flatten().filter(Stats::running) else { return Ok(()) };
+    let entries = snapshot.mirrors.len();
+    if entries == 0 || stats.capabilities() & CAP_MIRROR != 0 {
+        return Ok(());
+    }
+    Err(Reason::new(format!(
+        "mirror_configs: {entries} entries, but the running dataplane (process {}) has no mirror frames (restart \
+         spanwired with --mirror-frames above 0, or publish a snapshot without mirror entries)",
+        stats.pid()
+    )))
+}

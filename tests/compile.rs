@@ -1,0 +1,188 @@
+//! The compiler against the reader of images: what may be published is read, and nothing is lost on the way.
+#![allow(clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proptest::collection::{btree_set, vec};
+use proptest::prelude::*;
+use serde_json::Value;
+use shm_layout::record::{META_DISARMED, REQUIRED, Role};
+use shm_layout::view::{ImageView, SnapshotView};
+use spanwire::control::compile::{Source, compile, decompile, diagnostics};
+use spanwire::control::json::{export, parse};
+use spanwire::control::wires::add_wires;
+use spanwire::control::writer::{ConfigWriter, Standing, publish, publish_snapshot};
+use spanwire::control::{Interface, Mirror, Snapshot, Wire, admit, state};
+
+/// Every `NAME.snapshot.json` of the fixtures.
+fn fixtures() -> Vec<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let files = fs::read_dir(dir).expect("the fixtures are part of the sources");
+    let mut paths: Vec<PathBuf> = files.map(|entry| entry.expect("readable").path()).collect();
+    paths.retain(|path| path.to_string_lossy().ends_with(".snapshot.json"));
+    paths.sort();
+    assert!(paths.len() >= 3, "{paths:?}");
+    paths
+}
+
+/// Through an image and back.
+fn through(snapshot: &Snapshot) -> Snapshot {
+    let image = compile(snapshot, &admit(snapshot), &Source::of(b""));
+    decompile(&SnapshotView::try_from(image.words()).expect("a reader accepts it"))
+}
+
+#[test]
+fn golden_mirror_tables_survive() {
+    for path in fixtures() {
+        let document = fs::read(&path).expect("readable");
+        let mut snapshot = parse(&document).unwrap_or_else(|e| panic!("{}: {e:?}", path.display()));
+        add_wires(&mut snapshot, &["11:12".to_owned()]).expect("known ports");
+        assert_eq!(through(&snapshot), snapshot, "{}", path.display());
+        let want: Value = serde_json::from_slice(&document).expect("JSON");
+        let want = want.get("mirror_configs").cloned().unwrap_or_else(|| Value::Array(Vec::new()));
+        let found: Value = serde_json::from_str(&export(&through(&snapshot))).expect("JSON");
+        assert_eq!(found["mirror_configs"], want, "{}", path.display());
+    }
+}
+
+#[test]
+fn all_but_the_diagnostics_is_required() {
+    let image = compile(&Snapshot::default(), &admit(&Snapshot::default()), &Source::of(b""));
+    let view = ImageView::parse(image.words()).expect("an image");
+    let sections: Vec<(u32, bool)> = view.sections().map(|s| (s.kind, s.flags & REQUIRED != 0)).collect();
+    assert_eq!(sections, [(1, true), (2, true), (3, true), (4, true), (5, false), (6, true)]);
+}
+
+#[test]
+fn the_same_source_gives_the_same_bytes() {
+    let snapshot = parse(&fs::read(&fixtures()[0]).expect("readable")).expect("accepted");
+    let source = Source { compiled_at: 1, ..Source::of(b"x") };
+    let image = || compile(&snapshot, &admit(&snapshot), &source);
+    assert_eq!(image(), image());
+}
+
+#[test]
+fn role_and_flags_stand_over_a_publish() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let snapshot = Snapshot::default();
+    let admission = admit(&snapshot);
+    let source = Source { role: Role::Standby, flags: META_DISARMED, ..Source::of(b"") };
+    assert_eq!(publish_snapshot(dir.path(), &mut compile(&snapshot, &admission, &source)).expect("published"), 1);
+    assert_eq!(publish(dir.path(), &snapshot, &admission, [7; 32]).expect("published"), 2);
+    let published = state::published(dir.path()).expect("readable").expect("there");
+    let view = published.view().expect("trusted");
+    assert_eq!((published.generation, view.meta.digest), (2, [7; 32]));
+    assert_eq!((view.meta.role, view.meta.flags), (Role::Standby, META_DISARMED));
+    let standing = ConfigWriter::open(dir.path()).expect("no other writer").standing();
+    assert_eq!(standing, Standing { role: Role::Standby, flags: META_DISARMED });
+}
+
+#[test]
+fn what_a_reader_would_refuse_is_not_published() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mirror = Mirror { ingress_ifindex: 5, output_ifindex: 5, rate: 1 };
+    let snapshot = Snapshot { mirrors: vec![mirror], ..Snapshot::default() };
+    let mut image = compile(&snapshot, &admit(&snapshot), &Source::of(b""));
+    let error = publish_snapshot(dir.path(), &mut image).expect_err("not admitted");
+    assert!(error.to_string().contains("the output is the ingress"), "{error}");
+    assert!(state::published(dir.path()).expect("readable").is_none());
+}
+
+fn interface() -> impl Strategy<Value = Interface> {
+    let number = || 0..=i32::MAX as u32;
+    (any::<String>(), any::<String>(), number(), number(), 0..=4094_u16, number(), any::<Option<[u8; 6]>>()).prop_map(
+        |(name, linux_name, ifindex, parent_ifindex, vlan_id, mtu, mac)| Interface {
+            name,
+            linux_name,
+            ifindex,
+            parent_ifindex,
+            vlan_id,
+            mtu,
+            mac,
+        },
+    )
+}
+
+/// Snapshots of distinct ports: ingresses, outputs and the ends of wires never meet.
+fn snapshot() -> impl Strategy<Value = Snapshot> {
+    let head = (1..=3_u32, any::<u64>(), any::<u64>(), any::<String>());
+    let ports = btree_set(1..=i32::MAX as u32, 0..40);
+    (head, vec(interface(), 0..6), ports, vec((any::<String>(), any::<u32>()), 20)).prop_map(
+        |((version, generation, fib_generation, generated_at), interfaces, ports, texts)| {
+            let ports: Vec<u32> = spread(ports);
+            let (on_wires, mirrored) = ports.split_at(ports.len() / 2);
+            let mirrors = mirrored.chunks_exact(2).zip(&texts);
+            let wires = on_wires.chunks_exact(2).zip(&texts).enumerate();
+            Snapshot {
+                version,
+                generation,
+                fib_generation,
+                generated_at,
+                interfaces,
+                mirrors: mirrors
+                    .map(|(p, &(_, rate))| Mirror { ingress_ifindex: p[0], output_ifindex: p[1], rate })
+                    .collect(),
+                wires: wires
+                    .map(|(i, (p, (name, _)))| Wire { name: format!("{name}{i}"), a_ifindex: p[0], b_ifindex: p[1] })
+                    .collect(),
+            }
+        },
+    )
+}
+
+/// The set in an order other than that of the numbers: the order of a table must not come from sorting.
+fn spread(ports: BTreeSet<u32>) -> Vec<u32> {
+    let mut ports: Vec<u32> = ports.into_iter().collect();
+    ports.sort_by_key(|port| port.wrapping_mul(0x9e37_79b9));
+    ports
+}
+
+/// A table of small ifindexes, so that entries collide in every way.
+fn crowded() -> impl Strategy<Value = Snapshot> {
+    let mirror = (1..16_u32, 1..16_u32).prop_map(|(ingress_ifindex, output_ifindex)| Mirror {
+        ingress_ifindex,
+        output_ifindex,
+        rate: 1,
+    });
+    let wire =
+        ("[abc]", 1..16_u32, 1..16_u32).prop_map(|(name, a_ifindex, b_ifindex)| Wire { name, a_ifindex, b_ifindex });
+    let interface = (any::<String>(), 1..16_u32, 1..16_u32, 0..3_u16, 0..=i32::MAX as u32).prop_map(
+        |(name, ifindex, parent_ifindex, vlan_id, mtu)| Interface {
+            name,
+            ifindex,
+            parent_ifindex,
+            vlan_id,
+            mtu,
+            ..Interface::default()
+        },
+    );
+    (vec(interface, 0..4), vec(mirror, 0..4), vec(wire, 0..3)).prop_map(|(interfaces, mirrors, wires)| Snapshot {
+        interfaces,
+        mirrors,
+        wires,
+        ..Snapshot::default()
+    })
+}
+
+proptest! {
+    #[test]
+    fn decompile_is_the_inverse_of_compile(snapshot in snapshot()) {
+        prop_assert_eq!(through(&snapshot), snapshot);
+    }
+
+    #[test]
+    fn what_is_admitted_a_reader_accepts(snapshot in crowded()) {
+        let admission = admit(&snapshot);
+        if !admission.accepted() {
+            return Ok(());
+        }
+        let image = compile(&snapshot, &admission, &Source::of(b""));
+        let view = SnapshotView::try_from(image.words());
+        prop_assert!(view.is_ok(), "{:?}: {:?}", view.err(), snapshot);
+        let view = view.expect("just seen");
+        prop_assert_eq!(diagnostics(&view), admission.diagnostics);
+        prop_assert_eq!(decompile(&view), snapshot);
+    }
+}

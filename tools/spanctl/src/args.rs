@@ -1,0 +1,131 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Check, publish and show what spanwire mirrors.
+///
+/// Exit status: 0 done, 1 refused, 2 usage or I/O.
+#[derive(Debug, Parser)]
+#[command(name = "spanctl", version, about, long_about)]
+pub(crate) struct Args {
+    /// Directory of the regions shared with spanwired
+    #[arg(long, global = true, env = "SPANWIRE_DIR", default_value = "/run/spanwire", value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Write JSON on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Say whether a snapshot would be accepted; publishes nothing and needs no dataplane
+    Check(CheckArgs),
+    /// Publish a snapshot
+    Import(ImportArgs),
+    /// Write the published snapshot as a JSON document
+    Export,
+    /// Show what is published, and whether it works
+    Show,
+    /// Show every counter
+    Stats(StatsArgs),
+    /// Wait until every shard uses a generation
+    Wait(WaitArgs),
+    /// Compile a snapshot to an image file
+    Compile(CompileArgs),
+    /// Check an image file and show what it holds
+    Inspect(InspectArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CheckArgs {
+    /// Snapshot document; - for standard input
+    pub file: PathBuf,
+    /// JSON list of interfaces to use in place of the document's own
+    #[arg(long, value_name = "FILE")]
+    pub interfaces: Option<PathBuf>,
+    #[command(flatten)]
+    pub wires: WireArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ImportArgs {
+    /// Snapshot document; - for standard input
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub wires: WireArgs,
+    /// What to do where only the mirror table is refused
+    #[arg(long, value_enum, default_value_t, value_name = "POLICY")]
+    pub on_ambiguous: OnAmbiguous,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CompileArgs {
+    /// Snapshot document; - for standard input
+    pub file: PathBuf,
+    /// Image file to write
+    #[arg(short, long, value_name = "IMG")]
+    pub output: PathBuf,
+    #[command(flatten)]
+    pub wires: WireArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct InspectArgs {
+    /// Image file; - for standard input
+    pub image: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct WireArgs {
+    /// Wire between two ports, names or ifindexes, for a document that names no wires; repeat for more
+    #[arg(long = "wire", value_name = "A:B")]
+    pub wires: Vec<String>,
+}
+
+/// What to do where only the mirror table is refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnAmbiguous {
+    /// Publish nothing
+    #[default]
+    Reject,
+    /// Publish without any mirror entry, with the reasons as warnings
+    Omit,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct StatsArgs {
+    /// Repeat until interrupted; with --json one document a line
+    #[arg(long)]
+    pub watch: bool,
+    /// Seconds between repeats
+    #[arg(long, value_name = "S", default_value = "1", value_parser = interval, requires = "watch")]
+    pub interval: Duration,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct WaitArgs {
+    /// The generation, or any newer one
+    #[arg(long, value_name = "N")]
+    pub generation: u64,
+    /// Seconds to wait at most
+    #[arg(long, value_name = "S", default_value = "10", value_parser = seconds)]
+    pub timeout: Duration,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
+}
+
+/// At least a tenth of a second: the dataplane gathers its counters no faster.
+fn interval(text: &str) -> Result<Duration, String> {
+    seconds(text).and_then(|s| match s.as_millis() {
+        100.. => Ok(s),
+        _ => Err("less than 0.1 seconds".to_owned()),
+    })
+}

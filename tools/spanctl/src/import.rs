@@ -1,0 +1,80 @@
+//! `check` and `import`.
+
+use std::path::Path;
+
+use serde::Serialize;
+use spanwire::control::compile::Source;
+use spanwire::control::writer::{WriteError, publish};
+use spanwire::control::{Diagnostic, Reason};
+
+use crate::args::{CheckArgs, ImportArgs, OnAmbiguous};
+use crate::document::{Judged, Report, judge, read, refuse};
+use crate::output::{Failure, Output, complain};
+
+/// [`Report`] with the generation, null where nothing was published.
+#[derive(Serialize)]
+struct ImportReport<'a> {
+    generation: Option<u64>,
+    #[serde(flatten)]
+    report: Report<'a>,
+}
+
+/// Judges a document and publishes nothing.
+pub(crate) fn check(args: &CheckArgs, out: &Output) -> Result<(), Failure> {
+    let stdin = Path::new("-");
+    if args.file == stdin && args.interfaces.as_deref() == Some(stdin) {
+        return Err(Failure::Error("FILE and --interfaces cannot both be standard input".to_owned()));
+    }
+    let document = read(&args.file)?;
+    let interfaces = args.interfaces.as_deref().map(read).transpose()?;
+    let judged = judge(&document, interfaces.as_deref(), &args.wires.wires, OnAmbiguous::Reject);
+    let judged = judged.map_err(|reasons| {
+        refuse(reasons, out, |reasons, out| {
+            // The exit code says that it is refused, whether or not anybody reads the document.
+            let _ = out.document(&Report::refused(reasons));
+        })
+    })?;
+    if out.json {
+        return out.document(&Report::accepted(&judged));
+    }
+    warn(&judged.admission.diagnostics);
+    out.text(&format!("accepted: {}\n", counts(&judged)))
+}
+
+/// Judges a document and publishes it.
+pub(crate) fn import(dir: &Path, args: &ImportArgs, out: &Output) -> Result<(), Failure> {
+    let document = read(&args.file)?;
+    let refuse = |reasons: Vec<Reason>| {
+        refuse(reasons, out, |reasons, out| {
+            // As in `check`.
+            let _ = out.document(&ImportReport { generation: None, report: Report::refused(reasons) });
+        })
+    };
+    let judged = judge(&document, None, &args.wires.wires, args.on_ambiguous).map_err(refuse)?;
+    let digest = Source::of(&document).digest;
+    let generation = publish(dir, &judged.snapshot, &judged.admission, digest).map_err(|error| match error {
+        WriteError::Refused(reason) => refuse(vec![reason]),
+        WriteError::Region(error) => error.into(),
+    })?;
+    if out.json {
+        let report = Report::accepted(&judged);
+        return out.document(&ImportReport { generation: Some(generation), report });
+    }
+    warn(&judged.admission.diagnostics);
+    out.text(&format!("published generation {generation}: {}\n", counts(&judged)))
+}
+
+/// `M mirror entries, W wires`
+pub(crate) fn counts(judged: &Judged) -> String {
+    let count = |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
+    format!(
+        "{}, {}",
+        count(judged.snapshot.mirrors.len(), "mirror entry", "mirror entries"),
+        count(judged.snapshot.wires.len(), "wire", "wires")
+    )
+}
+
+/// The remarks, for people; a document has them in it.
+pub(crate) fn warn(diagnostics: &[Diagnostic]) {
+    diagnostics.iter().for_each(complain);
+}
