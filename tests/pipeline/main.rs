@@ -160,6 +160,11 @@ fn what_a_broken_kernel_says_is_counted_and_ignored() {
 fn a_starved_fill_ring_recovers() {
     // Sixteen frames to receive into: a quarter of the partition, as the other port and two tx rings have theirs.
     let mut rig = Rig::new(Spec { primary: 64, ..Spec::default() }, &Plan::wire(&[]));
+    // The first port had more until the second came.
+    (0..40).for_each(|n| drop(rig.port(A).nic.receive(&frame(n, 60))));
+    rig.breathe();
+    let first = rig.sent(B).len() as u64;
+    rig.breathe();
     for round in 0..50u32 {
         let received = (0..40).filter(|n| rig.port(A).nic.receive(&frame(round * 100 + n, 60))).count();
         assert_eq!(received, 16);
@@ -167,7 +172,7 @@ fn a_starved_fill_ring_recovers() {
         assert_eq!(rig.sent(B).len(), 16);
         rig.breathe();
     }
-    assert_eq!(rig.count(B, Binding::TxPackets), 50 * 16);
+    assert_eq!(rig.count(B, Binding::TxPackets), first + 50 * 16);
 }
 
 #[test]
