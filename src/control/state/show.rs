@@ -87,7 +87,7 @@ pub struct Show {
 /// Reads both regions of `dir`, with the dataplane's word of now where one runs.
 ///
 /// The state of an entry is the dataplane's where it uses this very snapshot. Otherwise it is what the snapshot
-/// alone tells (`ingress on no wire`, `standby`, `disarmed`), or `unknown`.
+/// alone tells (`standby`, `disarmed`, `ingress on no wire`), or `unknown`.
 ///
 /// # Errors
 /// [`StateError::Nothing`] where nothing was published and no dataplane ever ran; or a region cannot be read.
@@ -161,9 +161,10 @@ impl<'a> Says<'a> {
             Some(live) => format!("the dataplane still uses generation {}", live.meta.table_generation),
         };
         let refused = live.map(|live| live.last_reject.as_str()).filter(|why| !why.is_empty());
+        // In the words and the order of the dataplane, so that nothing changes when one appears.
         let all = match view.meta.role {
-            _ if view.meta.flags & META_DISARMED != 0 => Some("disarmed"),
             Role::Standby => Some(InactiveReason::Standby.as_str()),
+            Role::Active if view.meta.flags & META_DISARMED != 0 => Some("disarmed"),
             Role::Active => None,
         };
         Says::Snapshot { all, silence: refused.map_or(silence.clone(), |why| format!("{silence}: {why}")) }
@@ -178,10 +179,10 @@ impl<'a> Says<'a> {
                 }
                 _ => ("unknown", "the dataplane gives no state for it".to_owned()),
             },
+            Says::Snapshot { all: Some(reason), .. } => ("inactive", (*reason).to_owned()),
             Says::Snapshot { .. } if mirror.placement == Placement::OnNoWire => {
                 ("inactive", InactiveReason::OnNoWire.to_string())
             }
-            Says::Snapshot { all: Some(reason), .. } => ("inactive", (*reason).to_owned()),
             Says::Snapshot { all: None, silence } => ("unknown", silence.clone()),
         };
         MirrorState {

@@ -122,7 +122,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
 }
 
-/// At least a tenth of a second: the dataplane gathers its counters no faster.
+/// At least a tenth of a second: watching must not become load.
 fn interval(text: &str) -> Result<Duration, String> {
     seconds(text).and_then(|s| match s.as_millis() {
         100.. => Ok(s),

@@ -1,0 +1,324 @@
+//! What a dataplane says, and what is said without one.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use shm_layout::counters::{Binding, Entry, Kernel, Partition, Shard};
+use spanwire::clock::monotonic_ns;
+
+use crate::support::{Fake, Place, SNAPSHOT, command, has_keys, keys, publisher};
+
+const DATAPLANE: [&str; 12] = [
+    "running",
+    "fresh",
+    "pid",
+    "release",
+    "started_at",
+    "table_generation",
+    "adopted_generation",
+    "can_mirror",
+    "frame_size",
+    "mirror_frames",
+    "rejects",
+    "last_reject",
+];
+
+/// The number of a process that has ended.
+fn dead() -> u32 {
+    let mut child = Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    child.id()
+}
+
+fn states(shown: &Value) -> Vec<(&str, &str)> {
+    let mirrors = shown["mirrors"].as_array().unwrap();
+    mirrors.iter().map(|m| (m["state"].as_str().unwrap(), m["reason"].as_str().unwrap())).collect()
+}
+
+#[test]
+fn show_without_a_dataplane() {
+    let place = Place::new().with_snapshot();
+    let shown = place.run(&["show", "--json"]).code(0).json();
+    let top = [
+        "generation",
+        "source_generation",
+        "instance_id",
+        "role",
+        "armed",
+        "mirrors",
+        "wires",
+        "ports",
+        "diagnostics",
+        "shards",
+        "dataplane",
+    ];
+    has_keys(&shown, &top, &[]);
+    has_keys(&shown["dataplane"], &DATAPLANE, &[]);
+    assert_eq!(
+        (&shown["dataplane"]["running"], &shown["dataplane"]["pid"], &shown["dataplane"]["release"]),
+        (&json!(false), &Value::Null, &Value::Null)
+    );
+    assert_eq!((&shown["generation"], &shown["source_generation"]), (&json!(1), &json!(42)));
+    assert_eq!(shown["role"], "active");
+    let id = shown["instance_id"].as_str().unwrap();
+    assert!(id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit()), "{id}");
+    has_keys(&shown["mirrors"][0], &["ingress_ifindex", "output_ifindex", "rate", "state", "reason"], &[]);
+    assert_eq!(shown["wires"], json!([{"name": "w1", "a_ifindex": 11, "b_ifindex": 12}]));
+    assert_eq!((&shown["ports"], &shown["shards"]), (&json!([]), &json!([])));
+    assert_eq!(states(&shown), [("unknown", "no dataplane is running"), ("inactive", "ingress on no wire")]);
+    let text = place.run(&["show"]).code(0).stdout;
+    for want in ["generation 1", "11 ge-0/0/0", "1 in 100", "every frame", "dataplane: not running", "w1"] {
+        assert!(text.contains(want), "{want}: {text}");
+    }
+}
+
+#[test]
+fn show_with_a_dataplane() {
+    let place = Place::new().with_snapshot();
+    let fake = Fake::of(&place);
+    fake.answering(&place, || {
+        let ran = place.run(&["show", "--json"]).code(0);
+        assert_eq!(ran.stderr, "");
+        let shown = ran.json();
+        assert_eq!(states(&shown), [("active", ""), ("inactive", "port missing")]);
+        assert_eq!(
+            shown["shards"],
+            json!([{"id": 0, "cpu": 4, "adopted_generation": 1}, {"id": 1, "cpu": 5, "adopted_generation": 1}])
+        );
+        let port = ["ifindex", "name", "role", "state", "reason", "mtu", "queues", "xdp_mode", "zero_copy", "driver"];
+        has_keys(&shown["ports"][1], &port, &[]);
+        assert_eq!(
+            (&shown["ports"][1]["role"], &shown["ports"][1]["reason"], &shown["ports"][1]["zero_copy"]),
+            (&json!("monitor"), &json!("no link"), &json!(false))
+        );
+        let dataplane = &shown["dataplane"];
+        has_keys(dataplane, &DATAPLANE, &[]);
+        assert_eq!((&dataplane["running"], &dataplane["fresh"]), (&json!(true), &json!(true)));
+        assert_eq!((&dataplane["pid"], &dataplane["release"]), (&json!(fake.pid), &json!("9.9.9")));
+        assert_eq!(dataplane["started_at"], "2023-11-14T22:13:20Z");
+        let text = place.run(&["show"]).code(0).stdout;
+        assert!(text.contains("running, process") && text.contains("veth22"), "{text}");
+    });
+    // It still uses an older snapshot, or that of another region.
+    let place = place.with_snapshot();
+    Fake { last_reject: "no room", ..fake.clone() }.answering(&place, || {
+        let shown = place.run(&["show", "--json"]).code(0).json();
+        let want = ("unknown", "the dataplane still uses generation 1: no room");
+        assert_eq!(states(&shown), [want, ("inactive", "ingress on no wire")]);
+        assert_eq!(
+            (&shown["dataplane"]["rejects"], &shown["dataplane"]["last_reject"]),
+            (&json!(1), &json!("no room"))
+        );
+    });
+    Fake { instance: fake.instance ^ 1, generation: 2, ..fake }.answering(&place, || {
+        assert_eq!(states(&place.run(&["show", "--json"]).code(0).json())[0].0, "unknown");
+    });
+}
+
+#[test]
+fn a_dataplane_without_a_snapshot() {
+    let place = Place::new();
+    Fake::of(&place).answering(&place, || {
+        let shown = place.run(&["show", "--json"]).code(0).json();
+        assert_eq!((&shown["generation"], &shown["instance_id"]), (&json!(0), &json!("0000000000000000")));
+        assert_eq!(shown["shards"].as_array().unwrap().len(), 2);
+        assert!(place.run(&["show"]).code(0).stdout.contains("published: nothing yet"));
+    });
+}
+
+#[test]
+fn stats_documents() {
+    let place = Place::new().with_snapshot();
+    let (report, text) = Fake::of(&place).answering(&place, || {
+        let ran = place.run(&["stats", "--json"]).code(0);
+        assert_eq!(ran.stderr, "");
+        (ran.json(), place.run(&["stats"]).code(0).stdout)
+    });
+    has_keys(&report, &["dataplane", "shards", "ports", "bindings", "mirrors", "umem"], &[]);
+    has_keys(&report["dataplane"], &DATAPLANE, &[]);
+    has_keys(&report["shards"][0], &["id", "cpu", "adopted_generation"], &[Shard::DESCRIPTIONS]);
+    has_keys(&report["ports"][0], &["ifindex", "name"], &[Binding::DESCRIPTIONS, Kernel::DESCRIPTIONS]);
+    let binding = ["ifindex", "queue", "shard"];
+    has_keys(&report["bindings"][0], &binding, &[Binding::DESCRIPTIONS, Kernel::DESCRIPTIONS]);
+    let mirror = ["ingress_ifindex", "output_ifindex", "rate", "shards"];
+    has_keys(&report["mirrors"][0], &mirror, &[Entry::DESCRIPTIONS]);
+    has_keys(&report["mirrors"][0]["shards"][1], &["shard"], &[Entry::DESCRIPTIONS]);
+    has_keys(&report["umem"][0], &["shard", "partition"], &[Partition::DESCRIPTIONS]);
+    assert!(keys(&report["umem"][0]).is_superset(&["size", "free", "in_flight", "fill_rx", "lost"].into()));
+
+    // Ports are the sums of their bindings: 100 + 200, each one up from the value before.
+    let ports = report["ports"].as_array().unwrap();
+    let seen: Vec<_> = ports.iter().map(|p| (p["ifindex"].as_u64().unwrap(), p["name"].as_str().unwrap())).collect();
+    assert_eq!(seen, [(11, "veth11"), (22, "veth22"), (33, "")], "one that has left comes last");
+    for (i, d) in Binding::DESCRIPTIONS.iter().enumerate() {
+        let i = i as u64;
+        assert_eq!(
+            (&ports[0][d.name], &ports[1][d.name], &ports[2][d.name]),
+            (&json!(300 + 2 * i), &json!(0), &json!(7 + i))
+        );
+    }
+    assert_eq!(ports[0]["kernel_rx_dropped"], 300);
+
+    // Entries are the sums of their shards, in the order of the table.
+    let mirrors = report["mirrors"].as_array().unwrap();
+    let observed = |v: &Value| (v["observed"].as_u64(), v["selected"].as_u64());
+    assert_eq!(mirrors.len(), 2);
+    assert_eq!(observed(&mirrors[0]), (Some(60), Some(30)));
+    assert_eq!(observed(&mirrors[0]["shards"][1]), (Some(40), Some(20)));
+    assert_eq!((&mirrors[1]["ingress_ifindex"], &mirrors[1]["shards"]), (&json!(13), &json!([])));
+    assert_eq!((&report["umem"][1]["partition"], &report["umem"][1]["size"]), (&json!("mirror"), &json!(50)));
+
+    for want in ["mirror 11 veth11 -> 22 veth22, 1 in 100\n", "mirror_drops_no_frame", "umem (frames)", "breaths"] {
+        assert!(text.contains(want), "{want}: {text}");
+    }
+    assert!(!text.contains("does not close"), "{text}");
+}
+
+#[test]
+fn an_answer_is_not_older_than_the_question() {
+    let place = Place::new().with_snapshot();
+    let old = Fake { gathered_at: Some(monotonic_ns() - 5_000_000_000), ..Fake::of(&place) };
+    old.publish(&place);
+    let start = Instant::now();
+    let ran = place.run(&["stats", "--json"]).code(0);
+    assert!((Duration::from_millis(900)..Duration::from_secs(5)).contains(&start.elapsed()), "{:?}", start.elapsed());
+    assert!(ran.stderr.contains("does not answer"), "{ran:?}");
+    let dataplane = &ran.json()["dataplane"];
+    assert_eq!((&dataplane["running"], &dataplane["fresh"]), (&json!(true), &json!(false)));
+
+    // One that answers late, but in time, is waited for.
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(300));
+            Fake::of(&place).publish(&place);
+        });
+        let ran = place.run(&["stats", "--json"]).code(0);
+        assert_eq!((ran.stderr.as_str(), &ran.json()["dataplane"]["fresh"]), ("", &json!(true)));
+    });
+}
+
+#[test]
+fn a_dead_dataplane_leaves_its_last_values() {
+    let place = Place::new().with_snapshot();
+    let mut zombie = Command::new("true").spawn().unwrap();
+    let state = || std::fs::read_to_string(format!("/proc/{}/stat", zombie.id())).unwrap();
+    while !state().contains(") Z ") {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for pid in [dead(), zombie.id()] {
+        Fake { pid, gathered_at: Some(1), ..Fake::of(&place) }.publish(&place);
+        let start = Instant::now();
+        let ran = place.run(&["stats", "--json"]).code(0);
+        assert!(start.elapsed() < Duration::from_millis(900), "nobody to wait for");
+        assert!(ran.stderr.contains("is not running; these are its last values"), "{ran:?}");
+        let report = ran.json();
+        assert_eq!((&report["dataplane"]["running"], &report["dataplane"]["fresh"]), (&json!(false), &json!(false)));
+        assert_eq!(report["mirrors"][0]["observed"], 60);
+        let shown = place.run(&["show", "--json"]).code(0).json();
+        assert_eq!(states(&shown)[0], ("unknown", "no dataplane is running"));
+        assert_eq!((&shown["shards"], &shown["dataplane"]["pid"]), (&json!([]), &json!(pid)));
+    }
+    zombie.wait().unwrap();
+}
+
+#[test]
+fn a_snapshot_the_dataplane_cannot_carry_is_refused() {
+    let place = Place::new().with_snapshot();
+    let fake = Fake { capabilities: 0, ..Fake::of(&place) };
+    fake.publish(&place);
+    let before = place.published();
+    let ran = place.feed(SNAPSHOT.as_bytes(), &["import", "-", "--json"]).code(1);
+    assert!(ran.stderr.contains("restart spanwired with --mirror-frames above 0"), "{ran:?}");
+    let report = ran.json();
+    assert_eq!((&report["accepted"], &report["generation"]), (&json!(false), &Value::Null));
+    assert_eq!(report["reasons"].as_array().unwrap().len(), 1);
+    assert_eq!(place.published(), before);
+    // `check` asks no dataplane, and without mirror entries there is nothing to refuse.
+    place.feed(SNAPSHOT.as_bytes(), &["check", "-"]).code(0);
+    place.feed(br#"{"mirror_configs":[]}"#, &["import", "-"]).code(0);
+    // One that has died refuses nothing.
+    Fake { pid: dead(), ..fake }.publish(&place);
+    place.with_snapshot();
+}
+
+#[test]
+fn waiting() {
+    let place = Place::new().with_snapshot();
+    let none = place.run(&["wait", "--generation", "1", "--timeout", "0.2"]).code(2);
+    assert!(none.stderr.contains("no dataplane is running"), "{none:?}");
+    Fake { pid: dead(), ..Fake::of(&place) }.publish(&place);
+    place.run(&["wait", "--generation", "1", "--timeout", "0"]).code(2);
+
+    let fake = Fake { adopted: vec![5, 4], last_reject: "bad", ..Fake::of(&place) };
+    fake.publish(&place);
+    place.run(&["wait", "--generation", "4", "--timeout", "0"]).code(0);
+    let start = Instant::now();
+    let late = place.run(&["wait", "--generation", "5", "--timeout", "0.4", "--json"]).code(1);
+    assert!(start.elapsed() >= Duration::from_millis(400));
+    assert!(late.stderr.contains("shard 1 at 4; the dataplane refused a snapshot: bad"), "{late:?}");
+    assert!(!late.stderr.contains("shard 0"), "{late:?}");
+    let found = late.json();
+    has_keys(&found, &["generation", "adopted", "shards", "dataplane"], &[]);
+    assert_eq!((&found["generation"], &found["adopted"]), (&json!(5), &json!(false)));
+    has_keys(&found["shards"][0], &["id", "cpu", "adopted_generation"], &[]);
+
+    Fake { adopted: Vec::new(), ..fake.clone() }.publish(&place);
+    let late = place.run(&["wait", "--generation", "0", "--timeout", "0"]).code(1);
+    assert!(late.stderr.contains("no shard has started"), "{late:?}");
+
+    // The last shard follows, and the wait ends with it.
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(200));
+            Fake { adopted: vec![5, 5], ..fake.clone() }.publish(&place);
+        });
+        let start = Instant::now();
+        place.run(&["wait", "--generation", "5"]).code(0);
+        assert!(start.elapsed() < Duration::from_secs(5));
+    });
+}
+
+#[test]
+fn waiting_for_a_dataplane_to_appear() {
+    let place = Place::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(200));
+            Fake { adopted: vec![1], ..Fake::of(&place) }.publish(&place);
+        });
+        place.run(&["wait", "--generation", "1"]).code(0);
+    });
+}
+
+#[test]
+fn watching() {
+    let place = Place::new().with_snapshot();
+    Fake::of(&place).answering(&place, || {
+        let mut child = command()
+            .arg("--dir")
+            .arg(place.dir())
+            .args(["stats", "--watch", "--interval", "0.1", "--json"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().take(3);
+        let gathered: Vec<Value> = lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+        assert_eq!(gathered.len(), 3, "one document a line");
+        // Its reader has left: it ends at the next document.
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    });
+}
+
+#[test]
+fn a_stats_region_not_to_be_trusted() {
+    let place = Place::new().with_snapshot();
+    Fake::of(&place).publish(&place);
+    std::fs::write(place.dir().join("stats.shm"), b"scribble").unwrap();
+    assert!(place.run(&["stats"]).code(2).stderr.contains("stats.shm"));
+    // It must not stop the configuration.
+    let place = place.with_snapshot();
+    drop(publisher(&place));
+}

@@ -1,0 +1,9 @@
+//! The command as its users meet it: exit codes, messages, documents.
+//!
+//! A dataplane is played by the test process, which publishes the statistics one would.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod live;
+mod publish;
+mod refuse;
+mod support;

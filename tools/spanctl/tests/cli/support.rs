@@ -1,0 +1,317 @@
+//! Running the command, reading what it wrote, and playing the dataplane.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use shm_layout::counters::{BINDING_VALUES, Description, ENTRY_VALUES, KERNEL_VALUES, PARTITION_VALUES, SHARD_VALUES};
+use shm_layout::header::RegionKind;
+use shm_layout::image::{Image, ImageBuilder, Need};
+use shm_layout::record::{
+    BindingRecord, CAP_MIRROR, EntryRecord, EntryStateRecord, LiveState, PartitionKind, PortRole, PortStateRecord,
+    ShardRecord, StatsMetaRecord, StrRef, UmemRecord,
+};
+use spanwire::clock::monotonic_ns;
+use spanwire::region::{Publisher, STATS_FILE};
+use tempfile::TempDir;
+
+/// A command that has ended.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Its standard output as a document.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+
+    /// Holds its exit code.
+    #[track_caller]
+    pub fn code(self, want: i32) -> Ran {
+        assert_eq!(self.code, want, "{self:?}");
+        assert!(!self.stderr.contains("panicked"), "{self:?}");
+        for line in self.stderr.lines().filter(|_| want != 2 || !self.stderr.contains("Usage:")) {
+            assert!(line.starts_with("spanctl: "), "{line}");
+        }
+        self
+    }
+}
+
+/// The command without the environment's directory.
+pub fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_spanctl"));
+    command.env_remove("SPANWIRE_DIR").stdin(Stdio::null());
+    command
+}
+
+/// Runs the command.
+pub fn run(args: &[&str]) -> Ran {
+    ended(command().args(args).output().unwrap())
+}
+
+pub fn ended(output: std::process::Output) -> Ran {
+    Ran {
+        code: output.status.code().expect("no signal"),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// A directory for regions, and one for files beside it.
+pub struct Place {
+    root: TempDir,
+}
+
+impl Place {
+    pub fn new() -> Place {
+        Place { root: TempDir::new().unwrap() }
+    }
+
+    /// Where the regions are; not there before the first publish.
+    pub fn dir(&self) -> PathBuf {
+        self.root.path().join("run")
+    }
+
+    /// Runs the command there.
+    pub fn run(&self, args: &[&str]) -> Ran {
+        let dir = self.dir();
+        run(&[&["--dir", dir.to_str().unwrap()], args].concat())
+    }
+
+    /// Runs the command there on `document`, given as standard input.
+    pub fn feed(&self, document: &[u8], args: &[&str]) -> Ran {
+        let mut child = command()
+            .arg("--dir")
+            .arg(self.dir())
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It may end without reading all of it.
+        let _ = child.stdin.take().unwrap().write_all(document);
+        ended(child.wait_with_output().unwrap())
+    }
+
+    /// A file with this content.
+    pub fn file(&self, name: &str, content: &[u8]) -> String {
+        let path = self.root.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// What is published: the generation, and the document.
+    pub fn published(&self) -> (u64, String) {
+        let generation = spanwire::control::state::published(&self.dir()).unwrap().map_or(0, |p| p.generation);
+        (generation, self.run(&["export"]).stdout)
+    }
+
+    /// Publishes a small snapshot: wire 11-12, mirrors 11 to 22 and 13 (on no wire) to 22.
+    pub fn with_snapshot(self) -> Place {
+        self.feed(SNAPSHOT.as_bytes(), &["import", "-"]).code(0);
+        self
+    }
+}
+
+pub const SNAPSHOT: &str = r#"{"version":3,"generation":42,
+    "interfaces":[{"name":"ge-0/0/0","linux_name":"ge-0-0-0","ifindex":11},{"name":"mon","ifindex":22}],
+    "mirror_configs":[{"ingress_ifindex":11,"output_ifindex":22,"rate":100},{"ingress_ifindex":13,"output_ifindex":22,"rate":0}],
+    "wires":[{"name":"w1","a_ifindex":11,"b_ifindex":12}]}"#;
+
+/// Every `NAME.snapshot.json` of the fixtures.
+pub fn fixtures() -> Vec<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
+    let mut paths: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.to_string_lossy().ends_with(".snapshot.json"));
+    assert!(paths.len() >= 3, "{paths:?}");
+    paths
+}
+
+/// The keys of an object.
+#[track_caller]
+pub fn keys(object: &Value) -> BTreeSet<&str> {
+    object.as_object().unwrap_or_else(|| panic!("an object: {object}")).keys().map(String::as_str).collect()
+}
+
+/// Holds that `object` has exactly these keys and those of the counters.
+#[track_caller]
+pub fn has_keys(object: &Value, want: &[&str], counters: &[&[Description]]) {
+    let counters = counters.iter().flat_map(|table| table.iter().map(|d| d.name));
+    assert_eq!(keys(object), want.iter().copied().chain(counters).collect());
+}
+
+/// A dataplane as its statistics show it.
+#[derive(Clone)]
+pub struct Fake {
+    pub pid: u32,
+    pub capabilities: u64,
+    pub instance: u64,
+    pub generation: u64,
+    /// What each shard has adopted.
+    pub adopted: Vec<u64>,
+    /// `None`: when it is published.
+    pub gathered_at: Option<u64>,
+    pub last_reject: &'static str,
+}
+
+impl Fake {
+    /// Two shards that use what is published at `place`, run by this process.
+    pub fn of(place: &Place) -> Fake {
+        let published = spanwire::control::state::published(&place.dir()).unwrap();
+        let (instance, generation) = published.map_or((0, 0), |p| (p.instance_id, p.generation));
+        Fake {
+            pid: std::process::id(),
+            capabilities: CAP_MIRROR,
+            instance,
+            generation,
+            adopted: vec![generation; 2],
+            gathered_at: None,
+            last_reject: "",
+        }
+    }
+
+    /// Publishes it once.
+    pub fn publish(&self, place: &Place) {
+        publisher(place).publish(&mut self.image()).unwrap();
+    }
+
+    /// Publishes it again and again while `during` runs.
+    pub fn answering<T>(&self, place: &Place, during: impl FnOnce() -> T) -> T {
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let mut publisher = publisher(place);
+        publisher.publish(&mut self.image()).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    publisher.publish(&mut self.image()).unwrap();
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            });
+            // Also when `during` panics: the scope would wait forever.
+            struct Stop<'a>(&'a std::sync::atomic::AtomicBool);
+            impl Drop for Stop<'_> {
+                fn drop(&mut self) {
+                    self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+                }
+            }
+            let _stop = Stop(&stop);
+            during()
+        })
+    }
+
+    fn image(&self) -> Image {
+        let mut image = ImageBuilder::new();
+        let meta = StatsMetaRecord {
+            pid: self.pid,
+            shard_count: self.adopted.len() as u32,
+            started_at: 1_700_000_000_000_000_000,
+            gathered_at: self.gathered_at.unwrap_or_else(monotonic_ns),
+            config_instance: self.instance,
+            table_generation: self.generation,
+            adopted_generation: self.adopted.iter().copied().min().unwrap_or(0),
+            rejects: (!self.last_reject.is_empty()).into(),
+            last_reject: image.string(self.last_reject),
+            capabilities: self.capabilities,
+            frame_size: 2048,
+            mirror_frames: 512,
+            release: image.string("9.9.9"),
+        };
+        let shards: Vec<ShardRecord> = self
+            .adopted
+            .iter()
+            .enumerate()
+            .map(|(i, &adopted_generation)| ShardRecord {
+                id: i as u32,
+                cpu: i as u32 + 4,
+                pinned: 1,
+                pad: 0,
+                adopted_generation,
+                values: count::<SHARD_VALUES>(1),
+            })
+            .collect();
+        let port = |image: &mut ImageBuilder, ifindex, role, state, name: &str, reason: &str| PortStateRecord {
+            ifindex,
+            role,
+            state,
+            mtu: 1500,
+            queues: 2,
+            zero_copy: 0,
+            name: image.string(name),
+            xdp_mode: image.string("native"),
+            driver: image.string("veth"),
+            reason: image.string(reason),
+        };
+        let ports = [
+            port(&mut image, 11, PortRole::Wire, LiveState::Active, "veth11", ""),
+            port(&mut image, 22, PortRole::Monitor, LiveState::Inactive, "veth22", "no link"),
+        ];
+        let binding = |ifindex, queue, shard, from| BindingRecord {
+            ifindex,
+            queue,
+            shard,
+            pad: 0,
+            values: count::<BINDING_VALUES>(from),
+            kernel: count::<KERNEL_VALUES>(from),
+        };
+        // 33 is a port that has left.
+        let bindings = [binding(11, 0, 0, 100), binding(11, 1, 1, 200), binding(33, 0, 0, 7)];
+        let entry = |shard| EntryRecord {
+            ingress_ifindex: 11,
+            output_ifindex: 22,
+            rate: 100,
+            shard,
+            values: ledger(10 * (u64::from(shard) + 1)),
+        };
+        let state = |ingress_ifindex, rate, state, reason| EntryStateRecord {
+            ingress_ifindex,
+            output_ifindex: 22,
+            rate,
+            state,
+            reason,
+        };
+        let reason = image.string("port missing");
+        let states = [state(11, 100, LiveState::Active, StrRef::default()), state(13, 0, LiveState::Inactive, reason)];
+        let umem = |shard, partition| UmemRecord { shard, partition, values: count::<PARTITION_VALUES>(50) };
+        image
+            .section(Need::Required, &[meta])
+            .section(Need::Required, &shards)
+            .section(Need::Required, &ports)
+            .section(Need::Required, &bindings)
+            .section(Need::Required, &[entry(0), entry(1)])
+            .section(Need::Required, &states)
+            .section(Need::Required, &[umem(0, PartitionKind::Primary), umem(0, PartitionKind::Mirror)]);
+        image.finish()
+    }
+}
+
+/// The writer of the statistics at `place`.
+pub fn publisher(place: &Place) -> Publisher {
+    Publisher::open(&place.dir(), STATS_FILE, RegionKind::Stats, Duration::ZERO).unwrap()
+}
+
+/// Values that differ: from, from + 1, …
+fn count<const N: usize>(from: u64) -> [u64; N] {
+    std::array::from_fn(|i| from + i as u64)
+}
+
+/// A ledger that closes: `n` left out, `n` mirrored.
+fn ledger(n: u64) -> [u64; ENTRY_VALUES] {
+    use shm_layout::counters::Entry;
+    let mut row = [0; ENTRY_VALUES];
+    row[Entry::Observed as usize] = 2 * n;
+    row[Entry::NotSampled as usize] = n;
+    row[Entry::Selected as usize] = n;
+    row[Entry::MirroredPackets as usize] = n;
+    assert!(Entry::closes(&row));
+    row
+}
