@@ -384,7 +384,8 @@ impl Words for RegionFile {
 /// the kernel when the holder dies.
 #[derive(Debug)]
 pub struct WriterLock {
-    _file: File,
+    file: File,
+    path: PathBuf,
 }
 
 impl WriterLock {
@@ -410,7 +411,7 @@ impl WriterLock {
         let start = Instant::now();
         loop {
             match lock_ofd(&file) {
-                Ok(()) => return Ok(WriterLock { _file: file }),
+                Ok(()) => return Ok(WriterLock { file, path }),
                 Err(e) if !matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES | libc::EINTR)) => {
                     return Err(RegionError::Io { action: "lock", path, source: e });
                 }
@@ -425,6 +426,15 @@ impl WriterLock {
                 Err(_) => std::thread::sleep(Duration::from_millis(2)),
             }
         }
+    }
+}
+
+impl WriterLock {
+    /// Whether the lock file still has its name. Once it has not, another writer may hold a lock of that name.
+    pub fn is_current(&self) -> bool {
+        let named = std::fs::symlink_metadata(&self.path);
+        let held = self.file.metadata();
+        named.is_ok_and(|named| held.is_ok_and(|held| (named.dev(), named.ino()) == (held.dev(), held.ino())))
     }
 }
 

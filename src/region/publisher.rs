@@ -21,7 +21,9 @@ const MIN_SLOT: usize = 64 << 10;
 pub struct Publisher {
     path: PathBuf,
     kind: RegionKind,
-    _lock: WriterLock,
+    lock: WriterLock,
+    /// Start time of this process, for readers to tell it from a later one of the same id.
+    start_time: u64,
     file: Option<RegionFile>,
     /// No generation up to this one is given out again.
     floor: u64,
@@ -39,12 +41,13 @@ impl Publisher {
         check_dir(dir, true)?;
         let path = dir.join(name);
         let lock = WriterLock::acquire(&path, patience)?;
+        remove_unfinished(&path);
         let file = match RegionFile::open(&path, kind, Access::Write) {
             Ok(file) => Some(file),
             Err(RegionError::Missing { .. } | RegionError::Layout { .. }) => None,
             Err(other) => return Err(other),
         };
-        Ok(Publisher { path, kind, _lock: lock, file, floor: 0 })
+        Ok(Publisher { path, kind, lock, start_time: process_start(), file, floor: 0 })
     }
 
     /// Never gives out a generation up to `generation`: for a writer that knows what readers of a lost region
@@ -71,6 +74,14 @@ impl Publisher {
             self.floor = self.floor.max(file.active().unwrap_or(0));
             let _ = Writer::new(&file, file.geometry()).supersede();
             file.wake();
+            self.file = None;
+            // If the directory went with it, so did the lock, and another writer may be there by now.
+            if let Some(dir) = self.path.parent() {
+                check_dir(dir, true)?;
+            }
+            if !self.lock.is_current() {
+                self.lock = WriterLock::acquire(&self.path, Duration::ZERO)?;
+            }
             self.file = RegionFile::open(&self.path, self.kind, Access::Write).ok();
         }
         let Some(file) = &self.file else {
@@ -99,7 +110,7 @@ impl Publisher {
         at: &mut impl FnMut(Step),
     ) -> Result<u64, PublishError> {
         file.store(WRITER_PID, u64::from(std::process::id()), Relaxed)?;
-        file.store(WRITER_START, process_start(), Relaxed)?;
+        file.store(WRITER_START, self.start_time, Relaxed)?;
         let writer = Writer::new(file, file.geometry());
         let generation = writer.publish(image, self.floor, clock::monotonic_ns(), clock::boottime_ns(), at)?;
         file.wake();
@@ -124,6 +135,19 @@ impl Publisher {
             old.wake();
         }
         Ok(generation)
+    }
+}
+
+/// Removes regions that a writer made and died before it gave them the name. Only the holder of the lock.
+fn remove_unfinished(path: &Path) {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else { return };
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let unfinished =
+            |other: &str| other.strip_prefix(name).is_some_and(|rest| rest.starts_with('.') && rest.ends_with(".new"));
+        if entry.file_name().to_str().is_some_and(unfinished) {
+            // One that cannot be removed wastes space and harms nobody.
+            let _ = std::fs::remove_file(entry.path());
+        }
     }
 }
 
