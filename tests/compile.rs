@@ -69,8 +69,10 @@ fn role_and_flags_stand_over_a_publish() {
     let snapshot = Snapshot::default();
     let admission = admit(&snapshot);
     let source = Source { role: Role::Standby, flags: META_DISARMED, ..Source::of(b"") };
-    assert_eq!(publish_snapshot(dir.path(), &mut compile(&snapshot, &admission, &source)).expect("published"), 1);
-    assert_eq!(publish(dir.path(), &snapshot, &admission, [7; 32]).expect("published"), 2);
+    let receipt = publish_snapshot(dir.path(), &mut compile(&snapshot, &admission, &source)).expect("published");
+    assert_eq!(receipt.generation, 1);
+    assert!(receipt.unkept.is_none());
+    assert_eq!(publish(dir.path(), &snapshot, &admission, [7; 32]).expect("published").generation, 2);
     let published = state::published(dir.path()).expect("readable").expect("there");
     let view = published.view().expect("trusted");
     assert_eq!((published.generation, view.meta.digest), (2, [7; 32]));

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use bytemuck::Zeroable;
 
 use crate::record::{IMAGE_MAGIC, REQUIRED, Record, STRINGS_HASH, STRINGS_KIND, SectionEntry, SlotHeader, StrRef};
+use crate::view::LayoutError;
 use crate::{ENDIAN_TAG, LAYOUT_MAJOR, LAYOUT_MINOR, WORD};
 
 /// Whether a reader that does not know a section must refuse the image.
@@ -118,6 +119,19 @@ impl Image {
     /// An image from the words of a slot or a file, unchecked; [`crate::view`] is the check.
     pub fn from_words(words: Vec<u64>) -> Image {
         Image { words }
+    }
+
+    /// An image from the bytes of a file, otherwise unchecked.
+    ///
+    /// # Errors
+    /// They are not whole words.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Image, LayoutError> {
+        let (words, rest) = bytes.as_chunks::<WORD>();
+        if !rest.is_empty() {
+            let len = bytes.len() as u64;
+            return Err(LayoutError::Truncated { len, need: len.next_multiple_of(WORD as u64) });
+        }
+        Ok(Image { words: words.iter().copied().map(u64::from_ne_bytes).collect() })
     }
 
     /// Its words.

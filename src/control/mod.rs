@@ -9,12 +9,14 @@
 //! - [`admission`]: the rules between entries; decides whether a snapshot may be published at all.
 //! - [`compile`]: an admitted snapshot to the image the dataplane reads, and back.
 //! - [`writer`]: the image into `config.shm`, if the running dataplane can do what it asks.
+//! - [`history`]: the images published last, to go back to.
 //! - [`state`]: what is published and what the dataplane says of it, for operators.
 //!
-//! Only [`writer`] and [`state`] do I/O, and nothing under `shard/` imports any of it.
+//! Only [`writer`], [`history`] and [`state`] do I/O, and nothing under `shard/` imports any of it.
 
 pub mod admission;
 pub mod compile;
+pub mod history;
 pub mod json;
 pub mod model;
 pub mod state;

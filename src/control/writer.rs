@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use super::admission::Admission;
 use super::compile::{Source, compile};
+use super::history::History;
 use super::model::{Reason, Snapshot};
 use super::state::{Stats, last_stats, published};
 use crate::region::{CONFIG_FILE, Publisher, RegionError};
@@ -47,6 +48,16 @@ pub struct Standing {
 pub struct ConfigWriter {
     dir: PathBuf,
     publisher: Publisher,
+    history: History,
+}
+
+/// What came of a publish.
+#[derive(Debug)]
+pub struct Receipt {
+    /// The generation it got.
+    pub generation: u64,
+    /// Why the image could not be kept for a rollback; the publish stands all the same.
+    pub unkept: Option<RegionError>,
 }
 
 impl ConfigWriter {
@@ -56,7 +67,7 @@ impl ConfigWriter {
     /// [`RegionError`].
     pub fn open(dir: &Path) -> Result<ConfigWriter, RegionError> {
         let publisher = Publisher::open(dir, CONFIG_FILE, RegionKind::Config, LOCK_PATIENCE)?;
-        Ok(ConfigWriter { dir: dir.to_owned(), publisher })
+        Ok(ConfigWriter { dir: dir.to_owned(), publisher, history: History::of(dir) })
     }
 
     /// What holds beside the snapshot published now; the default where there is none, or none that can be read.
@@ -67,19 +78,20 @@ impl ConfigWriter {
         meta.map_or_else(Standing::default, |meta| Standing { role: meta.role, flags: meta.flags })
     }
 
-    /// Publishes `image` and returns its generation, which is above every one a dataplane has seen here, even
-    /// where `config.shm` was lost since.
+    /// Publishes `image` as a generation above every one that was published or that a dataplane has seen here,
+    /// even where `config.shm` was lost since, and keeps it in the history.
     ///
     /// # Errors
     /// The image does not hold as a [`SnapshotView`] (a reader would refuse it), or [`RegionError`].
-    pub fn publish(&mut self, image: &mut Image) -> Result<u64, RegionError> {
+    pub fn publish(&mut self, image: &mut Image) -> Result<Receipt, RegionError> {
         SnapshotView::try_from(image.words())
             .map_err(|source| RegionError::Layout { path: self.dir.join(CONFIG_FILE), source })?;
-        // A stats region that is damaged or gone tells nothing, and must not stop the configuration.
-        if let Some(stats) = last_stats(&self.dir).ok().flatten() {
-            self.publisher.continue_after(stats.table_generation());
-        }
-        self.publisher.publish(image)
+        // What is damaged or gone tells nothing, and must not stop the configuration.
+        let seen = last_stats(&self.dir).ok().flatten().map_or(0, |stats| stats.table_generation());
+        let kept = self.history.generations().ok().and_then(|all| all.last().copied()).unwrap_or(0);
+        self.publisher.continue_after(seen.max(kept));
+        let generation = self.publisher.publish(image)?;
+        Ok(Receipt { generation, unkept: self.history.keep(generation, image).err() })
     }
 }
 
@@ -87,7 +99,7 @@ impl ConfigWriter {
 ///
 /// # Errors
 /// As theirs.
-pub fn publish_snapshot(dir: &Path, image: &mut Image) -> Result<u64, RegionError> {
+pub fn publish_snapshot(dir: &Path, image: &mut Image) -> Result<Receipt, RegionError> {
     ConfigWriter::open(dir)?.publish(image)
 }
 
@@ -96,7 +108,12 @@ pub fn publish_snapshot(dir: &Path, image: &mut Image) -> Result<u64, RegionErro
 ///
 /// # Errors
 /// [`WriteError`]; what was published before is then still active.
-pub fn publish(dir: &Path, snapshot: &Snapshot, admission: &Admission, digest: [u8; 32]) -> Result<u64, WriteError> {
+pub fn publish(
+    dir: &Path,
+    snapshot: &Snapshot,
+    admission: &Admission,
+    digest: [u8; 32],
+) -> Result<Receipt, WriteError> {
     // Before the lock, which would make the directory.
     gate(dir, snapshot).map_err(WriteError::Refused)?;
     let mut writer = ConfigWriter::open(dir)?;

@@ -35,6 +35,10 @@ pub(crate) enum Command {
     Stats(StatsArgs),
     /// Wait until every shard uses a generation
     Wait(WaitArgs),
+    /// List the snapshots published last
+    History,
+    /// Publish an earlier snapshot again, as a new generation
+    Rollback(RollbackArgs),
     /// Compile a snapshot to an image file
     Compile(CompileArgs),
     /// Check an image file and show what it holds
@@ -61,6 +65,13 @@ pub(crate) struct ImportArgs {
     /// What to do where only the mirror table is refused
     #[arg(long, value_enum, default_value_t, value_name = "POLICY")]
     pub on_ambiguous: OnAmbiguous,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RollbackArgs {
+    /// How many publishes to go back, as `history` numbers them; 0 is the newest
+    #[arg(default_value_t = 1, value_name = "N")]
+    pub back: usize,
 }
 
 #[derive(Debug, clap::Args)]

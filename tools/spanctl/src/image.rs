@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use serde::Serialize;
-use shm_layout::WORD;
+use shm_layout::image::Image;
 use shm_layout::record::{
     BindingRecord, DescriptorRecord, DiagnosticRecord, EntryRecord, EntryStateRecord, META_DISARMED, MetaRecord,
     MirrorRecord, PortRecord, PortStateRecord, REQUIRED, Record, STRINGS_KIND, ShardRecord, StatsMetaRecord,
@@ -92,7 +92,7 @@ struct Content {
 /// Checks an image file as a reader would, and shows what it holds.
 pub(crate) fn inspect(args: &InspectArgs, out: &Output) -> Result<(), Failure> {
     let bytes = read(&args.image)?;
-    let found = words(&bytes).and_then(|words| inspection(&words)).map_err(|error| {
+    let found = Image::from_bytes(&bytes).and_then(|image| inspection(image.words())).map_err(|error| {
         let reasons = vec![Reason::new(format!("{}: {error}", shown(&args.image)))];
         refuse(reasons, out, |reasons, out| {
             // As above.
@@ -100,16 +100,6 @@ pub(crate) fn inspect(args: &InspectArgs, out: &Output) -> Result<(), Failure> {
         })
     })?;
     if out.json { out.document(&found) } else { out.text(&text(&found, &args.image)) }
-}
-
-/// A file's bytes as words.
-fn words(bytes: &[u8]) -> Result<Vec<u64>, LayoutError> {
-    let (words, rest) = bytes.as_chunks::<WORD>();
-    if !rest.is_empty() {
-        let len = bytes.len() as u64;
-        return Err(LayoutError::Truncated { len, need: len.next_multiple_of(WORD as u64) });
-    }
-    Ok(words.iter().copied().map(u64::from_ne_bytes).collect())
 }
 
 fn inspection(words: &[u64]) -> Result<Inspection, LayoutError> {

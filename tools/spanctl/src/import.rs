@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use spanwire::control::compile::Source;
-use spanwire::control::writer::{WriteError, publish};
+use spanwire::control::writer::{Receipt, WriteError, publish};
 use spanwire::control::{Diagnostic, Reason};
 
 use crate::args::{CheckArgs, ImportArgs, OnAmbiguous};
@@ -52,16 +52,25 @@ pub(crate) fn import(dir: &Path, args: &ImportArgs, out: &Output) -> Result<(), 
     };
     let judged = judge(&document, None, &args.wires.wires, args.on_ambiguous).map_err(refuse)?;
     let digest = Source::of(&document).digest;
-    let generation = publish(dir, &judged.snapshot, &judged.admission, digest).map_err(|error| match error {
+    let receipt = publish(dir, &judged.snapshot, &judged.admission, digest).map_err(|error| match error {
         WriteError::Refused(reason) => refuse(vec![reason]),
         WriteError::Region(error) => error.into(),
     })?;
+    warn_unkept(&receipt);
+    let generation = receipt.generation;
     if out.json {
         let report = Report::accepted(&judged);
         return out.document(&ImportReport { generation: Some(generation), report });
     }
     warn(&judged.admission.diagnostics);
     out.text(&format!("published generation {generation}: {}\n", counts(&judged)))
+}
+
+/// Says that what was published cannot be rolled back to.
+pub(crate) fn warn_unkept(receipt: &Receipt) {
+    if let Some(error) = &receipt.unkept {
+        complain(format!("warning: generation {} is published but not in the history: {error}", receipt.generation));
+    }
 }
 
 /// `M mirror entries, W wires`

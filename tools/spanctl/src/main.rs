@@ -4,6 +4,7 @@
 //! - [`document`]: FILE and the options beside it to a snapshot that may be published, or the reasons why not
 //! - [`import`]: `check` and `import`
 //! - [`export`]: the published snapshot as a document
+//! - [`history`]: `history` and `rollback`
 //! - [`image`]: `compile` and `inspect`, images in files
 //! - [`show`], [`stats`], [`wait`]: what is published and how it fares
 //! - [`output`]: standard output, exit codes; [`table`]: tables for people
@@ -12,6 +13,7 @@
 mod args;
 mod document;
 mod export;
+mod history;
 mod image;
 mod import;
 mod output;
@@ -50,6 +52,8 @@ fn run(args: Args, out: &Output) -> Result<(), Failure> {
         Command::Show => show::show(dir, out),
         Command::Stats(stats) => stats::stats(dir, &stats, out),
         Command::Wait(wait) => wait::wait(dir, &wait, out),
+        Command::History => history::history(dir, out),
+        Command::Rollback(rollback) => history::rollback(dir, &rollback, out),
         Command::Compile(compile) => image::compile_file(&compile, out),
         Command::Inspect(inspect) => image::inspect(&inspect, out),
     }

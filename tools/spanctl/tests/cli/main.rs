@@ -3,6 +3,7 @@
 //! A dataplane is played by the test process, which publishes the statistics one would.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod history;
 mod live;
 mod publish;
 mod refuse;

@@ -1,0 +1,248 @@
+//! Starting, stopping, dying; ports that come, go and change; input that is refused.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use spanwire_lab::topology::{Lab, LabSpec, Role};
+
+use super::exchange;
+use super::node::{A, B, MON, Node, document, document_with, lab, mirror_of, port_of, signal};
+
+fn xdp_programs(lab: &Lab) -> usize {
+    let links = lab.dut().ip(&["-d", "link"]).unwrap();
+    String::from_utf8_lossy(&links.stdout).matches("prog/xdp").count()
+}
+
+fn vlan_offloads(lab: &Lab, device: &str) -> Vec<String> {
+    let features = lab.dut().exec("ethtool", &["-k", device]).unwrap();
+    let text = String::from_utf8_lossy(&features.stdout);
+    text.lines().filter(|line| line.contains("vlan-offload") || line.contains("vlan-stag")).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_snapshot_may_come_first_and_the_stop_leaves_nothing() {
+    let lab = lab(LabSpec::default());
+    let device = &lab.wire(0).unwrap().a.name;
+    let before = vlan_offloads(&lab, device);
+    assert!(before.iter().any(|line| line.ends_with(": on")), "{before:?}");
+
+    let mut node = Node::idle();
+    node.publish(&document(&[(A, MON, 2)]));
+    node.launch(&lab, &[]);
+    node.wait_for_ports(&[A, B, MON]);
+    assert_eq!(xdp_programs(&lab), 2);
+    let during = vlan_offloads(&lab, device);
+    let on = |lines: &[String]| lines.iter().filter(|l| l.ends_with(": on")).count();
+    assert_eq!(on(&during), 0, "{during:?}");
+    exchange(&lab, 1, 500, Some(2), None);
+
+    node.stop();
+    assert_eq!(xdp_programs(&lab), 0);
+    assert_eq!(vlan_offloads(&lab, device), before);
+    assert_eq!(node.json(&["show"])["dataplane"]["running"], false);
+
+    // And again: nothing of the first run is in the way.
+    node.launch(&lab, &[]);
+    node.wait_for_ports(&[A, B, MON]);
+    exchange(&lab, 2, 500, Some(2), None);
+    signal(node.pid(), "INT");
+}
+
+#[test]
+fn a_killed_dataplane_can_be_started_again_at_once() {
+    let lab = lab(LabSpec::default());
+    let mut node = Node::start(&lab, &[]);
+    node.import(&document(&[(A, MON, 1)]));
+    node.wait_for_ports(&[A, B, MON]);
+    for seed in 0..3 {
+        node.kill();
+        assert_eq!(xdp_programs(&lab), 0, "the kernel takes the program with the process");
+        node.launch(&lab, &[]);
+        let pid = node.pid();
+        node.wait_for("the new process", |show| {
+            show["dataplane"]["pid"] == pid && show["dataplane"]["running"] == true
+        });
+        node.wait_for_ports(&[A, B, MON]);
+        exchange(&lab, seed, 300, Some(1), None);
+    }
+}
+
+#[test]
+fn refused_input_leaves_the_active_snapshot_alone() {
+    let lab = lab(LabSpec::default());
+    let node = Node::start(&lab, &[]);
+    let generation = node.import(&document(&[(A, MON, 1)]));
+    node.wait_for_ports(&[A, B, MON]);
+    let good = document(&[(A, MON, 1)]);
+    let cases = [
+        (String::new(), "empty"),
+        (good[..good.len() / 2].to_owned(), "column"),
+        ("not JSON".to_owned(), "column"),
+        (document(&[(A, MON, 1), (A, MON, 2)]), "11"),
+        (document(&[(A, A, 1)]), "11"),
+        (document(&[(A, B, 1)]), "12"),
+        (document(&[(A, MON, 1), (MON, 23, 1)]), "22"),
+        (good.replace("\"rate\":1", "\"rate\":4294967296"), "4294967296"),
+        (good.replace("\"rate\":1", "\"rate\":\"1\""), "rate"),
+        (good.replace("\"ingress_ifindex\":11", "\"ingress_ifindex\":true"), "ingress_ifindex"),
+        (good.replace("\"version\":3", "\"version\":4"), "version"),
+    ];
+    for (text, named) in cases {
+        let file = node.file(&text);
+        let refused = node.spanctl(&["import", file.to_str().unwrap()]);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(1), "{text:?}: {said}");
+        assert!(said.contains(named), "{text:?}: {said}");
+    }
+    let missing = node.spanctl(&["import", "no-such-file.json"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("no-such-file.json"));
+    let file = node.file(&document_with(&[], &[], ""));
+    let unknown = node.spanctl(&["import", file.to_str().unwrap(), "--wire", "nope0:nope1"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("nope0"));
+
+    let show = node.json(&["show"]);
+    assert_eq!(show["generation"], generation);
+    exchange(&lab, 3, 500, Some(1), None);
+}
+
+#[test]
+fn a_start_that_cannot_work_says_why() {
+    let lab = lab(LabSpec::default());
+    let mut node = Node::start(&lab, &[]);
+    node.publish(&document(&[]));
+    node.wait_for("the dataplane", |show| show["dataplane"]["running"] == true);
+    let fails = |args: &[&str]| {
+        let output = node.command(&lab, args).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert!(fails(&[]).contains("another spanwired"));
+    assert!(fails(&["--cpus", "4000"]).contains("4000"));
+    assert!(fails(&["--frame-size", "1000"]).contains("2048"));
+    assert!(fails(&["--frames", "many"]).contains("many"));
+    assert!(node.is_running());
+
+    // Without privileges: no AF_XDP, and it says what is needed.
+    let other = Node::idle();
+    rustix::fs::chown(other.dir.path(), Some(rustix::fs::Uid::from_raw(65534)), None).unwrap();
+    let program = env!("CARGO_BIN_EXE_spanwired");
+    // The build directory may be closed to others; the directory of the test is not.
+    let copy = other.dir.path().join("spanwired");
+    std::fs::copy(program, &copy).unwrap();
+    let refused = lab
+        .dut()
+        .command("setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .arg(&copy)
+        .arg("--dir")
+        .arg(other.dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains("AF_XDP") && said.contains("CAP_NET_RAW"), "{said}");
+    node.stop();
+}
+
+#[test]
+fn entries_come_alive_with_their_ports() {
+    let lab = lab(LabSpec::default());
+    let node = Node::start(&lab, &[]);
+    // 23 is not there, 30 is on no wire.
+    node.import(&document(&[(A, MON, 1), (B, 23, 1), (30, MON, 1)]));
+    node.wait_for_ports(&[A, B, MON]);
+    let show = node.json(&["show"]);
+    assert_eq!(mirror_of(&show, A)["state"], "active");
+    assert_eq!(mirror_of(&show, B)["state"], "inactive");
+    assert!(mirror_of(&show, B)["reason"].as_str().unwrap().contains("port missing"), "{show:#}");
+    assert_eq!(mirror_of(&show, 30)["reason"], "ingress on no wire");
+    exchange(&lab, 1, 500, Some(1), None);
+
+    let dut = lab.dut();
+    dut.ip(&["link", "add", "late", "index", "23", "type", "veth", "peer", "name", "late-peer"]).unwrap();
+    dut.ip(&["link", "set", "late", "up"]).unwrap();
+    node.wait_for("the output to be seen down", |show| mirror_of(show, B)["reason"] == "output down");
+    dut.ip(&["link", "set", "late-peer", "up"]).unwrap();
+    node.wait_for("the entry to come alive", |show| mirror_of(show, B)["state"] == "active");
+    dut.ip(&["link", "del", "late"]).unwrap();
+    node.wait_for("the port to be missed", |show| mirror_of(show, B)["state"] == "inactive");
+    // Nothing of it reached the other ports.
+    let show = node.json(&["show"]);
+    for ifindex in [A, B, MON] {
+        assert_eq!(port_of(&show, ifindex).unwrap()["state"], "active");
+    }
+}
+
+#[test]
+fn a_monitor_that_flaps_or_goes_costs_the_wire_nothing() {
+    let lab = lab(LabSpec::default());
+    let node = Node::start(&lab, &[]);
+    node.import(&document(&[(A, MON, 1)]));
+    node.wait_for_ports(&[A, B, MON]);
+    let monitor = lab.monitor(0).unwrap().name.clone();
+    let report = std::thread::scope(|scope| {
+        let traffic = scope.spawn(|| {
+            let spec = spanwire_lab::exchange::ExchangeSpec {
+                monitor: None,
+                ..spanwire_lab::exchange::ExchangeSpec::new(&lab, 5, 20_000)
+            };
+            spanwire_lab::exchange::run(&lab, &spec, |_| ()).unwrap()
+        });
+        let mut up = false;
+        while !traffic.is_finished() {
+            lab.dut().ip(&["link", "set", &monitor, if up { "up" } else { "down" }]).unwrap();
+            up = !up;
+            std::thread::sleep(Duration::from_millis(60));
+        }
+        lab.dut().ip(&["link", "set", &monitor, "up"]).unwrap();
+        traffic.join().unwrap()
+    });
+    assert!(report.holds, "{report}");
+    node.wait_for_ports(&[MON]);
+    let stats = node.settled_stats();
+    let entry = mirror_of(&stats, A);
+    assert_eq!(entry["observed"], 20_000);
+    assert!(entry["mirror_drops_output_down"].as_u64() > Some(0), "{entry}");
+
+    // Deleted and made anew under the same ifindex: mirroring resumes by itself.
+    lab.dut().ip(&["link", "del", &monitor]).unwrap();
+    node.wait_for("the monitor to be missed", |show| mirror_of(show, A)["state"] == "inactive");
+    let mon = lab.ns(Role::Mon).name().to_owned();
+    let peer = &lab.monitor(0).unwrap().host_name;
+    lab.dut()
+        .ip(&["link", "add", &monitor, "index", "22", "type", "veth", "peer", "name", peer, "netns", &mon])
+        .unwrap();
+    lab.dut().ip(&["link", "set", &monitor, "up"]).unwrap();
+    lab.ns(Role::Mon).ip(&["link", "set", peer, "up"]).unwrap();
+    node.wait_for("mirroring to resume", |show| mirror_of(show, A)["state"] == "active");
+}
+
+#[test]
+fn a_port_whose_mtu_does_not_fit_is_refused_by_name() {
+    let lab = lab(LabSpec { mtu: 3000, ..LabSpec::default() });
+    let mut node = Node::start(&lab, &[]);
+    node.import(&document(&[(A, MON, 1)]));
+    let show = node.wait_for("the refusal", |show| {
+        port_of(show, A).is_some_and(|p| p["reason"].as_str().is_some_and(|r| r.contains("3000")))
+    });
+    let reason = port_of(&show, A).unwrap()["reason"].as_str().unwrap();
+    assert!(reason.contains("--frame-size 4096"), "{reason}");
+    assert_eq!(xdp_programs(&lab), 0);
+    node.stop();
+    node.launch(&lab, &["--frame-size", "4096"]);
+    node.wait_for_ports(&[A, B, MON]);
+    exchange(&lab, 7, 500, Some(1), None);
+}
+
+#[test]
+fn native_mode_works_too_and_is_shown() {
+    let lab = lab(LabSpec::default());
+    let node = Node::start(&lab, &["--xdp-mode", "native", "--bind", "copy"]);
+    node.import(&document(&[(A, MON, 3)]));
+    node.wait_for_ports(&[A, B, MON]);
+    let show = node.json(&["show"]);
+    assert_eq!(port_of(&show, A).unwrap()["xdp_mode"], "native");
+    exchange(&lab, 8, 2000, Some(3), None);
+}

@@ -1,0 +1,162 @@
+//! The main job on real AF_XDP sockets: spanwired between veth pairs in network namespaces, spanctl beside it,
+//! frames compared byte for byte. Needs root.
+#![forbid(unsafe_code)]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
+
+mod lifecycle;
+mod node;
+
+use std::time::Duration;
+
+use node::{A, B, MON, Node, check_ledgers, document, document_with, lab, mirror_of};
+use spanwire_lab::exchange::{ExchangeSpec, Mirror, Report, run};
+use spanwire_lab::topology::{Lab, LabSpec};
+use spanwire_lab::traffic::Pace;
+
+/// Frames in each direction of a full exchange.
+const FRAMES: u32 = 6000;
+
+fn exchange(lab: &Lab, seed: u64, frames: u32, a: Option<u32>, b: Option<u32>) -> Report {
+    let spec = ExchangeSpec {
+        mirror_a: a.map(Mirror::new),
+        mirror_b: b.map(Mirror::new),
+        ..ExchangeSpec::new(lab, seed, frames)
+    };
+    let report = run(lab, &spec, |_| ()).expect("an exchange");
+    assert!(report.holds, "{report}");
+    report
+}
+
+/// Every frame crosses, byte for byte and in order; the clones are exactly the selected frames.
+#[test]
+fn every_rate_mirrors_exactly_what_it_selects() {
+    let lab = lab(LabSpec::default());
+    let node = Node::start(&lab, &[]);
+    for (seed, rate, mode) in [(1, 0, "one way"), (2, 1, "one way"), (3, 7, "one way"), (4, 7, "both"), (5, 0, "none")]
+    {
+        let mirrors: &[_] = match mode {
+            "one way" => &[(A, MON, rate)],
+            "both" => &[(A, MON, rate), (B, MON, 3)],
+            _ => &[],
+        };
+        // Through a table without them, so that every round's samplers start afresh.
+        node.import(&document(&[]));
+        node.import(&document(mirrors));
+        let ports: &[u32] = if mirrors.is_empty() { &[A, B] } else { &[A, B, MON] };
+        node.wait_for_ports(ports);
+        exchange(&lab, seed, FRAMES, (mode != "none").then_some(rate), (mode == "both").then_some(3));
+
+        for _ in 0..5 {
+            check_ledgers(&node.json(&["stats"]));
+        }
+        let stats = node.settled_stats();
+        if mode != "none" {
+            let entry = mirror_of(&stats, A);
+            let selected = u64::from(FRAMES.div_ceil(rate.max(1)));
+            assert_eq!(entry["observed"], FRAMES, "{entry}");
+            assert_eq!(entry["selected"], selected, "{entry}");
+            assert_eq!(entry["mirrored_packets"], selected, "{entry}");
+        }
+    }
+}
+
+/// A change of rate while frames cross: none is lost, none repeated, and the new rate counts.
+#[test]
+fn an_import_under_traffic_loses_and_repeats_nothing() {
+    let lab = lab(LabSpec::default());
+    let node = Node::start(&lab, &[]);
+    node.import(&document(&[(A, MON, 1)]));
+    node.wait_for_ports(&[A, B, MON]);
+    let report = std::thread::scope(|scope| {
+        let traffic = scope.spawn(|| {
+            let spec = ExchangeSpec {
+                monitor: None,
+                pace: Pace::per_second(15_000),
+                ..ExchangeSpec::new(&lab, 9, 4 * FRAMES)
+            };
+            run(&lab, &spec, |_| ()).expect("an exchange")
+        });
+        let mut imports = 0;
+        while !traffic.is_finished() {
+            imports += 1;
+            node.import(&document(&[(A, MON, 2 + imports % 5)]));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(imports >= 5, "only {imports} imports while frames crossed");
+        traffic.join().unwrap()
+    });
+    assert!(report.holds, "{report}");
+    check_ledgers(&node.settled_stats());
+    node.import(&document(&[(A, MON, 100)]));
+    exchange(&lab, 10, 1000, Some(100), None);
+}
+
+/// The snapshot the Go control plane really wrote.
+#[test]
+fn a_go_snapshot_is_mirrored_as_written() {
+    let lab = lab(LabSpec::default());
+    let node = Node::start(&lab, &[]);
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/two-instances.snapshot.json");
+    let published = node.json(&["import", fixture, "--wire", "ge-0/0/0.0:ge-0/0/1.0"]);
+    let generation = published["generation"].to_string();
+    assert!(node.spanctl(&["wait", "--generation", &generation]).status.success());
+    node.wait_for_ports(&[A, B, MON]);
+    let show = node.json(&["show"]);
+    for ingress in [A, B] {
+        assert_eq!(mirror_of(&show, ingress)["state"], "active", "{show:#}");
+    }
+    exchange(&lab, 20, FRAMES, Some(100), Some(0));
+    let source: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(fixture).unwrap()).unwrap();
+    let exported = node.json(&["export"]);
+    assert_eq!(exported["mirror_configs"].to_string(), source["mirror_configs"].to_string());
+}
+
+/// Entries of VLAN interfaces sample their own tag on the parent, the parent's own entry the rest.
+#[test]
+fn a_vlan_entry_mirrors_its_tag_with_the_tag() {
+    let lab = lab(LabSpec::default());
+    let node = Node::start(&lab, &[]);
+    let vlan = 1 << 30;
+    let interfaces = format!(r#"{{"name":"ge-0/0/0.42","ifindex":{vlan},"parent_ifindex":{A},"vlan_id":42}}"#);
+    node.import(&document_with(&[(A, B)], &[(vlan, MON, 2)], &interfaces));
+    node.wait_for_ports(&[A, B, MON]);
+    let wire = lab.wire(0).unwrap();
+    let frames: Vec<Vec<u8>> = (0..200u32).map(|n| tagged(n, [None, Some(42), Some(43)][n as usize % 3])).collect();
+    let sink = lab.capture(&wire.b).unwrap();
+    let monitor = lab.capture(lab.monitor(0).unwrap()).unwrap();
+    lab.sender(&wire.a).unwrap().send(&frames, Pace::default()).unwrap();
+    let idle = Duration::from_millis(500);
+    assert_eq!(sink.finish(200, idle).unwrap().frames, frames);
+    let of_vlan: Vec<_> = frames.iter().filter(|f| f[12..16] == [0x81, 0, 0, 42]).collect();
+    let selected: Vec<_> = of_vlan.iter().step_by(2).map(|f| f.to_vec()).collect();
+    assert_eq!(monitor.finish(selected.len(), idle).unwrap().frames, selected);
+    let stats = node.settled_stats();
+    assert_eq!(mirror_of(&stats, vlan)["observed"], of_vlan.len());
+}
+
+fn tagged(number: u32, vlan: Option<u16>) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
+    if let Some(vlan) = vlan {
+        frame.extend([0x81, 0x00]);
+        frame.extend(vlan.to_be_bytes());
+    }
+    frame.extend([0x88, 0xb5]);
+    frame.extend(number.to_be_bytes());
+    frame.resize(90, number as u8);
+    frame
+}
+
+/// Two shards, two queues on each wire port: everything crosses, per queue in order.
+#[test]
+fn two_shards_serve_two_queues() {
+    let lab = lab(LabSpec { queues: 2, ..LabSpec::default() });
+    let node = Node::start(&lab, &["--cpus", "0,1"]);
+    node.import(&document(&[]));
+    node.wait_for_ports(&[A, B]);
+    let spec = ExchangeSpec { in_order: false, monitor: None, ..ExchangeSpec::new(&lab, 30, FRAMES) };
+    let report = run(&lab, &spec, |_| ()).expect("an exchange");
+    assert!(report.holds, "{report}");
+    let stats = node.settled_stats();
+    assert_eq!(stats["bindings"].as_array().unwrap().len(), 4);
+    assert_eq!(stats["shards"].as_array().unwrap().len(), 2);
+}

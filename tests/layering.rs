@@ -1,0 +1,115 @@
+//! DESIGN §8, held: which module may import which, and where unsafe code may live.
+#![forbid(unsafe_code)]
+#![allow(clippy::expect_used, clippy::panic)]
+
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(under: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(under)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())) {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    assert!(!found.is_empty(), "{under} has no sources");
+    found
+}
+
+fn name(path: &Path) -> String {
+    path.strip_prefix(root()).expect("inside the project").display().to_string()
+}
+
+/// Code lines, without comments, from the start of the file to its unit tests.
+fn code(path: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(path).expect("a source");
+    text.lines()
+        .take_while(|line| line.trim() != "#[cfg(test)]")
+        .map(|line| line.split("//").next().unwrap_or("").to_owned())
+        .collect()
+}
+
+/// Every path a file names that starts at a crate: `use` lines and paths in the code.
+fn mentions(path: &Path, what: &str) -> bool {
+    code(path).iter().any(|line| line.contains(what))
+}
+
+#[test]
+fn a_shard_imports_only_what_the_hot_path_needs() {
+    const ALLOWED: [&str; 7] = ["xsk", "packet", "classify", "snapshot::table", "counters", "shard", "clock"];
+    const FOREIGN: [&str; 10] =
+        ["serde", "libbpf", "memmap2", "tracing", "clap", "std::fs", "std::net", "Mutex", "RwLock", "println"];
+    for path in sources("src/shard") {
+        for line in code(&path) {
+            for (at, _) in line.match_indices("crate::") {
+                let rest = &line[at + "crate::".len()..];
+                assert!(
+                    ALLOWED.iter().any(|allowed| rest.starts_with(allowed)),
+                    "{} imports crate::{rest}",
+                    name(&path)
+                );
+            }
+        }
+        for foreign in FOREIGN {
+            assert!(!mentions(&path, foreign), "{} mentions {foreign}", name(&path));
+        }
+    }
+}
+
+#[test]
+fn lower_layers_do_not_look_up() {
+    let rules: [(&str, &[&str]); 6] = [
+        ("src/xsk", &["crate::shard", "crate::control", "crate::region", "crate::snapshot", "crate::daemon", "libbpf"]),
+        ("src/snapshot", &["crate::shard", "crate::control", "crate::daemon", "crate::xsk", "serde"]),
+        ("src/control", &["crate::shard", "crate::daemon", "crate::xsk", "crate::snapshot"]),
+        ("src/region", &["crate::shard", "crate::control", "crate::snapshot", "crate::daemon", "crate::xsk"]),
+        ("src/daemon", &["crate::control"]),
+        ("shm-layout/src", &["std::fs", "libc", "memmap2", "serde"]),
+    ];
+    for (folder, forbidden) in rules {
+        for path in sources(folder) {
+            for what in forbidden {
+                assert!(!mentions(&path, what), "{} mentions {what}", name(&path));
+            }
+        }
+    }
+    for file in ["src/packet.rs", "src/classify.rs"] {
+        for what in ["std::fs", "crate::xsk", "crate::shard", "crate::region"] {
+            assert!(!mentions(&root().join(file), what), "{file} mentions {what}");
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_has_two_homes_and_every_block_a_reason() {
+    let mut homes = 0;
+    for folder in ["src", "shm-layout/src", "tools", "tests"] {
+        for path in sources(folder) {
+            let name = name(&path);
+            let home = name.starts_with("src/xsk/") || name == "src/region.rs";
+            let text = std::fs::read_to_string(&path).expect("a source");
+            let lines: Vec<_> = text.lines().collect();
+            for (at, line) in lines.iter().enumerate() {
+                let line = line.split("//").next().unwrap_or("");
+                let is_unsafe = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"];
+                if !is_unsafe.iter().any(|token| line.contains(token)) || name == "tests/layering.rs" {
+                    continue;
+                }
+                homes += 1;
+                assert!(home, "{name}:{}: unsafe code outside src/xsk and src/region.rs", at + 1);
+                let reason = lines[at.saturating_sub(12)..=at].iter().any(|l| l.contains("SAFETY:"));
+                assert!(reason, "{name}:{}: no SAFETY reason", at + 1);
+            }
+        }
+    }
+    assert!(homes > 10, "the search finds nothing any more");
+}

@@ -1,0 +1,87 @@
+//! A shard between two wire ports and a monitor port, on rings without a kernel.
+
+use std::io;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use shm_layout::record::PortRole;
+use shm_layout::view::SnapshotView;
+use spanwire::control::compile::{Source, compile};
+use spanwire::control::{Mirror, Snapshot, Wire, admit};
+use spanwire::counters::{BindingBlock, ShardBlock};
+use spanwire::shard::Shard;
+use spanwire::shard::mailbox::{Command, Mailbox};
+use spanwire::shard::port::{Identity, Port};
+use spanwire::snapshot::table::Table;
+use spanwire::xsk::fake::{FakeDoorbell, FakeNic};
+use spanwire::xsk::socket::RingSizes;
+use thiserror::Error;
+
+const A: u32 = 11;
+const B: u32 = 12;
+const MONITOR: u32 = 22;
+
+/// Why a rig could not be made.
+#[derive(Debug, Error)]
+pub(crate) enum RigError {
+    /// Memory is short or a size is wrong.
+    #[error("cannot make the shard: {0}")]
+    Io(#[from] io::Error),
+    /// The configuration does not hold.
+    #[error("cannot make the table: {0}")]
+    Layout(#[from] shm_layout::view::LayoutError),
+}
+
+/// The shard and the kernel's side of its rings.
+pub(crate) struct Rig {
+    pub shard: Shard<FakeDoorbell>,
+    nics: [FakeNic; 3],
+}
+
+impl Rig {
+    /// A rig that mirrors what port A receives at `rate`; `None` mirrors nothing.
+    pub(crate) fn new(primary: u32, mirror: u32, rate: Option<u32>) -> Result<Rig, RigError> {
+        let mailbox = Arc::new(Mailbox::default());
+        let table = Arc::new(ArcSwap::from_pointee(table(rate)?));
+        let block = Arc::new(ShardBlock::new(0, 0));
+        let mut shard = Shard::new(primary, mirror, 2048, table, Arc::clone(&mailbox), block)?;
+        let mut add = |socket, ifindex, role| -> Result<FakeNic, RigError> {
+            let rx = if role == PortRole::Wire { 2048 } else { 0 };
+            let sizes = RingSizes { fill: 4096, rx, tx: 2048, completion: 4096 };
+            let (nic, rings) = FakeNic::new(shard.area(), sizes, 0)?;
+            let identity = Identity { socket, ifindex, queue: 0, queues: 1, role };
+            let port = Port::new(identity, rings, FakeDoorbell::default(), Arc::new(BindingBlock::default()));
+            for command in
+                [Command::Add(Box::new(port)), Command::Link { socket, up: true, mtu: 1500, zero_copy: false }]
+            {
+                // The mailbox is emptied at once, so there is always room.
+                let _ = mailbox.commands.push(command);
+                shard.breathe();
+            }
+            Ok(nic)
+        };
+        let nics = [add(1, A, PortRole::Wire)?, add(2, B, PortRole::Wire)?, add(3, MONITOR, PortRole::Monitor)?];
+        Ok(Rig { shard, nics })
+    }
+
+    /// Gives port A `count` packets of `len` bytes, their bytes untouched.
+    pub(crate) fn receive(&mut self, len: u32, count: usize) -> usize {
+        self.nics[0].receive_untouched(len, count)
+    }
+
+    /// Takes and completes everything on the tx rings: frames at port B, clones at the monitor.
+    pub(crate) fn transmit(&mut self) -> (usize, usize) {
+        (self.nics[1].transmit_untouched(), self.nics[2].transmit_untouched())
+    }
+}
+
+fn table(rate: Option<u32>) -> Result<Table, RigError> {
+    let snapshot = Snapshot {
+        wires: vec![Wire { name: "bench".to_owned(), a_ifindex: A, b_ifindex: B }],
+        mirrors: rate.map(|rate| Mirror { ingress_ifindex: A, output_ifindex: MONITOR, rate }).into_iter().collect(),
+        ..Snapshot::default()
+    };
+    let image = compile(&snapshot, &admit(&snapshot), &Source::of(b""));
+    let view = SnapshotView::try_from(image.words())?;
+    Ok(Table::build(&view, 1, 1, |_| 0))
+}
