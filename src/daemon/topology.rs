@@ -7,7 +7,7 @@
 //!     socket opened ── shard fills it ── bound ── entered into the program's map
 //! ```
 //!
-//! A port that fails is tried again after [`RETRY`]. Nothing here touches another port.
+//! A port that fails is tried again after `RETRY`. Nothing here touches another port.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -70,6 +70,12 @@ pub enum LabError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// Standard input could not be read.
+    #[error("cannot read standard input: {0}")]
+    Stdin(io::Error),
+    /// What was to be checked is something else.
+    #[error("not the document of `spanctl --json stats`: {0}")]
+    Stats(String),
     /// A thread of the lab ended without handing back its result.
     #[error("the {0} thread died")]
     Thread(&'static str),

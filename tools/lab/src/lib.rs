@@ -20,16 +20,18 @@
 //! - [`frame`]: frames from a seed, each recognisable wherever it turns up;
 //! - [`traffic`]: a paced sender, a capture that knows its own losses;
 //! - [`verify`]: what was sent against what arrived, byte for byte and in order;
-//! - [`exchange`]: both directions at once, and the clones on the monitor.
+//! - [`exchange`]: both directions at once, and the clones on the monitor;
+//! - [`ledger`]: whether the dataplane's own counters add up.
 //!
 //! Everything that touches the network needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_SYS_ADMIN; the frame factory and
-//! the verifier need nothing.
+//! the verifiers need nothing.
 
 #![forbid(unsafe_code)]
 
 pub mod error;
 pub mod exchange;
 pub mod frame;
+pub mod ledger;
 pub mod netns;
 pub mod topology;
 pub mod traffic;

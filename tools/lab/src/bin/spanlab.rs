@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,13 +10,14 @@ use clap::{Args, Parser, Subcommand};
 use rustix::process::{getppid, getsid, test_kill_process};
 use serde::Serialize;
 use spanwire_lab::exchange::{self, ExchangeSpec, Mirror, Progress};
+use spanwire_lab::ledger::{self, Expected};
 use spanwire_lab::topology::{LAB_PREFIX, Lab, LabSpec};
 use spanwire_lab::traffic::Pace;
-use spanwire_lab::{Result, netns};
+use spanwire_lab::{LabError, Result, netns};
 
 /// A wire in network namespaces: gen -- dut -- sink, with a monitor host, and traffic that is checked byte for byte.
 ///
-/// Exit status: 0 done and all held, 1 an exchange did not hold, 2 usage or I/O.
+/// Exit status: 0 done and all held, 1 an exchange or a ledger did not hold, 2 usage or I/O.
 #[derive(Debug, Parser)]
 #[command(name = "spanlab", version)]
 struct Cli {
@@ -48,6 +49,8 @@ enum Command {
     },
     /// Send both ways at once and compare what arrives at the hosts and the monitor
     Exchange(Exchange),
+    /// Check that the counters of `spanctl --json stats`, read from standard input, add up
+    Ledger(Ledger),
     /// Delete the namespaces of labs whose owner is dead
     Sweep {
         /// First part of the names; only PREFIX-PID-COUNTER[-ROLE] is ever deleted
@@ -121,6 +124,22 @@ struct Exchange {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+struct Ledger {
+    /// Frames that the entries of an ingress must have observed; repeat for more
+    #[arg(long, value_name = "INGRESS=FRAMES", value_parser = observed)]
+    observed: Vec<(u128, u128)>,
+    /// Every selected frame must have been mirrored: none dropped, none in flight
+    #[arg(long)]
+    delivered: bool,
+}
+
+fn observed(text: &str) -> std::result::Result<(u128, u128), String> {
+    let numbers =
+        text.split_once('=').and_then(|(ingress, frames)| Some((ingress.parse().ok()?, frames.parse().ok()?)));
+    numbers.ok_or_else(|| "want an ifindex, '=' and a number of frames".to_owned())
+}
+
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(true) => ExitCode::SUCCESS,
@@ -132,7 +151,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// False when an exchange did not hold.
+/// False when an exchange or a ledger did not hold.
 fn run(command: Command) -> Result<bool> {
     match command {
         Command::Up(up) => print_json(&Lab::create(up.spec())?.detach()),
@@ -140,6 +159,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Info { lab } => print_json(Lab::attach(&lab)?.info()),
         Command::Bridge { lab, wire } => Lab::attach(&lab)?.bridge(wire)?,
         Command::Exchange(exchange) => return exchange.run(),
+        Command::Ledger(ledger) => return ledger.run(),
         Command::Sweep { prefix } => {
             for name in netns::sweep(&prefix)? {
                 print(&format!("deleted {name}\n"));
@@ -195,6 +215,17 @@ impl Exchange {
             print(&format!("{} frames each way, seed {}\n{report}", report.frames, report.seed));
         }
         Ok(report.holds)
+    }
+}
+
+impl Ledger {
+    fn run(&self) -> Result<bool> {
+        let mut document = Vec::new();
+        io::stdin().lock().read_to_end(&mut document).map_err(LabError::Stdin)?;
+        let expected = Expected { observed: self.observed.iter().copied().collect(), delivered: self.delivered };
+        let audit = ledger::audit(&document, &expected)?;
+        print(&audit.to_string());
+        Ok(audit.holds())
     }
 }
 

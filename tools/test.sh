@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# Sets up and runs every test there is. Stops at the first step that fails.
+
+set -euo pipefail
+
+usage() {
+    cat <<'END'
+usage: sudo tools/test.sh [--quick] [--long]
+
+Formatting, lints, every test of the workspace (those on real sockets in network namespaces included), documentation
+tests, documentation, and tools/demo.sh.
+
+  --quick   without the demo
+  --long    with the long campaigns (sets SPANWIRE_LONG=1)
+  --help    this
+
+Exit status: 0 if every step passed, 1 if one did not, 2 for a wrong option.
+END
+}
+
+QUICK=
+for option; do
+    case $option in
+        --help | -h) usage; exit 0 ;;
+        --quick) QUICK=1 ;;
+        --long) export SPANWIRE_LONG=1 ;;
+        *) echo "test.sh: unknown option $option (try --help)" >&2; exit 2 ;;
+    esac
+done
+if ((EUID != 0)); then
+    echo "test.sh: needs root: the tests on real sockets make network namespaces (sudo tools/test.sh)" >&2
+    exit 1
+fi
+
+step() {
+    local name=$1 start=$SECONDS
+    shift
+    printf '\n== %s\n' "$name"
+    if ! "$@"; then
+        printf '\nFAILED: %s, after %d s\n' "$name" $((SECONDS - start)) >&2
+        exit 1
+    fi
+    printf -- '-- %s: passed, %d s\n' "$name" $((SECONDS - start))
+}
+
+# rustup's minimal profile comes without them.
+components() {
+    cargo fmt --version && cargo clippy --version && return
+    as_owner rustup component add rustfmt clippy || {
+        echo "cargo fmt and cargo clippy are needed (rustup component add rustfmt clippy)" >&2
+        return 1
+    }
+}
+
+# Namespaces of runs that were killed. PREFIX-PID-… of a living process is left alone.
+sweep() {
+    local prefix
+    for prefix in swlab swlabtest sw-steer; do
+        "$TARGET/debug/spanlab" sweep --prefix "$prefix" || return
+    done
+}
+
+# The tests run as root; what they leave in the target directory goes back to the owner of the tree.
+give_back() {
+    [[ -z $OWNER ]] || chown -R --from=0 "$SUDO_UID:$SUDO_GID" "$TARGET"
+}
+
+START=$SECONDS
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+printf '== setup\n'
+. tools/setup.sh
+trap give_back EXIT
+printf -- '-- setup: passed, %d s\n' $((SECONDS - START))
+
+step 'components' components
+step 'formatting' as_owner cargo fmt --all --check
+step 'build' as_owner cargo build --workspace --locked
+step 'namespaces of dead runs' sweep
+step 'lints' as_owner cargo clippy --workspace --all-targets --locked -- -D warnings
+step 'test build' as_owner cargo test --workspace --locked --no-run
+step 'tests and documentation tests' cargo test --workspace --locked
+step 'documentation' as_owner env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
+if [[ -z $QUICK ]]; then
+    step 'demo' tools/demo.sh
+fi
+printf '\nevery step passed, %d s\n' $((SECONDS - START))
