@@ -96,7 +96,7 @@ refuses! {
         => LayoutError::Section { kind: MIRRORS, what: "lies outside the image" };
     entry_offset_beyond_the_end: with_entry(MIRRORS, offset_of!(SectionEntry, offset), 1u64 << 40)
         => LayoutError::Section { kind: MIRRORS, what: "lies outside the image" };
-    entry_offset_overflowing: with_entry(MIRRORS, offset_of!(SectionEntry, offset), u64::MAX & !7)
+    entry_offset_overflowing: with_entry(MIRRORS, offset_of!(SectionEntry, offset), !7u64)
         => LayoutError::Section { kind: MIRRORS, what: "lies outside the image" };
     entry_offset_unaligned: with_entry(MIRRORS, offset_of!(SectionEntry, offset), 321u64)
         => LayoutError::Section { kind: MIRRORS, what: "is not aligned" };
