@@ -316,7 +316,7 @@ fn a_wire_follows_the_queues_of_both_its_ports() {
         lab.ns(Role::Sink).ip(&["link", "set", host, "up"]).unwrap();
         node.wait_for_ports(&[A, B]);
         node.wait_for("both ends to agree", |show| {
-            port_of(show, B).is_some_and(|port| port["queues"].to_string() == queues)
+            port_of(show, B).is_some_and(|port| port["queues"] == queues.parse::<u32>().unwrap())
         });
         // A port may still be between two attachments.
         std::thread::sleep(Duration::from_millis(300));

@@ -171,6 +171,11 @@ impl Rig {
         self.slots.release(block.adopted_serial(), |slot| block.entry(slot).is_drained());
     }
 
+    /// Where tables are swapped in.
+    pub fn table(&self) -> Arc<ArcSwap<Table>> {
+        Arc::clone(&self.table)
+    }
+
     /// A breath, after which every frame must be somewhere.
     pub fn breathe(&mut self) -> usize {
         let moved = self.shard.breathe();
