@@ -1,6 +1,6 @@
 //! The UMEM: one area of frames per shard, in two partitions, each frame in exactly one hand.
 //!
-//! A [`Frame`] is a token. [`Umem::new`] makes one for every frame, once; giving a frame to the kernel consumes
+//! A [`Frame`] is a token. The UMEM makes one for every frame, once; giving a frame to the kernel consumes
 //! the token, and only an address that names a frame the kernel holds brings it back. So a token in hand means
 //! that nobody else touches the frame's bytes, and a frame can be lost but never be in two hands. Tokens of two
 //! UMEMs must not be mixed: only this crate can make or spend one, and a shard has one UMEM.
