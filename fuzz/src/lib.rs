@@ -1,0 +1,92 @@
+//! What the fuzz targets do with an input. Anything may be refused; nothing may panic; and what is accepted must
+//! survive its way through the other half of the program.
+//!
+//! ```text
+//! cargo +nightly fuzz run -s none image    fuzz/corpus/image    fuzz/seeds/image    -- -max_total_time=600
+//! cargo +nightly fuzz run -s none importer fuzz/corpus/importer fuzz/seeds/importer -- -max_total_time=600
+//! ```
+//! Without a sanitizer, as the code under test has no unsafe block.
+#![forbid(unsafe_code)]
+
+use shm_layout::image::Image;
+use shm_layout::record::{SlotHeader, StatsMetaRecord, SwapRecord, UmemRecord};
+use shm_layout::view::{ImageView, SnapshotView};
+use spanwire::control::compile::{Source, compile, decompile, diagnostics};
+use spanwire::control::json::{export, parse, parse_interfaces};
+use spanwire::control::{Snapshot, admit};
+use spanwire::snapshot::table::Table;
+
+/// A valid image with every section, to mutate.
+const VALID: &[u8] = include_bytes!("../../tests/golden/full.img");
+
+/// The first byte says what the rest is:
+/// - even: an image, byte for byte
+/// - odd: changes of [`VALID`] and of its length, under a checksum made right: `{byte offset: u16, byte: u8}`, then
+///   bytes to append
+pub fn image(input: &[u8]) {
+    let Some((&mode, rest)) = input.split_first() else { return };
+    if mode % 2 == 0 {
+        look_at(&words(rest));
+        return;
+    }
+    let mut bytes = VALID.to_vec();
+    let (patches, appended) = rest.split_at(rest.len().min(3 * usize::from(mode / 2)));
+    bytes.extend_from_slice(appended);
+    for patch in patches.chunks_exact(3) {
+        let at = usize::from(u16::from_le_bytes([patch[0], patch[1]])) % bytes.len();
+        bytes[at] = patch[2];
+    }
+    let mut words = words(&bytes);
+    let header = SlotHeader::from_words(&words);
+    if mode >= 128 {
+        // With the length it announces made right as well, what was appended is looked at.
+        words[std::mem::offset_of!(SlotHeader, len) / 8] = words.len() as u64 * 8;
+    }
+    let mut image = Image::from_words(words);
+    image.seal(header.generation, header.published_at);
+    look_at(image.words());
+}
+
+fn words(bytes: &[u8]) -> Vec<u64> {
+    bytemuck::pod_collect_to_vec(&bytes[..bytes.len() / 8 * 8])
+}
+
+/// Uses an image as the dataplane and the tools do.
+fn look_at(words: &[u64]) {
+    if let Ok(image) = ImageView::parse(words) {
+        assert_eq!(image.header().len, words.len() as u64 * 8);
+        let _ = image.strings();
+        let _ = image.records::<StatsMetaRecord>().map(|records| records.iter().count());
+        let _ = image.records::<UmemRecord>().map(|records| records.iter().count());
+        let _ = image.records::<SwapRecord>().map(|records| records.iter().count());
+    }
+    let Ok(view) = SnapshotView::try_from(words) else { return };
+    assert_eq!(view.mirrors.iter().count(), view.mirrors.len());
+    let table = Table::build(&view, 1, 1, |_| 0);
+    assert_eq!(table.entries.len(), view.mirrors.len());
+    table.wires.iter().for_each(|&(a, b)| assert_eq!((table.peer(a), table.peer(b)), (Some(b), Some(a))));
+    table.monitors().iter().for_each(|&monitor| assert_eq!(table.peer(monitor), None, "a monitor port on a wire"));
+    let _ = diagnostics(&view);
+    same_through_an_image(&decompile(&view));
+}
+
+/// A snapshot comes back from the image it is compiled to, if a reader takes that image at all.
+fn same_through_an_image(snapshot: &Snapshot) {
+    let admission = admit(snapshot);
+    let image = compile(snapshot, &admission, &Source::of(b""));
+    match SnapshotView::try_from(image.words()) {
+        Ok(view) => assert_eq!(&decompile(&view), snapshot),
+        Err(error) => assert!(!admission.accepted(), "admitted, and refused by the reader: {error}"),
+    }
+}
+
+/// A snapshot document, or a list of interfaces.
+pub fn importer(input: &[u8]) {
+    let _ = parse_interfaces(input);
+    let Ok(snapshot) = parse(input) else { return };
+    let document = export(&snapshot);
+    let again = parse(document.as_bytes()).expect("an export is a document");
+    assert_eq!(again, snapshot, "{document}");
+    assert_eq!(export(&again), document);
+    same_through_an_image(&snapshot);
+}
