@@ -20,9 +20,11 @@ use shm_layout::record::{LATENCY_BUCKETS, latency_bucket};
 
 use crate::clock;
 
-/// Mirror entries a shard can keep ledgers for: a full table of 65,536 and the one replacing it, and room for
-/// entries that are gone but have clones in flight.
-pub const ENTRY_SLOTS: usize = 2 * 65_536 + 4096;
+/// Mirror entries a table may have.
+pub const MAX_ENTRIES: usize = 65_536;
+/// Ledgers a shard has: for a full table, the one replacing it, and entries that are gone but have clones in
+/// flight.
+pub const ENTRY_SLOTS: usize = 2 * MAX_ENTRIES + 4096;
 
 /// Adds to a value that only this thread writes.
 fn add(value: &AtomicU64, n: u64) {
@@ -59,13 +61,13 @@ impl Row<'_> {
 impl EntryCell {
     /// Changes several values so that a reader sees all of the change or none of it. Only the owning shard.
     pub fn commit(&self, change: impl FnOnce(&mut Row<'_>)) {
-        let sequence = self.sequence.load(Relaxed);
-        self.sequence.store(sequence.wrapping_add(1), Relaxed);
+        let odd = self.sequence.load(Relaxed).wrapping_add(1) | 1;
+        self.sequence.store(odd, Relaxed);
         // Release: pairs with the fence Acquire in `read`.
         fence(Release);
         change(&mut Row(&self.values));
         // Release: pairs with the Acquire load in `read`.
-        self.sequence.store(sequence.wrapping_add(2), Release);
+        self.sequence.store(odd.wrapping_add(1), Release);
     }
 
     /// A consistent copy of the row; `None` if the shard kept writing through a number of tries.
@@ -97,9 +99,10 @@ impl EntryCell {
         self.until.store(u64::from(until), Relaxed);
     }
 
-    /// Clones handed to a monitor port and not completed.
-    pub fn in_flight(&self) -> u64 {
-        self.values[Entry::InFlight as usize].load(Acquire)
+    /// Whether no clone is in flight and the shard is not inside a commit: then, if no table has the slot any
+    /// more, the shard will not touch it again.
+    pub fn is_drained(&self) -> bool {
+        self.read().is_some_and(|row| row[Entry::InFlight as usize] == 0)
     }
 
     /// Back to zero, for a new entry. Only while no shard uses the slot.
@@ -150,6 +153,8 @@ pub struct ShardBlock {
     /// Swap latencies.
     pub swaps: CachePadded<SwapHistogram>,
     entries: Box<[EntryCell]>,
+    /// Nanoseconds of `CLOCK_MONOTONIC`.
+    started_at: u64,
 }
 
 impl ShardBlock {
@@ -166,6 +171,7 @@ impl ShardBlock {
             partitions: array::from_fn(|_| array::from_fn(|_| zero())).into(),
             swaps: SwapHistogram { buckets: array::from_fn(|_| zero()), max_ns: zero(), sum_ns: zero() }.into(),
             entries: bytemuck::allocation::zeroed_slice_box(ENTRY_SLOTS),
+            started_at: clock::monotonic_ns(),
         }
     }
 
@@ -176,7 +182,8 @@ impl ShardBlock {
 
     /// Tells that the shard has begun to use a table and has let go of every older one.
     pub fn adopt(&self, serial: u64, generation: u64, published_at: u64) {
-        if published_at != 0 {
+        // What was published before the start waited for the start, not for the handoff.
+        if published_at >= self.started_at {
             self.swaps.record(clock::monotonic_ns().saturating_sub(published_at));
         }
         self.adopted_generation.store(generation, Relaxed);

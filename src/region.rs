@@ -16,6 +16,7 @@ mod subscriber;
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::mem::offset_of;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ use bytemuck::Zeroable;
 use memmap2::{MmapOptions, MmapRaw};
 use shm_layout::header::{ACTIVE, Geometry, Header, NOTIFY, RegionKind, WRITER_PID};
 use shm_layout::protocol::{PublishError, ReadError};
+use shm_layout::record::SlotHeader;
 use shm_layout::view::LayoutError;
 use shm_layout::words::{Fault, Words};
 use shm_layout::{PAGE, WORD};
@@ -39,6 +41,24 @@ pub use subscriber::{Polled, Subscriber};
 pub const CONFIG_FILE: &str = "config.shm";
 /// Name of the region the dataplane writes.
 pub const STATS_FILE: &str = "stats.shm";
+
+/// How the name of a region that has not got its own yet ends.
+const UNNAMED: &str = ".new";
+
+/// Removes what writers of the region at `path` left when they died before giving it that name: each is as large
+/// as a region, and in the way of a later writer with the same process id. Only for who holds the writer lock.
+fn remove_unnamed(path: &Path) {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return };
+    let prefix = format!("{}.", name.to_string_lossy());
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(&prefix) && name.ends_with(UNNAMED) {
+            // Where it stays it is in nobody's way but by its size; creating one in its place says so.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
 
 /// Why a region cannot be used.
 #[derive(Debug, Error)]
@@ -239,7 +259,7 @@ impl RegionFile {
     /// The directory is not writable, or the file system is full.
     fn create(path: &Path, kind: RegionKind, slot_len: usize, instance_id: u64) -> Result<RegionFile, RegionError> {
         let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}-{instance_id:x}-{slot_len:x}.new", std::process::id()));
+        name.push(format!(".{}-{instance_id:x}-{slot_len:x}{UNNAMED}", std::process::id()));
         let temporary = path.with_file_name(name);
         let make = || -> io::Result<(File, (u64, u64))> {
             let file = OpenOptions::new()
@@ -285,6 +305,22 @@ impl RegionFile {
     pub fn is_current(&self) -> bool {
         std::fs::symlink_metadata(&self.path)
             .is_ok_and(|meta| (meta.dev(), meta.ino()) == self.inode && meta.len() >= self.geometry.region_len() as u64)
+    }
+
+    /// Whether the header still says what it said when the region was opened: a file that was copied over in
+    /// place is the same inode, and may be as long as it was.
+    fn is_intact(&self, kind: RegionKind) -> bool {
+        let mut header = Header::zeroed();
+        self.file.read_exact_at(bytemuck::bytes_of_mut(&mut header), 0).is_ok()
+            && header.geometry(kind, self.geometry.region_len() as u64) == Ok(self.geometry)
+    }
+
+    /// The newest announced generation, if its slot agrees: `active` is under no checksum.
+    fn confirmed_active(&self) -> Option<u64> {
+        let active = self.active().ok()?;
+        let slot = self.geometry.slot_word(active);
+        let held = self.load(slot + offset_of!(SlotHeader, generation) / WORD, Relaxed).ok()?;
+        (active == 0 || held == active).then_some(active)
     }
 
     /// The newest announced generation.
@@ -384,7 +420,8 @@ impl Words for RegionFile {
 /// the kernel when the holder dies.
 #[derive(Debug)]
 pub struct WriterLock {
-    _file: File,
+    file: File,
+    path: PathBuf,
 }
 
 impl WriterLock {
@@ -410,7 +447,7 @@ impl WriterLock {
         let start = Instant::now();
         loop {
             match lock_ofd(&file) {
-                Ok(()) => return Ok(WriterLock { _file: file }),
+                Ok(()) => return Ok(WriterLock { file, path }),
                 Err(e) if !matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES | libc::EINTR)) => {
                     return Err(RegionError::Io { action: "lock", path, source: e });
                 }
@@ -425,6 +462,15 @@ impl WriterLock {
                 Err(_) => std::thread::sleep(Duration::from_millis(2)),
             }
         }
+    }
+}
+
+impl WriterLock {
+    /// Whether the lock file still has its name. Once it has not, another writer may hold a lock of that name.
+    pub fn is_current(&self) -> bool {
+        let named = std::fs::symlink_metadata(&self.path);
+        let held = self.file.metadata();
+        named.is_ok_and(|named| held.is_ok_and(|held| (named.dev(), named.ino()) == (held.dev(), held.ino())))
     }
 }
 

@@ -140,12 +140,11 @@ values! {
 }
 
 values! {
-    /// One UMEM partition of one shard. `free + fill_rx + tx + lent = size` between breaths.
+    /// One UMEM partition of one shard. `free + fill_rx + in_flight = size` between breaths.
     Partition, PARTITION_VALUES {
         Size Gauge "size" "frames" "Frames the partition was created with."
         Free Gauge "free" "frames" "Frames on the free list."
         FillRx Gauge "fill_rx" "frames" "Frames in fill rings, in the kernel's hands or in rx rings."
         Tx Gauge "in_flight" "frames" "Frames in tx rings, in the kernel's hands or in completion rings."
-        Lost Counter "lost" "frames" "Frames whose completion is overdue."
     }
 }

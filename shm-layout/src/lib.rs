@@ -37,6 +37,7 @@
 pub mod counters;
 pub mod header;
 pub mod image;
+mod pins;
 pub mod protocol;
 pub mod record;
 pub mod view;

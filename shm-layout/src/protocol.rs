@@ -164,7 +164,7 @@ pub enum ReadError {
     #[error("the region has been superseded by a newer one")]
     Superseded,
     /// the writer overtook every try
-    #[error("the writer overtook {READ_TRIES} tries to read the region")]
+    #[error("the writer overtook every try to read the region")]
     Lapped,
     /// the active slot's header cannot be right
     #[error("the slot of generation {generation} is damaged: {field} is {found}")]
@@ -186,12 +186,19 @@ pub enum ReadError {
 pub struct Reader<'a, W: Words + ?Sized> {
     words: &'a W,
     geometry: Geometry,
+    tries: usize,
 }
 
 impl<'a, W: Words + ?Sized> Reader<'a, W> {
     /// A reader for a region whose header has been checked.
     pub fn new(words: &'a W, geometry: Geometry) -> Self {
-        Reader { words, geometry }
+        Reader { words, geometry, tries: READ_TRIES }
+    }
+
+    /// The same reader with another patience than [`READ_TRIES`].
+    #[must_use]
+    pub fn with_tries(self, tries: usize) -> Self {
+        Reader { tries, ..self }
     }
 
     /// The newest announced generation; 0 before the first.
@@ -213,7 +220,7 @@ impl<'a, W: Words + ?Sized> Reader<'a, W> {
     /// # Errors
     /// [`ReadError`]; `out` then holds nothing of use.
     pub fn read(&self, out: &mut Vec<u64>) -> Result<Option<u64>, ReadError> {
-        for _ in 0..READ_TRIES {
+        for _ in 0..self.tries {
             match self.active()? {
                 0 => return Ok(None),
                 active => {

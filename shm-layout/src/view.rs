@@ -227,6 +227,14 @@ impl<'a> ImageView<'a> {
         Ok(Records { bytes, stride, records: PhantomData })
     }
 
+    /// The records of a section that must be there: that it is lost must not read as an empty table.
+    fn required<R: Record>(&self) -> Result<Records<'a, R>, LayoutError> {
+        if !self.sections().any(|e| e.kind == R::KIND) {
+            return Err(LayoutError::Section { kind: R::KIND, what: "is missing" });
+        }
+        self.records()
+    }
+
     /// The string table.
     ///
     /// # Errors
@@ -329,9 +337,9 @@ impl<'a> TryFrom<&'a [u64]> for SnapshotView<'a> {
         let view = SnapshotView {
             image: *image.header(),
             meta: only(image.records()?)?,
-            ports: image.records()?,
-            wires: image.records()?,
-            mirrors: image.records()?,
+            ports: image.required()?,
+            wires: image.required()?,
+            mirrors: image.required()?,
             diagnostics: image.records()?,
             strings: image.strings()?,
         };
@@ -363,6 +371,7 @@ impl SnapshotView<'_> {
                     ("parent_ifindex is out of range", port.parent_ifindex <= MAX_IFINDEX),
                     ("vlan_id is out of range", port.vlan_id <= 4094),
                     ("has_mac is neither 0 nor 1", port.has_mac <= 1),
+                    ("mac is set and has_mac is not", port.has_mac == 1 || port.mac == [0; 6]),
                     ("padding is not zero", port.pad == [0; 2]),
                     ("name is not a string", text(port.name)),
                     ("linux_name is not a string", text(port.linux_name)),

@@ -75,6 +75,12 @@ impl Published {
         SnapshotView::try_from(self.image.words())
             .map_err(|source| StateError::Layout { path: self.path.clone(), source })
     }
+
+    /// The image itself, to publish it again.
+    #[must_use]
+    pub fn into_image(self) -> Image {
+        self.image
+    }
 }
 
 /// Reads `config.shm` once; `None` where nothing has been published.

@@ -70,11 +70,20 @@ impl ConfigWriter {
         Ok(ConfigWriter { dir: dir.to_owned(), publisher, history: History::of(dir) })
     }
 
-    /// What holds beside the snapshot published now; the default where there is none, or none that can be read.
+    /// What holds beside the snapshot published now; where that is lost or cannot be read, beside the newest in
+    /// the history; the default where nothing was ever published. So a damaged region does not make a standby
+    /// mirror.
     #[must_use]
     pub fn standing(&self) -> Standing {
         let current = published(&self.dir).ok().flatten();
-        let meta = current.as_ref().and_then(|current| current.view().ok()).map(|view| view.meta);
+        let current = current.as_ref().and_then(|current| current.view().ok()).map(|view| view.meta);
+        let kept = || {
+            let newest_first = self.history.generations().ok()?.into_iter().rev();
+            newest_first
+                .filter_map(|generation| self.history.read(generation).ok())
+                .find_map(|kept| kept.view().ok().map(|view| view.meta))
+        };
+        let meta = current.or_else(kept);
         meta.map_or_else(Standing::default, |meta| Standing { role: meta.role, flags: meta.flags })
     }
 

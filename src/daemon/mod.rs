@@ -178,6 +178,10 @@ fn adopt(mut adopter: Adopter, wakers: &[Arc<worker::Waker>], report: &Report, s
                 tracing::info!("adopted generation {generation}");
                 continue;
             }
+            Adoption::Recovered => {
+                report.accepted();
+                tracing::info!("the snapshot can be read again, unchanged");
+            }
             Adoption::Refused { reason } => {
                 tracing::warn!("snapshot refused, the last good one stays: {reason}");
                 report.refused(reason);

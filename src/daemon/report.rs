@@ -91,7 +91,7 @@ impl Report {
         state.last_reject = reason;
     }
 
-    /// A snapshot was adopted.
+    /// A snapshot was adopted, or is readable again.
     pub fn accepted(&self) {
         self.state().last_reject.clear();
     }

@@ -13,6 +13,7 @@ use shm_layout::record::{
     PortStateRecord, Record, ShardRecord, StatsMetaRecord, SwapRecord, UmemRecord,
 };
 
+use super::TICK;
 use super::config::Config;
 use super::report::{Report, State};
 use crate::clock;
@@ -71,12 +72,19 @@ impl Stats {
             if last {
                 return;
             }
-            std::thread::sleep(PERIOD.max(start.elapsed() * SHARE));
+            let rest = PERIOD.max(start.elapsed() * SHARE);
+            let wake = Instant::now() + rest;
+            while !stop.load(Relaxed) && Instant::now() < wake {
+                std::thread::sleep(TICK.min(wake.saturating_duration_since(Instant::now())));
+            }
         }
     }
 
     fn publish(&mut self) {
-        let Some(mut image) = self.gather() else { return };
+        let Some(mut image) = self.gather() else {
+            tracing::debug!("a shard kept writing into one row; this turn is left out");
+            return;
+        };
         match self.publisher.publish(&mut image) {
             Ok(_) => self.told.clear(),
             Err(error) => {

@@ -33,11 +33,12 @@ use crate::xsk::socket::{self, RingSizes, Socket};
 use crate::xsk::umem::SocketId;
 
 /// How long a port that failed is left alone.
-const RETRY: Duration = Duration::from_secs(1);
-/// How long a bind waits for a queue that another socket still holds.
-const BIND_PATIENCE: Duration = Duration::from_secs(3);
-/// How long a shard may take to answer. It breathes every 100 ms at the least.
-const SHARD_PATIENCE: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_millis(500);
+/// How long a bind waits for a queue that another socket still holds. The kernel lets go of a closed socket's
+/// queue a little later; a longer wait is left to the next try, since the other ports wait with it.
+const BIND_PATIENCE: Duration = Duration::from_millis(200);
+/// How long a closed zero-copy socket's frames are left alone: the driver lets go of them only after the close.
+const ZERO_COPY_REST: Duration = Duration::from_millis(200);
 
 /// Rings of a wire port: the fill ring has room for the device's ring and the rx ring.
 const WIRE_RINGS: RingSizes = RingSizes { fill: 4096, rx: 2048, tx: 2048, completion: 4096 };
@@ -70,13 +71,36 @@ struct Bound {
     block: Arc<BindingBlock>,
 }
 
+/// How the queues of a port are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Lanes {
+    /// Sockets: a wire port's rx queues, a monitor port's tx queues.
+    sockets: u32,
+    /// Queues frames are sent on: for a wire, those that both its ports have in both directions.
+    width: u32,
+}
+
+impl Lanes {
+    /// As the devices are now; `None` while one of them is not there.
+    fn of(ifindex: u32, want: Want) -> Option<Lanes> {
+        let own = Netdev::open(ifindex).ok()?.queues();
+        match want {
+            Want::Monitor => Some(Lanes { sockets: own.tx, width: own.tx }),
+            Want::Wire { peer } => {
+                let other = Netdev::open(peer).ok()?.queues();
+                Some(Lanes { sockets: own.rx, width: own.rx.min(own.tx).min(other.rx).min(other.tx).max(1) })
+            }
+        }
+    }
+}
+
 /// A port in use.
 #[derive(Debug)]
 struct Attached {
     want: Want,
     device: Netdev,
     link: LinkState,
-    queues: u32,
+    lanes: Lanes,
     zero_copy: bool,
     bound: Vec<Bound>,
     program: Option<PortProgram>,
@@ -164,8 +188,11 @@ impl Topology {
         self.failed.retain(|ifindex, _| wanted.contains_key(ifindex));
         for (&ifindex, &want) in &wanted {
             let rested = self.failed.get(&ifindex).is_none_or(|failed| failed.since.elapsed() >= RETRY);
-            if rested && !self.attached.contains_key(&ifindex) && is_there(ifindex) {
-                self.attach(ifindex, want);
+            if rested
+                && !self.attached.contains_key(&ifindex)
+                && let Some(lanes) = Lanes::of(ifindex, want)
+            {
+                self.attach(ifindex, want, lanes);
             }
         }
         self.tell_outputs(&wanted);
@@ -194,6 +221,17 @@ impl Topology {
         if let Some(&want) = wanted.get(&ifindex) {
             port.want = want;
         }
+        // Deleted and made again under the same ifindex between two looks: the sockets know.
+        if let Some(error) = port.bound.iter().find_map(|bound| bound.socket.take_error()) {
+            tracing::warn!("port {} is gone: {error}", port.device.name());
+            return true;
+        }
+        // Queues changed, or another port at the wire's other end: frames would go to queues nobody serves. While
+        // the other end is not there, everything stays as it is.
+        if Lanes::of(ifindex, port.want).is_some_and(|lanes| lanes != port.lanes) {
+            tracing::info!("port {}: the wire's queues have changed", port.device.name());
+            return true;
+        }
         let link = match netdev::link_state(ifindex) {
             Ok(Some(link)) => link,
             Ok(None) => {
@@ -218,8 +256,8 @@ impl Topology {
         false
     }
 
-    fn attach(&mut self, ifindex: u32, want: Want) {
-        match self.try_attach(ifindex, want) {
+    fn attach(&mut self, ifindex: u32, want: Want, lanes: Lanes) {
+        match self.try_attach(ifindex, want, lanes) {
             Ok(port) => {
                 let mode = port.program.as_ref().map_or("transmit only", |p| p.mode().as_str());
                 let copy = if port.zero_copy { "zero-copy" } else { "copy" };
@@ -241,14 +279,14 @@ impl Topology {
         }
     }
 
-    fn try_attach(&mut self, ifindex: u32, want: Want) -> Result<Attached, String> {
+    fn try_attach(&mut self, ifindex: u32, want: Want, lanes: Lanes) -> Result<Attached, String> {
         let text = |e: &dyn std::error::Error| e.to_string();
         let device = Netdev::open(ifindex).map_err(|e| text(&e))?;
         let link = LinkState { up: device.up(), mtu: device.mtu() };
         let mut port = Attached {
             want,
             link,
-            queues: device.queues().tx,
+            lanes,
             zero_copy: false,
             bound: Vec::new(),
             program: None,
@@ -256,22 +294,16 @@ impl Topology {
             offload: None,
             device,
         };
-        let mut sockets = port.queues;
-        if let Want::Wire { peer } = want {
+        if port.want.role() == PortRole::Wire {
             if let Some(problem) = mtu_problem(link.mtu, self.config.frame_size) {
                 return Err(problem);
             }
-            // Frames from any queue leave on one that both ports have; see DESIGN, "Queue choice".
-            let other = Netdev::open(peer).map(|peer| peer.queues()).unwrap_or(port.device.queues());
-            let own = port.device.queues();
-            port.queues = own.rx.min(own.tx).min(other.rx).min(other.tx).max(1);
-            sockets = own.rx;
             port.offload = Some(VlanOffload::disable(ifindex).map_err(|e| text(&e))?);
             port.promiscuous = Some(Promiscuous::join(ifindex).map_err(|e| text(&e))?);
-            let program = PortProgram::attach(ifindex, self.config.xdp_mode, own.rx, port.device.driver());
+            let program = PortProgram::attach(ifindex, self.config.xdp_mode, lanes.sockets, port.device.driver());
             port.program = Some(program.map_err(|e| text(&e))?);
         }
-        for queue in 0..sockets {
+        for queue in 0..lanes.sockets {
             if let Err(reason) = self.bind(&mut port, ifindex, queue) {
                 self.close(port);
                 return Err(reason);
@@ -295,7 +327,7 @@ impl Topology {
     /// Opens a socket, has its shard fill it, and binds it.
     fn bind(&mut self, port: &mut Attached, ifindex: u32, queue: u32) -> Result<(), String> {
         // Queue q of a wire goes with queue q mod m of its other port, so both are in one shard's hands.
-        let lane = if port.want.role() == PortRole::Wire { queue % port.queues } else { queue };
+        let lane = if port.want.role() == PortRole::Wire { queue % port.lanes.width } else { queue };
         let at = lane as usize % self.hands.len();
         let sizes = if port.want.role() == PortRole::Wire { WIRE_RINGS } else { MONITOR_RINGS };
         let donor = self
@@ -308,10 +340,10 @@ impl Topology {
         let (socket, rings) =
             socket::open(&self.hands[at].area, donor.as_ref(), ifindex, queue, sizes).map_err(|e| e.to_string())?;
         let id = self.ids[at].take().ok_or("the shard's socket ids are used up")?;
-        let identity = Identity { socket: id, ifindex, queue, queues: port.queues, role: port.want.role() };
+        let identity = Identity { socket: id, ifindex, queue, queues: port.lanes.width, role: port.want.role() };
         let block = Arc::new(BindingBlock::default());
         self.hands[at].send(Command::Add(Box::new(Port::new(identity, rings, socket.clone(), Arc::clone(&block)))));
-        match self.hands[at].answer(SHARD_PATIENCE) {
+        match self.hands[at].answer() {
             Some(Event::Filled(_)) => {}
             Some(Event::Removed(_)) => {
                 self.ids[at].free.push(id);
@@ -340,7 +372,7 @@ impl Topology {
             let hand = &self.hands[bound.hand];
             hand.send(Command::Remove(bound.id));
             // The rings are unmapped and the descriptor closed when the last of these is dropped.
-            match hand.answer(SHARD_PATIENCE) {
+            match hand.answer() {
                 Some(Event::Removed(rings)) => drop(rings),
                 _ => {
                     tracing::error!("shard {} does not let go of a socket", hand.id);
@@ -349,8 +381,11 @@ impl Topology {
             }
             let (at, id) = (bound.hand, bound.id);
             drop(bound);
+            if port.zero_copy {
+                std::thread::sleep(ZERO_COPY_REST);
+            }
             hand.send(Command::Reclaim(id));
-            match hand.answer(SHARD_PATIENCE) {
+            match hand.answer() {
                 Some(Event::Reclaimed(_)) => self.ids[at].free.push(id),
                 _ => tracing::error!("shard {} does not take its frames back", hand.id),
             }
@@ -411,6 +446,7 @@ impl Topology {
             driver: String::new(),
             reason: "port missing".to_owned(),
         };
+        let there = |reason| PortStatus { there: true, reason, ..absent.clone() };
         match (self.attached.get(&ifindex), self.failed.get(&ifindex)) {
             (Some(port), _) => PortStatus {
                 there: true,
@@ -426,12 +462,14 @@ impl Topology {
                 } else {
                     "link down".to_owned()
                 },
-                ..absent
+                ..absent.clone()
             },
-            (None, Some(failed)) if is_there(ifindex) => {
-                PortStatus { there: true, reason: failed.reason.clone(), ..absent }
-            }
-            _ => absent,
+            _ if !is_there(ifindex) => absent,
+            (None, Some(failed)) => there(failed.reason.clone()),
+            (None, None) => match want {
+                Want::Wire { peer } if !is_there(peer) => there(format!("the wire's other port is missing: {peer}")),
+                _ => there("not attached yet".to_owned()),
+            },
         }
     }
 }

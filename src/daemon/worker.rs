@@ -3,7 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -59,6 +60,7 @@ pub struct Worker {
     pub thread: JoinHandle<()>,
     mailbox: Arc<Mailbox<Socket>>,
     area: Arc<Area>,
+    ended: Arc<AtomicBool>,
 }
 
 /// What topology needs of a shard.
@@ -70,6 +72,7 @@ pub struct Hand {
     pub area: Arc<Area>,
     mailbox: Arc<Mailbox<Socket>>,
     waker: Arc<Waker>,
+    ended: Arc<AtomicBool>,
 }
 
 impl Hand {
@@ -78,6 +81,9 @@ impl Hand {
         let mut command = command;
         // The shard empties its mailbox every breath, so a full one is a matter of microseconds.
         while let Err(back) = self.mailbox.commands.push(command) {
+            if self.ended.load(Acquire) {
+                return;
+            }
             command = back;
             self.waker.wake();
             std::thread::sleep(Duration::from_micros(50));
@@ -85,14 +91,16 @@ impl Hand {
         self.waker.wake();
     }
 
-    /// The shard's next answer; `None` if there is none within `patience`.
-    pub fn answer(&self, patience: Duration) -> Option<Event<Socket>> {
-        let start = Instant::now();
+    /// The shard's answer to the one question that is open; `None` once its thread has ended.
+    ///
+    /// Waits for as long as the thread lives: giving up would leave an answer for the next question to find.
+    pub fn answer(&self) -> Option<Event<Socket>> {
         loop {
+            let ended = self.ended.load(Acquire);
             if let Some(event) = self.mailbox.events.pop() {
                 return Some(event);
             }
-            if start.elapsed() >= patience {
+            if ended {
                 return None;
             }
             std::thread::sleep(Duration::from_micros(50));
@@ -122,11 +130,17 @@ impl Worker {
             Arc::clone(&block),
         )?;
         let area = Arc::clone(shard.area());
+        let ended = Arc::new(AtomicBool::new(false));
         let thread = {
             let (block, waker, stop, busy) = (Arc::clone(&block), Arc::clone(&waker), Arc::clone(stop), config.busy);
-            spawn(&format!("shard-{}", block.id), move || run(shard, &block, &waker, &stop, busy))?
+            let end = End(Arc::clone(&ended));
+            spawn(&format!("shard-{}", block.id), move || {
+                // Moved in, so that it drops, and tells, however the thread ends.
+                let _end = end;
+                run(shard, &block, &waker, &stop, busy);
+            })?
         };
-        Ok(Worker { block, waker, thread, mailbox, area })
+        Ok(Worker { block, waker, thread, mailbox, area, ended })
     }
 
     /// What topology needs of the shard.
@@ -136,7 +150,18 @@ impl Worker {
             area: Arc::clone(&self.area),
             mailbox: Arc::clone(&self.mailbox),
             waker: Arc::clone(&self.waker),
+            ended: Arc::clone(&self.ended),
         }
+    }
+}
+
+/// Tells that the thread has ended.
+struct End(Arc<AtomicBool>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        // Release: pairs with the Acquire in `Hand::answer`; its last answers are in the mailbox by then.
+        self.0.store(true, Release);
     }
 }
 
@@ -174,7 +199,7 @@ fn nap(shard: &mut Shard<Socket>, waker: &Waker) {
     let limit = if shard.is_transmitting() { NAP_TRANSMITTING } else { NAP };
     let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(limit.subsec_nanos()) };
     let mut fds = vec![PollFd::new(&waker.0, PollFlags::IN)];
-    fds.extend(shard.doorbells().map(|socket| PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN)));
+    fds.extend(shard.quiet_doorbells().map(|socket| PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN)));
     // An error (EINTR) ends the sleep as well.
     let _ = poll(&mut fds, Some(&timeout));
     if fds.first().is_some_and(|fd| !fd.revents().is_empty()) {

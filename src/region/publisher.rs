@@ -10,7 +10,7 @@ use shm_layout::image::Image;
 use shm_layout::protocol::{PublishError, Step, Writer};
 use shm_layout::words::Words;
 
-use super::{Access, RegionError, RegionFile, WriterLock, check_dir};
+use super::{Access, RegionError, RegionFile, WriterLock, check_dir, remove_unnamed};
 use crate::clock;
 
 /// The smallest slot a region is created with, bytes.
@@ -21,10 +21,12 @@ const MIN_SLOT: usize = 64 << 10;
 pub struct Publisher {
     path: PathBuf,
     kind: RegionKind,
-    _lock: WriterLock,
+    lock: WriterLock,
     file: Option<RegionFile>,
     /// No generation up to this one is given out again.
     floor: u64,
+    /// Start time of this process.
+    started: u64,
 }
 
 impl Publisher {
@@ -39,18 +41,32 @@ impl Publisher {
         check_dir(dir, true)?;
         let path = dir.join(name);
         let lock = WriterLock::acquire(&path, patience)?;
+        remove_unnamed(&path);
         let file = match RegionFile::open(&path, kind, Access::Write) {
             Ok(file) => Some(file),
             Err(RegionError::Missing { .. } | RegionError::Layout { .. }) => None,
             Err(other) => return Err(other),
         };
-        Ok(Publisher { path, kind, _lock: lock, file, floor: 0 })
+        let mut publisher = Publisher { path, kind, lock, file: None, floor: 0, started: process_start() };
+        if let Some(file) = file {
+            publisher.take_up(file);
+        }
+        Ok(publisher)
     }
 
     /// Never gives out a generation up to `generation`: for a writer that knows what readers of a lost region
     /// have already seen.
     pub fn continue_after(&mut self, generation: u64) {
         self.floor = self.floor.max(generation);
+    }
+
+    /// Goes on in a region there is, unless what it announces is damaged: then it is replaced like a missing one.
+    fn take_up(&mut self, file: RegionFile) {
+        if let Some(active) = file.confirmed_active() {
+            // What a reader may have seen is never given out again, even if the region is lost before a publish.
+            self.floor = self.floor.max(active);
+            self.file = Some(file);
+        }
     }
 
     /// Publishes `image`, in a larger or a new region where it has to be, and wakes the readers.
@@ -66,18 +82,25 @@ impl Publisher {
     /// # Errors
     /// As [`Publisher::publish`].
     pub fn publish_stepwise(&mut self, image: &mut Image, mut at: impl FnMut(Step)) -> Result<u64, RegionError> {
-        if let Some(file) = self.file.take_if(|file| !file.is_current()) {
-            // Truncated or replaced under us: readers of the old inode must look the name up again.
-            self.floor = self.floor.max(file.active().unwrap_or(0));
+        let kind = self.kind;
+        if let Some(file) = self.file.take_if(|file| !file.is_current() || !file.is_intact(kind)) {
+            // Truncated, replaced or overwritten under us: readers of the old inode must look the name up again.
             let _ = Writer::new(&file, file.geometry()).supersede();
             file.wake();
-            self.file = RegionFile::open(&self.path, self.kind, Access::Write).ok();
+            // If the directory went with it, so did the lock, and another writer may be there by now.
+            if let Some(dir) = self.path.parent() {
+                check_dir(dir, true)?;
+            }
+            if !self.lock.is_current() {
+                self.lock = WriterLock::acquire(&self.path, Duration::ZERO)?;
+            }
+            if let Ok(found) = RegionFile::open(&self.path, kind, Access::Write) {
+                self.take_up(found);
+            }
         }
         let Some(file) = &self.file else {
             return self.replace(image, random_id(), &mut at);
         };
-        // What a reader may have seen must never be given out again, even if the region is lost later.
-        self.floor = self.floor.max(file.active().unwrap_or(0));
         match self.publish_into(file, image, &mut at) {
             Ok(generation) => {
                 self.floor = generation;
@@ -87,8 +110,13 @@ impl Publisher {
                 let instance = file.geometry().instance_id;
                 self.replace(image, instance, &mut at)
             }
-            Err(PublishError::Superseded | PublishError::Fault(_)) => self.replace(image, random_id(), &mut at),
-            Err(source) => Err(RegionError::Publish { path: self.path.clone(), source }),
+            // An `active` at the end of all generations was never given out by a writer: it is damage too.
+            Err(PublishError::Superseded | PublishError::Exhausted) => self.replace(image, random_id(), &mut at),
+            Err(PublishError::Fault(_)) => {
+                // It may have announced the next generation, or the one after that, before the fault.
+                self.floor = self.floor.saturating_add(2);
+                self.replace(image, random_id(), &mut at)
+            }
         }
     }
 
@@ -99,7 +127,7 @@ impl Publisher {
         at: &mut impl FnMut(Step),
     ) -> Result<u64, PublishError> {
         file.store(WRITER_PID, u64::from(std::process::id()), Relaxed)?;
-        file.store(WRITER_START, process_start(), Relaxed)?;
+        file.store(WRITER_START, self.started, Relaxed)?;
         let writer = Writer::new(file, file.geometry());
         let generation = writer.publish(image, self.floor, clock::monotonic_ns(), clock::boottime_ns(), at)?;
         file.wake();

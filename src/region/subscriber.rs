@@ -48,6 +48,19 @@ impl Subscriber {
     /// # Errors
     /// [`RegionError`]; the last image read is not affected. The next call looks the name up again.
     pub fn poll(&mut self) -> Result<Polled<'_>, RegionError> {
+        let found = match self.look() {
+            // The region that took the name is there already, and not for the reader's caller to worry about.
+            Err(RegionError::Read { source: ReadError::Superseded, .. }) => self.look(),
+            found => found,
+        };
+        Ok(match found? {
+            Some((instance, generation)) => Polled::New { instance, generation, words: &self.buffer },
+            None => Polled::Unchanged,
+        })
+    }
+
+    /// Instance and generation of a newer image, which is then in the buffer.
+    fn look(&mut self) -> Result<Option<(u64, u64)>, RegionError> {
         if self.file.as_ref().is_some_and(|file| !file.is_current()) {
             self.file = None;
         }
@@ -68,9 +81,9 @@ impl Subscriber {
         match read {
             Ok(Some(generation)) if self.seen != Some((instance, generation)) => {
                 self.seen = Some((instance, generation));
-                Ok(Polled::New { instance, generation, words: &self.buffer })
+                Ok(self.seen)
             }
-            Ok(_) => Ok(Polled::Unchanged),
+            Ok(_) => Ok(None),
             Err(source) => {
                 self.file = None;
                 Err(RegionError::Read { path: self.path.clone(), source })

@@ -6,6 +6,7 @@ use super::frames::Pool;
 use super::port::Port;
 use super::rx::Batch;
 use crate::xsk::Doorbell;
+use crate::xsk::abi::max_forward_len;
 use crate::xsk::umem::{Primary, Umem};
 
 /// Moves the batch that port `at` received to its peer. What cannot go is dropped and counted.
@@ -23,7 +24,7 @@ pub fn push<D: Doorbell>(
     };
     let (mut full, mut oversize, mut invalid) = (0, 0, 0);
     let to = &mut ports[peer];
-    let longest = to.max_tx_len();
+    let longest = max_forward_len(to.mtu);
     for (frame, extent) in batch.drain() {
         if extent.len == 0 {
             invalid += 1;
@@ -36,6 +37,7 @@ pub fn push<D: Doorbell>(
             pool.put(frame);
         } else if to.tx.push(umem.give_tx(frame, extent, to.socket, 0)).is_ok() {
             to.in_tx += 1;
+            to.dirty = true;
         }
     }
     to.count(Binding::TxQueueFull, full);

@@ -9,6 +9,7 @@ use crate::classify::classify;
 use crate::counters::ShardBlock;
 use crate::snapshot::table::{PortPolicy, Tap};
 use crate::xsk::Doorbell;
+use crate::xsk::abi::max_clone_len;
 use crate::xsk::umem::{Mirror, Umem};
 
 /// Why a selected frame was not cloned.
@@ -178,7 +179,7 @@ impl<D: Doorbell> Run<'_, D> {
         if at.len == 0 {
             return Err(DropReason::TxInvalid);
         }
-        if at.len > self.umem.max_clone_len() || at.len > monitor.max_tx_len() {
+        if at.len > self.umem.max_clone_len() || at.len > max_clone_len(monitor.mtu) {
             return Err(DropReason::Oversize);
         }
         if !monitor.has_tx_room() {
@@ -192,6 +193,7 @@ impl<D: Doorbell> Run<'_, D> {
         // There is room in the ring: has_tx_room looked.
         if monitor.tx.push(self.umem.give_tx(copy, placed, monitor.socket, tap.slot)).is_ok() {
             monitor.in_tx += 1;
+            monitor.dirty = true;
         }
         Ok(())
     }

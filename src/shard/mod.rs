@@ -139,7 +139,8 @@ impl<D: Doorbell> Shard<D> {
             let policy = table.policy(ifindex).cloned();
             let mut targets = std::mem::take(&mut self.ports[at].targets);
             targets.clear();
-            for &output in policy.iter().flat_map(|policy| &policy.outputs) {
+            // No more than there is room for: a shard cannot serve that many monitor ports either.
+            for &output in policy.iter().flat_map(|policy| &policy.outputs).take(MAX_PORTS) {
                 targets.push(match port::serving(&self.ports, output, queue) {
                     Some(index) => Target::Local(index),
                     None if self.outputs.contains(&output) => Target::NoBinding,
@@ -152,7 +153,7 @@ impl<D: Doorbell> Shard<D> {
         port::share_out(&mut self.ports, &self.umem);
     }
 
-    /// Does what the control thread asks. Rare, and bounded by what is in the mailbox.
+    /// Does what the control thread asks. Rare; a reclaim looks at the note of every frame.
     #[cold]
     fn obey(&mut self) {
         while let Some(command) = self.mailbox.commands.pop() {
@@ -182,19 +183,25 @@ impl<D: Doorbell> Shard<D> {
                 }
                 Command::Remove(socket) => {
                     let at = self.ports.iter().position(|p| p.socket == socket);
-                    at.map(|at| Event::Removed(Box::new(self.ports.swap_remove(at))))
+                    at.map(|at| {
+                        // What is completed already has been sent, and is not to count as lost with the port.
+                        let (primary, mirror) = (&mut self.primary, &mut self.mirror);
+                        complete::drain(&mut self.ports[at], &mut self.umem, primary, mirror, &self.block);
+                        Event::Removed(Box::new(self.ports.swap_remove(at)))
+                    })
                 }
                 Command::Reclaim(socket) => {
                     complete::reclaim(socket, &mut self.umem, &mut self.primary, &mut self.mirror, &self.block);
                     Some(Event::Reclaimed(socket))
                 }
             };
-            self.rebind();
-            // The control thread has at most one question open per socket: there is room for every answer.
+            // The control thread has at most one question open at a time: there is room for every answer.
             if let Some(event) = event {
                 let _ = self.mailbox.events.push(event);
             }
         }
+        self.rebind();
+        self.commit_partitions();
     }
 
     fn commit(&mut self, moved: usize) {
@@ -202,6 +209,12 @@ impl<D: Doorbell> Shard<D> {
         self.values[Value::BusyBreaths as usize] += u64::from(moved > 0);
         self.values[Value::Bindings as usize] = self.ports.len() as u64;
         self.block.commit(&self.values);
+        if moved > 0 {
+            self.commit_partitions();
+        }
+    }
+
+    fn commit_partitions(&self) {
         self.block.commit_partition(Primary::INDEX, &self.partition::<Primary>(self.primary.len()));
         self.block.commit_partition(Mirror::INDEX, &self.partition::<Mirror>(self.mirror.len()));
     }
@@ -248,8 +261,9 @@ impl<D: Doorbell> Shard<D> {
         &self.ports
     }
 
-    /// The doorbells of its ports.
-    pub fn doorbells(&self) -> impl Iterator<Item = &D> {
-        self.ports.iter().map(|port| &port.doorbell)
+    /// The doorbells of the ports whose tx ring the kernel has emptied. A `poll` of another one would make the
+    /// kernel transmit, and its answer would be lost.
+    pub fn quiet_doorbells(&self) -> impl Iterator<Item = &D> {
+        self.ports.iter().filter(|port| port.tx.pending() == 0).map(|port| &port.doorbell)
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use shm_layout::counters::{BINDING_VALUES, Binding};
 use shm_layout::record::PortRole;
 
+use super::MAX_PORTS;
 use crate::counters::BindingBlock;
 use crate::snapshot::table::PortPolicy;
-use crate::xsk::abi::max_tx_len;
 use crate::xsk::ring::{CompletionRing, FillRing, RxRing, TxRing};
 use crate::xsk::umem::{SocketId, Umem};
 use crate::xsk::{Doorbell, Rings};
@@ -63,6 +63,8 @@ pub struct Port<D> {
     /// Frames the device refused whose completion is still to come.
     pub(super) refused: u64,
     pub(super) values: [u64; BINDING_VALUES],
+    /// Whether `values` has changed since it was committed.
+    pub(super) dirty: bool,
     pub(super) block: Arc<BindingBlock>,
 }
 
@@ -102,13 +104,14 @@ impl<D: Doorbell> Port<D> {
             doorbell,
             peer: None,
             policy: None,
-            targets: Vec::with_capacity(64),
+            targets: Vec::with_capacity(MAX_PORTS),
             fill_target: 0,
             in_fill: 0,
             tx_cap: 0,
             in_tx: 0,
             refused: 0,
             values: [0; BINDING_VALUES],
+            dirty: true,
             block,
         }
     }
@@ -116,18 +119,13 @@ impl<D: Doorbell> Port<D> {
     #[inline]
     pub(super) fn count(&mut self, value: Binding, n: u64) {
         self.values[value as usize] = self.values[value as usize].wrapping_add(n);
+        self.dirty = true;
     }
 
     /// Whether one more frame may be queued for transmission.
     #[inline]
     pub(super) fn has_tx_room(&mut self) -> bool {
         self.in_tx < self.tx_cap && self.tx.acquire(1) > 0
-    }
-
-    /// The largest frame the device sends, bytes.
-    #[inline]
-    pub(super) fn max_tx_len(&self) -> u32 {
-        max_tx_len(self.mtu)
     }
 }
 
@@ -146,16 +144,18 @@ pub(super) fn serving<D>(ports: &[Port<D>], ifindex: u32, queue: u32) -> Option<
 
 /// Divides the partitions among the ports, so that no port can take what another needs.
 ///
-/// Of Primary, each wire port gets an equal share, half for its fill ring and half for its tx ring. Of Mirror, a
-/// single monitor port may take all, of several none more than half.
+/// Of Primary, each wire port gets an equal share, half for its fill ring and half for its tx ring. Of Mirror,
+/// each monitor device gets an equal share, which any of its queues may take.
 pub(super) fn share_out<D>(ports: &mut [Port<D>], umem: &Umem) {
     use crate::xsk::umem::{Mirror, Primary};
     let primary = umem.census::<Primary>().size;
     let mirror = umem.census::<Mirror>().size;
-    let count = |role| ports.iter().filter(|p| p.role == role).count().max(1) as u32;
-    let (wires, monitors) = (count(PortRole::Wire), count(PortRole::Monitor));
+    let wires = ports.iter().filter(|p| p.role == PortRole::Wire).count().max(1) as u32;
+    let is_first = |at: usize, ifindex| ports[..at].iter().all(|p| p.ifindex != ifindex);
+    let of_monitor = |(at, p): &(usize, &Port<D>)| p.role == PortRole::Monitor && is_first(*at, p.ifindex);
+    let monitors = ports.iter().enumerate().filter(of_monitor).count().max(1) as u32;
     let share = (primary / (2 * wires)).max(1);
-    let most = if monitors == 1 { mirror } else { mirror / 2 }.max(1);
+    let most = (mirror / monitors).max(1);
     for port in ports {
         (port.fill_target, port.tx_cap) = match port.role {
             PortRole::Wire => (share.min(port.fill.size()), share.min(port.tx.size())),

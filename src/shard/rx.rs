@@ -76,7 +76,7 @@ pub fn pull<D: Doorbell>(port: &mut Port<D>, umem: &mut Umem, batch: &mut Batch)
     }
 }
 
-/// Tops the fill ring up, a quarter of its target at a time at the most.
+/// Tops the fill ring up after a pull.
 pub fn refill<D: Doorbell>(port: &mut Port<D>, umem: &mut Umem, pool: &mut Pool<Primary>) {
     if port.in_fill < port.fill_target && port.up {
         refill_all(port, umem, pool);

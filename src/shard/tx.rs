@@ -25,6 +25,9 @@ pub fn kick<D: Doorbell>(port: &mut Port<D>) {
             }
         }
     }
-    port.values[Binding::Outstanding as usize] = u64::from(port.in_tx);
-    port.block.commit(&port.values);
+    if port.dirty {
+        port.values[Binding::Outstanding as usize] = u64::from(port.in_tx);
+        port.block.commit(&port.values);
+        port.dirty = false;
+    }
 }

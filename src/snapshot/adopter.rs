@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use shm_layout::protocol::ReadError;
 use shm_layout::view::SnapshotView;
 
 use super::slots::Slots;
 use super::table::{EntryKey, Table};
-use crate::counters::{ENTRY_SLOTS, ShardBlock};
-use crate::region::{Polled, Subscriber};
+use crate::counters::{ENTRY_SLOTS, MAX_ENTRIES, ShardBlock};
+use crate::region::{Polled, RegionError, Subscriber};
 
 /// What [`Adopter::poll`] did.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub enum Adoption {
         /// Why.
         reason: String,
     },
+    /// The region can be read again, and still holds what was adopted last.
+    Recovered,
 }
 
 /// Follows the config region for all shards of a dataplane.
@@ -44,46 +47,63 @@ pub struct Adopter {
     serial: u64,
     /// Older tables, until every shard uses a newer one.
     retired: Vec<Arc<Table>>,
-    /// The last reason told, so that a lasting one is told once.
-    told: String,
+    /// Why the region cannot be read; empty while it can.
+    trouble: String,
 }
 
 impl Adopter {
     /// An adopter that swaps tables into `current`, used by `shards`.
     pub fn new(subscriber: Subscriber, current: Arc<ArcSwap<Table>>, shards: Vec<Arc<ShardBlock>>) -> Adopter {
         let slots = Slots::new(ENTRY_SLOTS as u32);
-        Adopter { subscriber, current, shards, slots, serial: 0, retired: Vec::new(), told: String::new() }
+        Adopter { subscriber, current, shards, slots, serial: 0, retired: Vec::new(), trouble: String::new() }
     }
 
     /// Adopts the newest snapshot if there is a new one, and frees what can be freed.
     pub fn poll(&mut self) -> Adoption {
         self.reclaim();
-        let outcome = match self.subscriber.poll() {
-            Ok(Polled::Unchanged) => return Adoption::None,
-            Ok(Polled::New { instance, words, .. }) => {
-                self.serial += 1;
-                match build(words, instance, self.serial, &mut self.slots, &self.shards) {
-                    Ok(table) => Ok(table),
-                    Err(reason) => Err(reason),
-                }
+        let built = match self.subscriber.poll() {
+            Ok(Polled::Unchanged) if self.trouble.is_empty() => return Adoption::None,
+            Ok(Polled::Unchanged) => {
+                self.trouble.clear();
+                return Adoption::Recovered;
             }
-            // Before the first publish there is nothing to refuse.
-            Err(crate::region::RegionError::Missing { .. }) if self.serial == 0 => return Adoption::None,
-            Err(error) => Err(error.to_string()),
+            Ok(Polled::New { instance, words, .. }) => {
+                self.trouble.clear();
+                build(words, instance, self.serial + 1, &mut self.slots, &self.shards)
+            }
+            Err(error) => return self.unreadable(&error),
         };
-        match outcome {
+        match built {
             Ok(table) => {
                 let generation = table.generation;
-                self.told.clear();
+                self.serial = table.serial;
                 self.retired.push(self.current.swap(Arc::new(table)));
                 Adoption::Adopted { generation }
             }
-            Err(reason) if reason == self.told => Adoption::None,
-            Err(reason) => {
-                self.told.clone_from(&reason);
-                Adoption::Refused { reason }
+            Err(Unbuilt::NotYet) => {
+                // Slots come free as clones complete and shards move on: look at the same image again.
+                self.subscriber.forget();
+                Adoption::None
             }
+            Err(Unbuilt::Never(reason)) => Adoption::Refused { reason },
         }
+    }
+
+    /// A region that cannot be read is told once, however long it lasts.
+    fn unreadable(&mut self, error: &RegionError) -> Adoption {
+        let passing = match error {
+            // Before the first publish there is nothing to miss.
+            RegionError::Missing { .. } => self.serial == 0,
+            // Replaced or overwritten while it was read: it will not be the next time.
+            RegionError::Read { source, .. } => matches!(source, ReadError::Superseded | ReadError::Lapped),
+            _ => false,
+        };
+        let reason = error.to_string();
+        if passing || reason == self.trouble {
+            return Adoption::None;
+        }
+        self.trouble.clone_from(&reason);
+        Adoption::Refused { reason }
     }
 
     /// Sleeps until the next publish, at most `timeout`.
@@ -101,11 +121,17 @@ impl Adopter {
     pub fn reclaim(&mut self) {
         let oldest = self.shards.iter().map(|shard| shard.adopted_serial()).min().unwrap_or(u64::MAX);
         self.retired.retain(|table| table.serial >= oldest);
-        if self.retired.is_empty() && self.is_settled() {
-            let shards = &self.shards;
-            self.slots.release(|slot| shards.iter().all(|shard| shard.entry(slot).in_flight() == 0));
-        }
+        let shards = &self.shards;
+        self.slots.release(oldest, |slot| shards.iter().all(|shard| shard.entry(slot).is_drained()));
     }
+}
+
+/// Why an image gave no table.
+enum Unbuilt {
+    /// It does not hold, or never fits.
+    Never(String),
+    /// It fits once older entries have drained.
+    NotYet,
 }
 
 fn build(
@@ -114,23 +140,22 @@ fn build(
     serial: u64,
     slots: &mut Slots,
     shards: &[Arc<ShardBlock>],
-) -> Result<Table, String> {
-    let view = SnapshotView::try_from(words).map_err(|e| e.to_string())?;
+) -> Result<Table, Unbuilt> {
+    let view = SnapshotView::try_from(words).map_err(|e| Unbuilt::Never(e.to_string()))?;
+    if view.mirrors.len() > MAX_ENTRIES {
+        let entries = view.mirrors.len();
+        return Err(Unbuilt::Never(format!("{entries} mirror entries; a shard keeps ledgers for {MAX_ENTRIES}")));
+    }
     let keys = view.mirrors.iter().map(|m| EntryKey {
         ingress_ifindex: m.ingress_ifindex,
         output_ifindex: m.output_ifindex,
         rate: m.rate,
     });
-    let plan = slots.plan(keys).ok_or_else(|| {
-        format!(
-            "{} mirror entries do not fit the {ENTRY_SLOTS} ledgers of a shard beside those still draining",
-            view.mirrors.len()
-        )
-    })?;
+    let plan = slots.plan(keys).ok_or(Unbuilt::NotYet)?;
     for &slot in plan.fresh() {
         shards.iter().for_each(|shard| shard.entry(slot).reset());
     }
     let table = Table::build(&view, instance, serial, |key| plan.slot(key));
-    slots.commit(plan);
+    slots.commit(plan, serial);
     Ok(table)
 }

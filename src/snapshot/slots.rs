@@ -11,7 +11,8 @@ use super::table::EntryKey;
 #[derive(Debug)]
 pub struct Slots {
     used: HashMap<EntryKey, u32>,
-    leaving: Vec<u32>,
+    /// With the serial of the first table that does not have it.
+    leaving: Vec<(u32, u64)>,
     free: Vec<u32>,
     next: u32,
     capacity: u32,
@@ -70,21 +71,22 @@ impl Slots {
         })
     }
 
-    /// Puts a plan in force: entries it does not have are leaving.
-    pub fn commit(&mut self, plan: Plan) {
+    /// Puts a plan in force with the table of this serial: entries it does not have are leaving.
+    pub fn commit(&mut self, plan: Plan, serial: u64) {
         for (key, slot) in self.used.drain() {
             if !plan.slots.contains_key(&key) {
-                self.leaving.push(slot);
+                self.leaving.push((slot, serial));
             }
         }
         self.used = plan.slots;
     }
 
-    /// Frees the leaving slots that `is_idle`. Only once every shard uses the newest table.
-    pub fn release(&mut self, mut is_idle: impl FnMut(u32) -> bool) {
+    /// Frees the leaving slots that no shard can reach, every one using the table of serial `oldest` or a newer
+    /// one, and that are `idle`.
+    pub fn release(&mut self, oldest: u64, mut idle: impl FnMut(u32) -> bool) {
         let free = &mut self.free;
-        self.leaving.retain(|&slot| {
-            let idle = is_idle(slot);
+        self.leaving.retain(|&(slot, since)| {
+            let idle = since <= oldest && idle(slot);
             if idle {
                 free.push(slot);
             }
@@ -113,18 +115,20 @@ mod tests {
         let plan = slots.plan([key(1, 7), key(2, 7)].into_iter()).unwrap();
         let (one, two) = (plan.slot(key(1, 7)), plan.slot(key(2, 7)));
         assert_eq!(plan.fresh().len(), 2);
-        slots.commit(plan);
+        slots.commit(plan, 1);
 
         let plan = slots.plan([key(1, 7), key(2, 8)].into_iter()).unwrap();
         assert_eq!(plan.slot(key(1, 7)), one);
         assert_eq!(plan.fresh(), [plan.slot(key(2, 8))]);
         assert_ne!(plan.slot(key(2, 8)), two, "still in use by the older table");
-        slots.commit(plan);
+        slots.commit(plan, 2);
 
         assert!(slots.plan([key(1, 7), key(2, 8), key(3, 1)].into_iter()).is_none(), "none is free yet");
-        slots.release(|_| false);
-        assert_eq!(slots.leaving(), 1);
-        slots.release(|slot| slot == two);
+        slots.release(2, |_| false);
+        assert_eq!(slots.leaving(), 1, "a clone is in flight");
+        slots.release(1, |_| true);
+        assert_eq!(slots.leaving(), 1, "a shard still uses the table that has it");
+        slots.release(2, |slot| slot == two);
         let plan = slots.plan([key(1, 7), key(2, 8), key(3, 1)].into_iter()).unwrap();
         assert_eq!(plan.slot(key(3, 1)), two);
     }

@@ -147,7 +147,9 @@ impl Table {
                 output_ifindex: mirror.output_ifindex,
                 rate: mirror.rate,
             };
-            let vlan = vlans.get(&mirror.ingress_ifindex).copied();
+            // A VLAN interface that is itself a port of a wire is mirrored as that port.
+            let on_wire = table.peers.contains_key(&mirror.ingress_ifindex);
+            let vlan = vlans.get(&mirror.ingress_ifindex).copied().filter(|_| !on_wire);
             let port_ifindex = vlan.map_or(mirror.ingress_ifindex, |(parent, _)| parent);
             let slot = slot_of(key);
             table.entries.push(TableEntry { key, slot, placement: mirror.placement, port_ifindex });

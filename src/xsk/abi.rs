@@ -28,10 +28,16 @@ pub const ETH_HLEN: u32 = 14;
 /// Bytes of a VLAN tag.
 pub const VLAN_HLEN: u32 = 4;
 
-/// The largest frame a device with this MTU takes for transmission: the rule of the kernel's
-/// `is_skb_forwardable`.
-pub const fn max_tx_len(mtu: u32) -> u32 {
+/// The largest clone sent to a device with this MTU: the rule of the kernel's `is_skb_forwardable`, beyond which
+/// a virtual device drops without a word. A clone must not be lost uncounted.
+pub const fn max_clone_len(mtu: u32) -> u32 {
     mtu.saturating_add(ETH_HLEN + VLAN_HLEN)
+}
+
+/// The largest frame forwarded to a device with this MTU: a full payload behind two tags. Whether the device
+/// carries the second tag is its own affair, as it would be without spanwire in between.
+pub const fn max_forward_len(mtu: u32) -> u32 {
+    mtu.saturating_add(ETH_HLEN + 2 * VLAN_HLEN)
 }
 
 /// The largest packet the kernel can put into a UMEM frame.

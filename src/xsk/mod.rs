@@ -25,13 +25,13 @@ use shm_layout::counters::KERNEL_VALUES;
 #[derive(Debug)]
 pub struct Rings {
     /// Frames for the kernel to receive into.
-    pub fill: FillRing,
+    pub(crate) fill: FillRing,
     /// Received packets; none for a socket that only sends.
-    pub rx: Option<RxRing>,
+    pub(crate) rx: Option<RxRing>,
     /// Packets to send.
-    pub tx: TxRing,
+    pub(crate) tx: TxRing,
     /// Sent packets.
-    pub completion: CompletionRing,
+    pub(crate) completion: CompletionRing,
 }
 
 /// What a transmit kick came to.

@@ -54,18 +54,13 @@ struct Raw<T> {
     flags: NonNull<AtomicU32>,
     entries: NonNull<T>,
     size: u32,
-    memory: Arc<MmapRaw>,
+    /// Keeps what the pointers lead into mapped.
+    _memory: Arc<MmapRaw>,
 }
 
-// SAFETY: the pointers lead into `memory`, which the ring keeps alive; indices and flags are only accessed as
+// SAFETY: the pointers lead into `_memory`, which the ring keeps alive; indices and flags are only accessed as
 // atomics, entries only by the side that owns the place (see the module's text).
 unsafe impl<T: Pod + Send> Send for Raw<T> {}
-
-impl<T> Clone for Raw<T> {
-    fn clone(&self) -> Self {
-        Raw { memory: Arc::clone(&self.memory), ..*self }
-    }
-}
 
 impl<T: Pod> Raw<T> {
     fn new(memory: Arc<MmapRaw>, at: Offsets, size: u32) -> io::Result<Raw<T>> {
@@ -89,12 +84,12 @@ impl<T: Pod> Raw<T> {
             flags: part(at.flags)?.cast(),
             entries: part(at.entries)?.cast(),
             size,
-            memory,
+            _memory: memory,
         })
     }
 
     fn producer(&self) -> &AtomicU32 {
-        // SAFETY: inside `memory` and aligned, checked by Raw::new; only ever accessed as an atomic.
+        // SAFETY: inside `_memory` and aligned, checked by Raw::new; only ever accessed as an atomic.
         unsafe { self.producer.as_ref() }
     }
 
@@ -136,11 +131,12 @@ pub struct Producer<T> {
 }
 
 impl<T: Pod> Producer<T> {
-    /// The producing end of the ring at `at` in `memory`, going on from the indices found there.
+    /// The producing end of the ring at `at` in `memory`, going on from the indices found there. The caller sees to
+    /// it that there is no other.
     ///
     /// # Errors
     /// The offsets do not fit the memory, or the size is no power of two.
-    pub fn new(memory: Arc<MmapRaw>, at: Offsets, size: u32) -> io::Result<Producer<T>> {
+    pub(super) fn new(memory: Arc<MmapRaw>, at: Offsets, size: u32) -> io::Result<Producer<T>> {
         let raw = Raw::new(memory, at, size)?;
         let (next, consumed) = (raw.producer().load(Relaxed), raw.consumer().load(Acquire));
         Ok(Producer { raw, next, consumed })
@@ -158,7 +154,7 @@ impl<T: Pod> Producer<T> {
 
     /// Writes `entry` into the next free place; hands it back if there is none. Not seen before
     /// [`Producer::submit`].
-    pub fn push(&mut self, entry: T) -> Result<(), T> {
+    pub(crate) fn push(&mut self, entry: T) -> Result<(), T> {
         if self.acquire(1) == 0 {
             return Err(entry);
         }
@@ -201,11 +197,12 @@ pub struct Consumer<T> {
 }
 
 impl<T: Pod> Consumer<T> {
-    /// The consuming end of the ring at `at` in `memory`, going on from the indices found there.
+    /// The consuming end of the ring at `at` in `memory`, going on from the indices found there. The caller sees to
+    /// it that there is no other.
     ///
     /// # Errors
     /// The offsets do not fit the memory, or the size is no power of two.
-    pub fn new(memory: Arc<MmapRaw>, at: Offsets, size: u32) -> io::Result<Consumer<T>> {
+    pub(super) fn new(memory: Arc<MmapRaw>, at: Offsets, size: u32) -> io::Result<Consumer<T>> {
         let raw = Raw::new(memory, at, size)?;
         let (next, produced) = (raw.consumer().load(Relaxed), raw.producer().load(Acquire));
         Ok(Consumer { raw, next, produced })

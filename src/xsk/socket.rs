@@ -188,6 +188,16 @@ impl Socket {
         }
     }
 
+    /// What the kernel has to say of the socket, once: an error means that its device is gone.
+    pub fn take_error(&self) -> Option<io::Error> {
+        let mut errno: libc::c_int = 0;
+        match self.get_level(libc::SOL_SOCKET, libc::SO_ERROR, &mut errno) {
+            Ok(()) if errno == 0 => None,
+            Ok(()) => Some(io::Error::from_raw_os_error(errno)),
+            Err(error) => Some(error),
+        }
+    }
+
     /// Whether the bound socket is zero-copy.
     pub fn is_zero_copy(&self) -> bool {
         let mut flags = 0u32;
@@ -213,11 +223,14 @@ impl Socket {
     }
 
     fn get_into<T: Copy>(&self, option: libc::c_int, value: &mut T) -> io::Result<()> {
+        self.get_level(libc::SOL_XDP, option, value)
+    }
+
+    fn get_level<T: Copy>(&self, level: libc::c_int, option: libc::c_int, value: &mut T) -> io::Result<()> {
         let mut len = size_of::<T>() as libc::socklen_t;
         // SAFETY: the kernel writes at most `len` bytes into a plain structure of integers.
-        let done = unsafe {
-            libc::getsockopt(self.fd.as_raw_fd(), libc::SOL_XDP, option, std::ptr::from_mut(value).cast(), &mut len)
-        };
+        let done =
+            unsafe { libc::getsockopt(self.fd.as_raw_fd(), level, option, std::ptr::from_mut(value).cast(), &mut len) };
         if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 

@@ -1,8 +1,9 @@
 //! The UMEM: one area of frames per shard, in two partitions, each frame in exactly one hand.
 //!
-//! A [`Frame`] is a token. [`Umem::new`] makes one for every frame, once; giving a frame to the kernel consumes
+//! A [`Frame`] is a token. The UMEM makes one for every frame, once; giving a frame to the kernel consumes
 //! the token, and only an address that names a frame the kernel holds brings it back. So a token in hand means
-//! that nobody else touches the frame's bytes, and a frame can be lost but never be in two hands.
+//! that nobody else touches the frame's bytes, and a frame can be lost but never be in two hands. Tokens of two
+//! UMEMs must not be mixed: only this crate can make or spend one, and a shard has one UMEM.
 //!
 //! ```text
 //!   0                        primary * size                  (primary + mirror) * size
@@ -198,7 +199,11 @@ impl Umem {
     ///
     /// # Errors
     /// The frame size is neither 2048 nor 4096, there are too many frames, or memory is short.
-    pub fn new(primary: u32, mirror: u32, frame_size: u32) -> io::Result<(Umem, Tokens<Primary>, Tokens<Mirror>)> {
+    pub(crate) fn new(
+        primary: u32,
+        mirror: u32,
+        frame_size: u32,
+    ) -> io::Result<(Umem, Tokens<Primary>, Tokens<Mirror>)> {
         let invalid = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
         if frame_size != 2048 && frame_size != 4096 {
             return Err(invalid("a UMEM frame has 2048 or 4096 bytes"));
@@ -232,7 +237,7 @@ impl Umem {
     }
 
     /// The bytes of a packet in hand. Empty where the extent lies outside the frame.
-    pub fn packet<P: Partition>(&self, frame: &Frame<P>, at: Extent) -> &[u8] {
+    pub(crate) fn packet<'a, P: Partition>(&'a self, frame: &'a Frame<P>, at: Extent) -> &'a [u8] {
         match self.position(frame, at) {
             // SAFETY: inside the frame by `position`; the token is borrowed, so the frame is in nobody else's
             // hands and nobody writes it while the bytes are.
@@ -242,7 +247,7 @@ impl Umem {
     }
 
     /// Copies the packet at `from` in one frame to the start of another. `None` where it does not fit.
-    pub fn copy_packet(&self, from: &Frame<Primary>, at: Extent, to: &mut Frame<Mirror>) -> Option<Extent> {
+    pub(crate) fn copy_packet(&self, from: &Frame<Primary>, at: Extent, to: &mut Frame<Mirror>) -> Option<Extent> {
         let start = self.position(from, at)?;
         let placed = Extent { offset: 0, len: at.len };
         let target = self.position(to, placed)?;
@@ -261,7 +266,7 @@ impl Umem {
     }
 
     /// Gives a frame to a fill ring of `socket`: the entry to push.
-    pub fn give_fill(&mut self, frame: Frame<Primary>, socket: SocketId) -> u64 {
+    pub(crate) fn give_fill(&mut self, frame: Frame<Primary>, socket: SocketId) -> u64 {
         self.note(frame.index, Note { holder: Holder::FillRx, socket, len: 0, tag: 0 });
         self.fill_rx[Primary::INDEX] += 1;
         u64::from(frame.index) << self.shift
@@ -269,7 +274,7 @@ impl Umem {
 
     /// Takes a received packet's frame back; `None` where the descriptor names no frame given to `socket`, or
     /// reaches beyond it.
-    pub fn take_rx(&mut self, desc: Desc, socket: SocketId) -> Option<(Frame<Primary>, Extent)> {
+    pub(crate) fn take_rx(&mut self, desc: Desc, socket: SocketId) -> Option<(Frame<Primary>, Extent)> {
         let (index, offset) = self.locate(desc.addr)?;
         if index >= self.primary
             || !self.holds(index, Holder::FillRx, socket)
@@ -283,14 +288,14 @@ impl Umem {
     }
 
     /// Gives a frame to the tx ring of `socket`: the entry to push. `tag` comes back at completion.
-    pub fn give_tx<P: Partition>(&mut self, frame: Frame<P>, at: Extent, socket: SocketId, tag: u32) -> Desc {
+    pub(crate) fn give_tx<P: Partition>(&mut self, frame: Frame<P>, at: Extent, socket: SocketId, tag: u32) -> Desc {
         self.note(frame.index, Note { holder: Holder::Tx, socket, len: at.len, tag });
         self.tx[P::INDEX] += 1;
         Desc { addr: (u64::from(frame.index) << self.shift) + u64::from(at.offset), len: at.len, options: 0 }
     }
 
     /// Takes a transmitted frame back; `None` where the address names no frame sent by `socket`.
-    pub fn take_completion(&mut self, addr: u64, socket: SocketId) -> Option<Completed> {
+    pub(crate) fn take_completion(&mut self, addr: u64, socket: SocketId) -> Option<Completed> {
         let (index, _) = self.locate(addr)?;
         if !self.holds(index, Holder::Tx, socket) {
             return None;
@@ -316,8 +321,13 @@ impl Umem {
     }
 
     /// Takes back every frame that `socket` held, calling `fill` for those it was to receive into and `tx` for
-    /// those it was to send. The socket must be closed: the kernel has let go of its rings.
-    pub fn reclaim(&mut self, socket: SocketId, mut fill: impl FnMut(Frame<Primary>), mut tx: impl FnMut(Completed)) {
+    /// those it was to send. The socket must be closed, and its driver done with a zero-copy pool.
+    pub(crate) fn reclaim(
+        &mut self,
+        socket: SocketId,
+        mut fill: impl FnMut(Frame<Primary>),
+        mut tx: impl FnMut(Completed),
+    ) {
         for index in 0..self.notes.len() as u32 {
             let note = self.notes[index as usize];
             if note.socket != socket {

@@ -246,3 +246,131 @@ fn native_mode_works_too_and_is_shown() {
     assert_eq!(port_of(&show, A).unwrap()["xdp_mode"], "native");
     exchange(&lab, 8, 2000, Some(3), None);
 }
+
+/// Deleted and made again under the same ifindex faster than anyone looks: the sockets of the old one are dead.
+#[test]
+fn a_port_replaced_between_two_looks_is_noticed() {
+    let lab = lab(LabSpec::default());
+    let node = Node::start(&lab, &[]);
+    node.import(&document(&[(A, MON, 1)]));
+    node.wait_for_ports(&[A, B, MON]);
+    let monitor = lab.monitor(0).unwrap();
+    let (mon, peer) = (lab.ns(Role::Mon).name(), &monitor.host_name);
+    let batch = format!(
+        "link del {m}\nlink add {m} index 22 type veth peer name {peer} netns {mon}\nlink set {m} up\n",
+        m = monitor.name
+    );
+    let file = node.file(&batch);
+    lab.dut().ip(&["-b", file.to_str().unwrap()]).unwrap();
+    lab.ns(Role::Mon).ip(&["link", "set", peer, "up"]).unwrap();
+    // The new device counts from zero, so clones that leave it prove that it is in use.
+    let wire = lab.wire(0).unwrap();
+    node.wait_for("clones on the new port", |_| {
+        let frames = spanwire_lab::traffic::frames(3, 50);
+        lab.sender(&wire.a).unwrap().send(&frames, spanwire_lab::traffic::Pace::default()).unwrap();
+        let sent = lab.dut().exec("cat", &[&format!("/sys/class/net/{}/statistics/tx_packets", monitor.name)]).unwrap();
+        String::from_utf8_lossy(&sent.stdout).trim().parse::<u64>().unwrap() > 0
+    });
+    super::node::check_ledgers(&node.settled_stats());
+}
+
+/// The wire's ends differ in queues, and the narrow one comes late: with two shards every frame still crosses.
+#[test]
+fn a_wire_follows_the_queues_of_both_its_ports() {
+    let lab = lab(LabSpec { queues: 2, ..LabSpec::default() });
+    let node = Node::start(&lab, &["--cpus", "0,1"]);
+    let wire = lab.wire(0).unwrap();
+    let (sink, b, host) = (lab.ns(Role::Sink).name(), &wire.b.name, &wire.b.host_name);
+    lab.dut().ip(&["link", "del", b]).unwrap();
+    node.import(&document(&[]));
+    let show = node.wait_for("the wire to wait", |show| {
+        port_of(show, A).is_some_and(|port| port["reason"].as_str().is_some_and(|r| r.contains("other port")))
+    });
+    assert_eq!(xdp_programs(&lab), 0, "{show:#}");
+    for queues in ["1", "2", "1"] {
+        lab.dut()
+            .ip(&[
+                "link",
+                "add",
+                b,
+                "index",
+                "12",
+                "numrxqueues",
+                queues,
+                "numtxqueues",
+                queues,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                host,
+                "numrxqueues",
+                queues,
+                "numtxqueues",
+                queues,
+                "netns",
+                sink,
+            ])
+            .unwrap();
+        lab.dut().ip(&["link", "set", b, "up"]).unwrap();
+        lab.ns(Role::Sink).ip(&["link", "set", host, "up"]).unwrap();
+        node.wait_for_ports(&[A, B]);
+        node.wait_for("both ends to agree", |show| {
+            port_of(show, B).is_some_and(|port| port["queues"] == queues.parse::<u32>().unwrap())
+        });
+        // A port may still be between two attachments.
+        std::thread::sleep(Duration::from_millis(300));
+        node.wait_for_ports(&[A, B]);
+        let frames = spanwire_lab::traffic::frames(7, 2000);
+        let capture = spanwire_lab::traffic::Capture::start(
+            lab.ns(Role::Sink).enter(|| spanwire_lab::wire_io::WireIo::open(ifindex_of(host))).unwrap().unwrap(),
+        )
+        .unwrap();
+        lab.sender(&wire.a).unwrap().send(&frames, spanwire_lab::traffic::Pace::default()).unwrap();
+        let got = capture.finish(frames.len(), Duration::from_millis(800)).unwrap();
+        let verdict = spanwire_lab::verify::compare_in_order(&frames, &got.frames);
+        assert!(verdict.is_complete(), "{queues} queues: {verdict}\n{:#}", node.json(&["stats"]));
+        lab.dut().ip(&["link", "del", b]).unwrap();
+        node.wait_for("the port to be missed", |show| port_of(show, B).is_some_and(|port| port["state"] == "inactive"));
+    }
+}
+
+/// Of a device in the namespace the calling thread is in.
+fn ifindex_of(device: &str) -> u32 {
+    spanwire::xsk::netdev::Netdev::lookup(device).unwrap().ifindex()
+}
+
+/// Region files truncated, replaced, and the whole directory gone, while traffic is mirrored.
+#[test]
+fn damage_to_the_regions_stops_nothing() {
+    let lab = lab(LabSpec::default());
+    let mut node = Node::start(&lab, &[]);
+    node.import(&document(&[(A, MON, 1)]));
+    node.wait_for_ports(&[A, B, MON]);
+    let dir = node.dir.path().to_owned();
+    for (round, file) in ["stats.shm", "config.shm", "stats.shm", "config.shm"].into_iter().enumerate() {
+        let path = dir.join(file);
+        if round < 2 {
+            std::fs::File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+        } else {
+            std::fs::write(&path, vec![7u8; 9000]).unwrap();
+        }
+        exchange(&lab, round as u64, 500, Some(1), None);
+        assert!(node.is_running());
+        if file == "config.shm" {
+            let show = node.spanctl(&["--json", "show"]);
+            assert_eq!(show.status.code(), Some(2), "a damaged region is an error for those who ask for it");
+            // The next writer replaces it, above every generation there was.
+            let before: u64 = 1 + round as u64 / 2;
+            assert!(node.import(&document(&[(A, MON, 1)])) > before);
+        }
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+    exchange(&lab, 10, 500, Some(1), None);
+    assert!(node.is_running());
+    node.wait_for("statistics in a new directory", |show| show["dataplane"]["running"] == true);
+    node.import(&document(&[(A, MON, 2)]));
+    exchange(&lab, 11, 500, Some(2), None);
+    let log = node.stop();
+    assert!(log.contains("the last good one stays"), "{log}");
+}

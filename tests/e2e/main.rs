@@ -9,6 +9,11 @@ mod node;
 use std::time::Duration;
 
 use node::{A, B, MON, Node, check_ledgers, document, document_with, lab, mirror_of};
+use shm_layout::header::RegionKind;
+use shm_layout::image::Image;
+use spanwire::control::admit;
+use spanwire::control::compile::{Source, compile};
+use spanwire::region::{CONFIG_FILE, Publisher};
 use spanwire_lab::exchange::{ExchangeSpec, Mirror, Report, run};
 use spanwire_lab::topology::{Lab, LabSpec};
 use spanwire_lab::traffic::Pace;
@@ -159,4 +164,47 @@ fn two_shards_serve_two_queues() {
     let stats = node.settled_stats();
     assert_eq!(stats["bindings"].as_array().unwrap().len(), 4);
     assert_eq!(stats["shards"].as_array().unwrap().len(), 2);
+}
+
+/// Publishes at full speed while frames cross real sockets: none lost, none repeated, no ledger open.
+#[test]
+fn publishes_at_full_speed_under_traffic_lose_nothing() {
+    let long = std::env::var_os("SPANWIRE_LONG").is_some();
+    let (frames, publishes) = if long { (500_000, 10_000) } else { (10_000, 300) };
+    let lab = lab(LabSpec::default());
+    let node = Node::start(&lab, &[]);
+    node.import(&document(&[(A, MON, 100)]));
+    node.wait_for_ports(&[A, B, MON]);
+    let images: Vec<Image> = [100, 50].map(|rate| compiled(&document(&[(A, MON, 100), (B, MON, rate)]))).into();
+    let mut publisher =
+        Publisher::open(node.dir.path(), CONFIG_FILE, RegionKind::Config, Duration::from_secs(1)).unwrap();
+    let (report, published) = std::thread::scope(|scope| {
+        let traffic = scope.spawn(|| {
+            let spec = ExchangeSpec { monitor: None, ..ExchangeSpec::new(&lab, 40, frames) };
+            run(&lab, &spec, |_| ()).expect("an exchange")
+        });
+        let mut published = 0;
+        while !traffic.is_finished() || published < publishes {
+            // Leaves the two processors to the traffic now and then; the bursts are at full speed.
+            for _ in 0..50 {
+                publisher.publish(&mut images[published % 2].clone()).unwrap();
+                published += 1;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        (traffic.join().unwrap(), published)
+    });
+    assert!(report.holds, "{report}");
+    let stats = node.settled_stats();
+    let entry = mirror_of(&stats, A);
+    assert_eq!(entry["observed"], frames, "the entry that stayed kept its counts over {published} publishes");
+    assert_eq!(entry["selected"], frames.div_ceil(100), "and its phase");
+    let swaps: u64 = stats["shards"].as_array().unwrap().iter().map(|s| s["swaps"].as_u64().unwrap()).sum();
+    assert!(swaps > 10, "{swaps} swaps of {published} publishes");
+    eprintln!("{published} publishes, {swaps} swaps, {} frames crossed", 2 * frames);
+}
+
+fn compiled(document: &str) -> Image {
+    let snapshot = spanwire::control::json::parse(document.as_bytes()).unwrap();
+    compile(&snapshot, &admit(&snapshot), &Source::of(document.as_bytes()))
 }

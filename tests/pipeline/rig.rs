@@ -164,11 +164,16 @@ impl Rig {
         let slots = self.slots.plan(keys.into_iter()).expect("slots");
         slots.fresh().iter().for_each(|&slot| self.block.entry(slot).reset());
         let table = Table::build(&view, 1, self.generation, |key| slots.slot(key));
-        self.slots.commit(slots);
+        self.slots.commit(slots, self.generation);
         self.table.store(Arc::new(table));
         self.breathe();
         let block = &self.block;
-        self.slots.release(|slot| block.entry(slot).in_flight() == 0);
+        self.slots.release(block.adopted_serial(), |slot| block.entry(slot).is_drained());
+    }
+
+    /// Where tables are swapped in.
+    pub fn table(&self) -> Arc<ArcSwap<Table>> {
+        Arc::clone(&self.table)
     }
 
     /// A breath, after which every frame must be somewhere.

@@ -8,15 +8,15 @@ use serde::Serialize;
 use shm_layout::header::{RegionKind, WRITER_START};
 use shm_layout::record::{
     BindingRecord, CAP_MIRROR, EntryRecord, EntryStateRecord, PortStateRecord, Record, ShardRecord, StatsMetaRecord,
-    UmemRecord,
+    SwapRecord, UmemRecord,
 };
 use shm_layout::view::{ImageView, LayoutError, Strings};
 use shm_layout::words::Words;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::StateError;
 use super::show::PortState;
+use super::{StateError, published};
 use crate::clock;
 use crate::region::{Access, Polled, RegionError, RegionFile, STATS_FILE, Subscriber};
 
@@ -40,6 +40,7 @@ pub struct Stats {
     /// Each with its reason.
     pub(super) entry_states: Vec<(EntryStateRecord, String)>,
     pub(super) umem: Vec<UmemRecord>,
+    pub(super) swaps: Vec<SwapRecord>,
     running: bool,
     fresh: bool,
 }
@@ -63,6 +64,7 @@ impl Stats {
                 .map(|entry| (entry, text.text(entry.reason).to_owned()))
                 .collect(),
             umem: image.records()?.iter().collect(),
+            swaps: image.records()?.iter().collect(),
             meta,
             running: false,
             fresh: false,
@@ -91,6 +93,12 @@ impl Stats {
     #[must_use]
     pub fn table_generation(&self) -> u64 {
         self.meta.table_generation
+    }
+
+    /// The latencies of table swaps, a row a shard.
+    #[must_use]
+    pub fn swaps(&self) -> &[SwapRecord] {
+        &self.swaps
     }
 
     /// The shards and what each has adopted.
@@ -260,6 +268,7 @@ pub fn wait_adopted(dir: &Path, generation: u64, timeout: Duration) -> Result<Ad
             stats.shards.len() == stats.meta.shard_count as usize
                 && !stats.shards.is_empty()
                 && stats.shards.iter().all(|shard| shard.adopted_generation >= generation)
+                && is_of_region(dir, stats.meta.config_instance)
         });
         if adopted || Instant::now() >= deadline {
             return match failed {
@@ -274,6 +283,12 @@ pub fn wait_adopted(dir: &Path, generation: u64, timeout: Duration) -> Result<Ad
         }
         region.wait(deadline);
     }
+}
+
+/// Whether generations of this instance are those `config.shm` counts, as far as it can be read: after both
+/// regions were lost a new one may count from below what the shards have.
+fn is_of_region(dir: &Path, instance: u64) -> bool {
+    published(dir).ok().flatten().is_none_or(|published| published.instance_id == instance)
 }
 
 /// Follows `stats.shm`.

@@ -1,16 +1,20 @@
 //! spanbench: measures spanwire.
 //!
 //! - [`core`]: what a frame costs a shard's processor, on kernel-free rings
+//! - [`handoff`]: how soon the shards of a running dataplane use what is published
 //! - [`rig`]: the shard it is measured on
 #![forbid(unsafe_code)]
 
 mod core;
+mod handoff;
 mod rig;
 
+use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use serde::Serialize;
 
 /// Measure spanwire.
 #[derive(Debug, Parser)]
@@ -27,15 +31,17 @@ struct Args {
 enum Command {
     /// What a frame costs a shard's processor: no kernel, no privilege
     Core(core::CoreArgs),
+    /// How long a publish takes to reach the last shard of a running dataplane
+    Handoff(handoff::HandoffArgs),
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let Command::Core(core) = &args.command;
-    let text = match core::run(core) {
-        Ok(report) if args.json => serde_json::to_string_pretty(&report).map_err(|e| e.to_string()),
-        Ok(report) => Ok(report.to_string()),
-        Err(error) => Err(error.to_string()),
+    let text = match &args.command {
+        Command::Core(core) => core::run(core).map_err(|e| e.to_string()).and_then(|r| render(&r, args.json)),
+        Command::Handoff(handoff) => {
+            handoff::run(handoff).map_err(|e| e.to_string()).and_then(|r| render(&r, args.json))
+        }
     };
     let written = text.and_then(|text| match writeln!(std::io::stdout(), "{text}") {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.to_string()),
@@ -48,4 +54,8 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+fn render(report: &(impl Serialize + Display), json: bool) -> Result<String, String> {
+    if json { serde_json::to_string_pretty(report).map_err(|e| e.to_string()) } else { Ok(report.to_string()) }
 }
