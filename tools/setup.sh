@@ -17,6 +17,9 @@ die() {
     exit 1
 }
 
+# ethtool is in /usr/sbin, which is not on every user's path.
+export PATH=$PATH:/usr/sbin:/sbin
+
 # --- system packages -------------------------------------------------------------------------------------------
 
 has_command() { command -v "$1" >/dev/null 2>&1; }
@@ -52,7 +55,7 @@ install_packages() {
     echo "installing ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq </dev/null || echo "apt-get update failed; trying with the package lists there are" >&2
-    apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null || die "apt-get could not install them"
+    apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends "${missing[@]}" </dev/null || die "apt-get could not install them"
     mapfile -t missing < <(missing_packages)
     ((${#missing[@]} == 0)) || die "installed, and still missing: ${missing[*]}"
 }
