@@ -122,7 +122,19 @@ pub fn admit(snapshot: &Snapshot) -> Admission {
     numbers(snapshot, &mut reasons);
     let wire_of_port = wires(snapshot, &names, &mut reasons);
     mirrors(snapshot, &names, &wire_of_port, &mut reasons);
-    let (states, diagnostics) = states(snapshot, &names, &wire_of_port);
+    let (states, mut diagnostics) = states(snapshot, &names, &wire_of_port);
+    if snapshot.wires.is_empty() {
+        // The Go control plane never names wires, so this is how one is forgotten.
+        diagnostics.insert(
+            0,
+            Diagnostic {
+                severity: Severity::Warning,
+                subject: "wires".to_owned(),
+                message: "there are none, so nothing is forwarded (name them in \"wires\", or with --wire A:B)"
+                    .to_owned(),
+            },
+        );
+    }
     Admission { reasons, diagnostics, states }
 }
 
@@ -397,7 +409,10 @@ mod tests {
         assert!(admission.accepted(), "{:?}", admission.reasons);
         assert_eq!(admission.diagnostics, []);
         assert_eq!(admission.states, [StaticState::Active; 4], "a VLAN interface is active through its parent");
-        assert_eq!(admit(&Snapshot::default()), Admission::default());
+        let empty = admit(&Snapshot::default());
+        assert!(empty.accepted() && empty.states.is_empty(), "{empty:?}");
+        assert_eq!(empty.diagnostics.len(), 1, "a forgotten wire is worth a warning");
+        assert!(empty.diagnostics[0].message.contains("--wire"), "{empty:?}");
         assert!(reasons(&[(500, 600)], &[("far", 500, 501)]).is_empty(), "unknown ifindexes are fine");
         assert!(reasons(&[(11, 220)], WIRE).is_empty(), "a VLAN interface may be a monitor port");
     }

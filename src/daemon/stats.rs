@@ -195,6 +195,9 @@ impl<'a> PortsNow<'a> {
             return "no mirror partition (spanwired runs with --mirror-frames 0)".to_owned();
         }
         for (what, ifindex) in [("ingress", entry.port_ifindex), ("output", output)] {
+            if !self.reasons.contains_key(&ifindex) {
+                return format!("{what} ifindex {ifindex} is not attached yet");
+            }
             if !self.there.contains(&ifindex) {
                 return format!("port missing: {what} ifindex {ifindex}");
             }

@@ -168,11 +168,19 @@ impl Topology {
             self.reconcile();
             std::thread::sleep(TICK);
         }
+        let table = self.table.load_full();
+        self.tell_report(&self.wanted(&table), &table);
         let all: Vec<u32> = self.attached.keys().copied().collect();
         for ifindex in all {
             self.detach(ifindex);
         }
-        self.report.set_ports(Vec::new(), Vec::new());
+        // The last counts stay to be read; nothing is served any more.
+        let mut last = self.report.read();
+        for port in last.ports.iter_mut().filter(|port| port.up) {
+            port.up = false;
+            port.reason = "spanwired has stopped".to_owned();
+        }
+        self.report.set_ports(last.ports, last.bindings);
     }
 
     /// Brings what is attached in line with what is wanted and what is there.
