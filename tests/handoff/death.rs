@@ -12,7 +12,7 @@ use shm_layout::protocol::Step;
 use spanwire::region::{CONFIG_FILE, Polled, Publisher, RegionError, Subscriber};
 
 use crate::payload::{LARGE, Stamper, stamp};
-use crate::process::{Place, Process};
+use crate::process::{Place, Process, next_generation};
 use crate::{Random, count, until};
 
 /// Publishes that a dying writer completes.
@@ -24,11 +24,8 @@ pub fn die(dir: &Path, name: &str, kind: RegionKind, argument: &str) {
     let fatal = Step::ALL[step.parse::<usize>().expect("an index")];
     let mut publisher = Publisher::open(dir, name, kind, Duration::from_secs(5)).expect("the only writer");
     let mut stamper = Stamper::default();
-    let mut next = 1;
-    if dir.join(name).exists() {
-        next = spanwire::region::RegionFile::open(&dir.join(name), kind, spanwire::region::Access::Read)
-            .and_then(|file| Ok(file.active().expect("not truncated") + 1))
-            .expect("a region");
+    let mut next = next_generation(&dir.join(name), kind);
+    if next > 1 {
         for _ in 0..BEFORE {
             assert_eq!(publisher.publish(stamper.image(next)).expect("published"), next);
             next += 1;
@@ -87,11 +84,9 @@ fn dies_at(step: usize, existing: bool, large: bool) {
 
     let mut publisher = place.publisher();
     assert_eq!(leftovers(&place), 0, "{what}");
-    let mut next = last_good.unwrap_or(0) + 1;
-    for size in [0, LARGE, 0] {
+    for (next, size) in (last_good.unwrap_or(0) + 1..).zip([0, LARGE, 0]) {
         assert_eq!(publisher.publish(stamper.image(next | size)).expect("published"), next, "{what}");
         assert_eq!(newest(&mut reader), Some(next), "{what}");
-        next += 1;
     }
 }
 

@@ -62,7 +62,8 @@ fn kind_of(name: &str) -> RegionKind {
     }
 }
 
-fn next_generation(path: &Path, kind: RegionKind) -> u64 {
+/// As [`Place::next`].
+pub fn next_generation(path: &Path, kind: RegionKind) -> u64 {
     RegionFile::open(path, kind, Access::Read).map_or(0, |file| file.active().expect("not truncated")) + 1
 }
 
@@ -219,8 +220,8 @@ fn publish(dir: &Path, name: &str, kind: RegionKind, argument: &str) {
     if grow {
         // Larger than the slots there are by what they already grew.
         let len = std::fs::metadata(&path).map_or(0, |meta| meta.len());
-        let image = stamper.image(next | crate::payload::LARGE * (len / (4 * 65_536)).max(1));
-        assert_eq!(publisher.publish(image).expect("published"), next);
+        let size = crate::payload::LARGE * (len / (4 * 65_536)).max(1);
+        assert_eq!(publisher.publish(stamper.image(next | size)).expect("published"), next);
         next += 1;
     }
     loop {
