@@ -55,7 +55,8 @@ pub struct Shard<D> {
     /// Monitor ports that are up, whether or not a queue of theirs is served here.
     outputs: Vec<u32>,
     table: Cache<Arc<ArcSwap<Table>>, Arc<Table>>,
-    serial: u64,
+    /// The table that ports, policies and targets refer to.
+    bound: Arc<Table>,
     batch: Batch,
     mailbox: Arc<Mailbox<D>>,
     block: Arc<ShardBlock>,
@@ -82,8 +83,9 @@ impl<D: Doorbell> Shard<D> {
             mirror: Pool::new(mirrors),
             ports: Vec::with_capacity(MAX_PORTS),
             outputs: Vec::with_capacity(MAX_PORTS),
+            // The empty one, until the first breath looks.
+            bound: Arc::default(),
             table: Cache::new(table),
-            serial: 0,
             batch: Batch::new(),
             mailbox,
             block,
@@ -120,19 +122,24 @@ impl<D: Doorbell> Shard<D> {
 
     /// Takes the newest table. What refers to the older one is let go of before this shard says so.
     fn adopt(&mut self) {
-        let serial = self.table.load().serial;
-        if serial != self.serial {
-            self.serial = serial;
-            self.rebind();
-            let table = self.table.load();
-            self.values[Value::Swaps as usize] += 1;
-            self.block.adopt(table.serial, table.generation, table.published_at);
+        if self.table.load().serial != self.bound.serial {
+            self.swap();
         }
+    }
+
+    #[cold]
+    fn swap(&mut self) {
+        // Looked at once: what is bound and what is acknowledged must be the same table, whatever comes meanwhile.
+        self.bound = Arc::clone(self.table.load());
+        self.rebind();
+        self.values[Value::Swaps as usize] += 1;
+        let Table { serial, generation, published_at, .. } = *self.bound;
+        self.block.adopt(serial, generation, published_at);
     }
 
     /// Resolves the table for the ports there are: after a swap and after a change of ports.
     fn rebind(&mut self) {
-        let table = self.table.load();
+        let table = &self.bound;
         for at in 0..self.ports.len() {
             let (ifindex, queue) = (self.ports[at].ifindex, self.ports[at].queue);
             let peer = table.peer(ifindex).and_then(|peer| port::serving(&self.ports, peer, queue));
@@ -248,7 +255,7 @@ impl<D: Doorbell> Shard<D> {
 
     /// Whether the mailbox or the table has something for this shard: asked before it sleeps.
     pub fn has_news(&mut self) -> bool {
-        !self.mailbox.commands.is_empty() || self.table.load().serial != self.serial
+        !self.mailbox.commands.is_empty() || self.table.load().serial != self.bound.serial
     }
 
     /// The memory of its frames, for registration with the kernel.

@@ -42,7 +42,8 @@ impl VlanTaps {
     }
 
     fn insert(&mut self, id: u16, tap: Tap) {
-        if let Some(index) = self.index.get_mut(usize::from(id)) {
+        // One entry a VLAN: of two, which admission refuses, the first stays.
+        if let Some(index) = self.index.get_mut(usize::from(id)).filter(|index| **index == 0) {
             self.taps.push(tap);
             *index = self.taps.len() as u16;
         }
