@@ -95,6 +95,8 @@ pub enum LinkError {
 
 /// `BPF_LINK_CREATE` of linux/bpf.h, `enum bpf_cmd`.
 const BPF_LINK_CREATE: libc::c_long = 28;
+/// `BPF_LINK_DETACH`, likewise.
+const BPF_LINK_DETACH: libc::c_long = 34;
 /// `BPF_XDP` of linux/bpf.h, `enum bpf_attach_type`.
 const BPF_XDP: u32 = 37;
 
@@ -109,12 +111,20 @@ struct LinkCreate {
 
 const _: () = assert!(size_of::<LinkCreate>() == 16);
 
+/// `union bpf_attr`'s `link_detach`.
+#[repr(C, align(8))]
+struct LinkDetach {
+    link_fd: u32,
+    /// Spelled out, so that no byte of what the kernel reads is padding.
+    zero: u32,
+}
+
 /// An XDP program held on a device. Dropping it detaches the program.
 ///
 /// A device that is deleted takes the attachment with it; dropping the value is then harmless.
 #[derive(Debug)]
 pub struct XdpLink {
-    _fd: OwnedFd,
+    fd: OwnedFd,
     ifindex: u32,
     mode: XdpMode,
 }
@@ -141,7 +151,7 @@ impl XdpLink {
         };
         // SAFETY: the kernel just returned this descriptor (close-on-exec) to us alone.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(XdpLink { _fd: fd, ifindex, mode })
+        Ok(XdpLink { fd, ifindex, mode })
     }
 
     /// The mode the program runs in.
@@ -152,6 +162,18 @@ impl XdpLink {
     /// The device it was attached to.
     pub fn ifindex(&self) -> u32 {
         self.ifindex
+    }
+}
+
+impl Drop for XdpLink {
+    /// Closing the link detaches too, but only when no other copy of it is open, and a child that
+    /// is being started holds one from its fork to its exec.
+    fn drop(&mut self) {
+        let attr = LinkDetach { link_fd: self.fd.as_raw_fd().cast_unsigned(), zero: 0 };
+        // SAFETY: BPF_LINK_DETACH only reads `attr`, which is `size_of` bytes, aligned as
+        // union bpf_attr is, has no padding and outlives the call. A failure leaves nothing to
+        // do: the close that follows detaches as well.
+        let _ = unsafe { libc::syscall(libc::SYS_bpf, BPF_LINK_DETACH, &raw const attr, size_of::<LinkDetach>()) };
     }
 }
 

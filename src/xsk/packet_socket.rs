@@ -203,7 +203,8 @@ impl AsFd for PacketSocket {
 /// counts such memberships, and so this does not disturb others that want the same.
 #[derive(Debug)]
 pub struct Promiscuous {
-    _fd: OwnedFd,
+    fd: OwnedFd,
+    ifindex: libc::c_int,
 }
 
 impl Promiscuous {
@@ -215,15 +216,29 @@ impl Promiscuous {
         let fail = |action| move |source| PacketError::new(ifindex, action, source);
         // Protocol 0: the socket holds the membership and receives nothing.
         let fd = packet_fd(0).map_err(fail("open it"))?;
+        let port = index(ifindex).map_err(fail("make the port promiscuous"))?;
+        let joined = Promiscuous { fd, ifindex: port };
+        joined.membership(libc::PACKET_ADD_MEMBERSHIP).map_err(fail("make the port promiscuous"))?;
+        Ok(joined)
+    }
+
+    fn membership(&self, option: libc::c_int) -> io::Result<()> {
         let request = libc::packet_mreq {
-            mr_ifindex: index(ifindex).map_err(fail("make the port promiscuous"))?,
+            mr_ifindex: self.ifindex,
             mr_type: libc::PACKET_MR_PROMISC as libc::c_ushort,
             mr_alen: 0,
             mr_address: [0; 8],
         };
-        set_option(fd.as_fd(), libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request)
-            .map_err(fail("make the port promiscuous"))?;
-        Ok(Promiscuous { _fd: fd })
+        set_option(self.fd.as_fd(), libc::SOL_PACKET, option, &request)
+    }
+}
+
+impl Drop for Promiscuous {
+    /// Closing ends the membership too, but only when no other copy of the socket is open, and a
+    /// child that is being started holds one from its fork to its exec.
+    fn drop(&mut self) {
+        // A failure leaves nothing to do: the device is gone, or the close that follows ends it.
+        let _ = self.membership(libc::PACKET_DROP_MEMBERSHIP);
     }
 }
 
