@@ -347,8 +347,9 @@ impl RegionFile {
         Ok(self.load(NOTIFY, Ordering::Acquire)? as u32)
     }
 
-    /// Sleeps until the futex word is no longer `seen`, at most `timeout`. May return early.
-    pub fn wait(&self, seen: u32, timeout: Duration) {
+    /// Sleeps until the futex word is no longer `seen`, at most `timeout`. Whether somebody published; a signal
+    /// ends it early.
+    pub fn wait(&self, seen: u32, timeout: Duration) -> bool {
         let timeout = libc::timespec {
             tv_sec: timeout.as_secs().min(i32::MAX as u64) as libc::time_t,
             tv_nsec: libc::c_long::from(timeout.subsec_nanos() as i32),
@@ -364,6 +365,7 @@ impl RegionFile {
         if errno == Some(libc::EFAULT) {
             std::thread::sleep(Duration::from_millis(1));
         }
+        matches!(errno, None | Some(libc::EAGAIN))
     }
 
     /// Wakes every waiter, in any process.

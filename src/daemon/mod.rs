@@ -188,6 +188,9 @@ fn adopt(mut adopter: Adopter, wakers: &[Arc<worker::Waker>], report: &Report, s
             }
         }
         // While a shard still uses an older table, look soon whether that can be freed.
-        adopter.wait(if adopter.is_settled() { TICK } else { Duration::from_millis(1) });
+        if adopter.wait(if adopter.is_settled() { TICK } else { Duration::from_millis(1) }) {
+            // A sleeping shard takes longer to wake than a table to build: let it begin now.
+            wakers.iter().for_each(|waker| waker.wake());
+        }
     }
 }

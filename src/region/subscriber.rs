@@ -91,11 +91,15 @@ impl Subscriber {
         }
     }
 
-    /// Sleeps until a publish after the last [`Subscriber::poll`], at most `timeout`. May return early.
-    pub fn wait(&self, timeout: Duration) {
+    /// Sleeps until a publish after the last [`Subscriber::poll`], at most `timeout`. Whether there was one; may
+    /// return early.
+    pub fn wait(&self, timeout: Duration) -> bool {
         match &self.file {
             Some(file) => file.wait(self.notify, timeout),
-            None => std::thread::sleep(timeout.min(Duration::from_millis(20))),
+            None => {
+                std::thread::sleep(timeout.min(Duration::from_millis(20)));
+                false
+            }
         }
     }
 

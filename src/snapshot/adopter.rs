@@ -106,9 +106,9 @@ impl Adopter {
         Adoption::Refused { reason }
     }
 
-    /// Sleeps until the next publish, at most `timeout`.
-    pub fn wait(&self, timeout: Duration) {
-        self.subscriber.wait(timeout);
+    /// Sleeps until the next publish, at most `timeout`. Whether there was one.
+    pub fn wait(&self, timeout: Duration) -> bool {
+        self.subscriber.wait(timeout)
     }
 
     /// Whether every shard uses the newest table.

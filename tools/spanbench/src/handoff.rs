@@ -26,7 +26,7 @@ pub(crate) struct HandoffArgs {
     /// Publishes to measure
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
     publishes: u64,
-    /// Milliseconds between the last shard's adoption and the next publish
+    /// Milliseconds to sleep after each publish
     #[arg(long, default_value_t = 5)]
     pause_ms: u64,
 }
@@ -77,6 +77,8 @@ pub(crate) fn run(args: &HandoffArgs) -> Result<HandoffReport, HandoffError> {
     let mut before = sums(&look(dir)?);
     for _ in 0..args.publishes {
         let generation = publisher.publish(&mut image)?;
+        // Asleep, not asking: the adopter may have been woken on this very processor.
+        std::thread::sleep(Duration::from_millis(args.pause_ms));
         if !wait_adopted(dir, generation, Duration::from_secs(10))?.adopted {
             return Err(HandoffError::NotAdopted { dir: dir.clone(), generation });
         }
@@ -84,7 +86,6 @@ pub(crate) fn run(args: &HandoffArgs) -> Result<HandoffReport, HandoffError> {
         let slowest = after.iter().zip(&before).map(|(after, before)| after - before).max();
         histogram.saturating_record(slowest.unwrap_or(0));
         before = after;
-        std::thread::sleep(Duration::from_millis(args.pause_ms));
     }
     Ok(HandoffReport {
         publishes: args.publishes,
