@@ -98,7 +98,7 @@ fn export_gives_back_the_same_list() {
 #[test]
 fn a_fixture_with_a_wire_is_admitted() {
     let mut snapshot = import("two-instances");
-    assert_eq!(admit(&snapshot).diagnostics.len(), 2, "no wire yet");
+    assert_eq!(admit(&snapshot).diagnostics.len(), 3, "no wire at all, and both entries on none");
     add_wires(&mut snapshot, &["ge-0/0/0.0:12".to_owned()]).expect("known ports");
     let admission = admit(&snapshot);
     assert!(admission.accepted(), "{:?}", admission.reasons);

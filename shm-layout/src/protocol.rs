@@ -118,6 +118,7 @@ impl<'a, W: Words + ?Sized> Writer<'a, W> {
         let slot = self.geometry.slot_word(generation);
         let payload = &image.words()[1..];
 
+        w.store(HEARTBEAT, heartbeat, Relaxed)?;
         at(Step::Begin);
         // Odd from whatever a writer that died here left behind, and never a value seen before.
         let odd = w.load(slot, Relaxed)?.wrapping_add(1) | 1;
@@ -136,8 +137,8 @@ impl<'a, W: Words + ?Sized> Writer<'a, W> {
         // Release: pairs with the Acquire load of active in Reader::try_read.
         w.store(ACTIVE, generation, Release)?;
         at(Step::Active);
-        w.store(HEARTBEAT, heartbeat, Relaxed)?;
-        self.notify()?;
+        // Generations differ in their low half for as long as anyone waits for the next one.
+        w.store(NOTIFY, generation & u64::from(u32::MAX), Release)?;
         at(Step::Notify);
         Ok(generation)
     }
@@ -148,10 +149,6 @@ impl<'a, W: Words + ?Sized> Writer<'a, W> {
     /// [`Fault`] when the region cannot be reached.
     pub fn supersede(&self) -> Result<(), Fault> {
         self.words.store(STATE, STATE_SUPERSEDED, Release)?;
-        self.notify()
-    }
-
-    fn notify(&self) -> Result<(), Fault> {
         let next = (self.words.load(NOTIFY, Relaxed)? as u32).wrapping_add(1);
         self.words.store(NOTIFY, u64::from(next), Release)
     }

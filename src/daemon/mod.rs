@@ -1,7 +1,7 @@
 //! The dataplane process: its threads and what they hand each other.
 //!
 //! ```text
-//!   config.shm ──> adopter ──ArcSwap<Table>──> shard 0..n          pinned, see `crate::shard`
+//!   config.shm ──> adopter ──Current──> shard 0..n          pinned, see `crate::shard`
 //!                     └────> topology ──mailboxes──┘               opens and closes sockets
 //!   stats.shm <── stats <── counters of the shards, state of the ports
 //! ```
@@ -23,7 +23,6 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use shm_layout::header::RegionKind;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use thiserror::Error;
@@ -31,7 +30,7 @@ use thiserror::Error;
 use crate::counters::ShardBlock;
 use crate::region::{CONFIG_FILE, Publisher, RegionError, STATS_FILE, Subscriber, check_dir};
 use crate::snapshot::adopter::{Adopter, Adoption};
-use crate::snapshot::table::Table;
+use crate::snapshot::table::Current;
 use crate::xsk::socket;
 use config::Config;
 use report::Report;
@@ -84,7 +83,7 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
         })?;
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).map_err(system("handle signals"))?;
 
-    let table = Arc::new(ArcSwap::from_pointee(Table::default()));
+    let table = Arc::new(Current::default());
     let stop = Arc::new(Stop::default());
     let mut workers = Vec::new();
     for (id, &cpu) in config.cpus.iter().enumerate() {

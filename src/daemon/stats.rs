@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use shm_layout::counters::{Binding, Description, Entry, Kernel, PARTITION_VALUES, Partition, Shard as ShardValue};
 use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{
@@ -19,7 +18,7 @@ use super::report::{Report, State};
 use crate::clock;
 use crate::counters::ShardBlock;
 use crate::region::Publisher;
-use crate::snapshot::table::{Table, TableEntry};
+use crate::snapshot::table::{Current, Table, TableEntry};
 
 /// Time between publishes while one is quick.
 const PERIOD: Duration = Duration::from_millis(10);
@@ -30,7 +29,7 @@ const SHARE: u32 = 20;
 #[derive(Debug)]
 pub struct Stats {
     publisher: Publisher,
-    table: Arc<ArcSwap<Table>>,
+    table: Arc<Current>,
     blocks: Vec<Arc<ShardBlock>>,
     report: Arc<Report>,
     started_at: u64,
@@ -46,7 +45,7 @@ impl Stats {
     pub fn new(
         config: &Config,
         publisher: Publisher,
-        table: Arc<ArcSwap<Table>>,
+        table: Arc<Current>,
         blocks: Vec<Arc<ShardBlock>>,
         report: Arc<Report>,
     ) -> Stats {
@@ -99,7 +98,7 @@ impl Stats {
 
     /// An image of everything as it is now; `None` when a shard kept writing into one row all the time.
     fn gather(&self) -> Option<Image> {
-        let table = self.table.load_full();
+        let table = self.table.load();
         let state = self.report.read();
         let mut image = ImageBuilder::new();
         let adopted = self.blocks.iter().map(|b| b.adopted_generation()).min().unwrap_or(0);

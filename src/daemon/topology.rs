@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use shm_layout::record::PortRole;
 
 use super::TICK;
@@ -24,7 +23,7 @@ use super::worker::Hand;
 use crate::counters::BindingBlock;
 use crate::shard::mailbox::{Command, Event};
 use crate::shard::port::{Identity, Port};
-use crate::snapshot::table::Table;
+use crate::snapshot::table::{Current, Table};
 use crate::steer::PortProgram;
 use crate::xsk::abi::{ETH_HLEN, VLAN_HLEN, max_rx_len};
 use crate::xsk::netdev::{self, LinkState, Netdev, VlanOffload};
@@ -120,7 +119,7 @@ struct Failed {
 #[derive(Debug)]
 pub struct Topology {
     config: Config,
-    table: Arc<ArcSwap<Table>>,
+    table: Arc<Current>,
     hands: Vec<Hand>,
     report: Arc<Report>,
     attached: BTreeMap<u32, Attached>,
@@ -148,7 +147,7 @@ impl IdPool {
 
 impl Topology {
     /// A topology with nothing attached.
-    pub fn new(config: Config, table: Arc<ArcSwap<Table>>, hands: Vec<Hand>, report: Arc<Report>) -> Topology {
+    pub fn new(config: Config, table: Arc<Current>, hands: Vec<Hand>, report: Arc<Report>) -> Topology {
         let ids = hands.iter().map(|_| IdPool::default()).collect();
         Topology {
             config,
@@ -168,7 +167,7 @@ impl Topology {
             self.reconcile();
             std::thread::sleep(TICK);
         }
-        let table = self.table.load_full();
+        let table = self.table.load();
         self.tell_report(&self.wanted(&table), &table);
         let all: Vec<u32> = self.attached.keys().copied().collect();
         for ifindex in all {
@@ -185,7 +184,7 @@ impl Topology {
 
     /// Brings what is attached in line with what is wanted and what is there.
     fn reconcile(&mut self) {
-        let table = self.table.load_full();
+        let table = self.table.load();
         let wanted = self.wanted(&table);
         let held: Vec<u32> = self.attached.keys().copied().collect();
         for ifindex in held {

@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use super::config::Config;
@@ -16,7 +15,7 @@ use super::spawn;
 use crate::counters::ShardBlock;
 use crate::shard::Shard;
 use crate::shard::mailbox::{Command, Event, Mailbox};
-use crate::snapshot::table::Table;
+use crate::snapshot::table::Current;
 use crate::xsk::socket::Socket;
 use crate::xsk::umem::Area;
 
@@ -116,7 +115,7 @@ impl Worker {
     pub fn start(
         config: &Config,
         block: Arc<ShardBlock>,
-        table: &Arc<ArcSwap<Table>>,
+        table: &Arc<Current>,
         stop: &Arc<AtomicBool>,
     ) -> io::Result<Worker> {
         let mailbox = Arc::new(Mailbox::default());

@@ -48,22 +48,24 @@ impl Subscriber {
     /// # Errors
     /// [`RegionError`]; the last image read is not affected. The next call looks the name up again.
     pub fn poll(&mut self) -> Result<Polled<'_>, RegionError> {
-        let found = match self.look() {
-            // The region that took the name is there already, and not for the reader's caller to worry about.
-            Err(RegionError::Read { source: ReadError::Superseded, .. }) => self.look(),
-            found => found,
-        };
-        Ok(match found? {
+        Ok(match self.look()? {
             Some((instance, generation)) => Polled::New { instance, generation, words: &self.buffer },
             None => Polled::Unchanged,
         })
     }
 
-    /// Instance and generation of a newer image, which is then in the buffer.
+    /// Instance and generation of a newer image, which is then in the buffer. The name is looked up again where
+    /// the open file has nothing new: it may have been replaced, which is no trouble of the caller's.
     fn look(&mut self) -> Result<Option<(u64, u64)>, RegionError> {
-        if self.file.as_ref().is_some_and(|file| !file.is_current()) {
-            self.file = None;
+        let found = self.look_in_file();
+        if matches!(found, Ok(Some(_))) || self.file.as_ref().is_some_and(RegionFile::is_current) {
+            return found;
         }
+        self.file = None;
+        self.look_in_file()
+    }
+
+    fn look_in_file(&mut self) -> Result<Option<(u64, u64)>, RegionError> {
         let file = match &mut self.file {
             Some(file) => file,
             none => none.insert(RegionFile::open(&self.path, self.kind, Access::Read)?),

@@ -30,11 +30,10 @@ pub mod tx;
 use std::io;
 use std::sync::Arc;
 
-use arc_swap::{ArcSwap, Cache};
 use shm_layout::counters::{SHARD_VALUES, Shard as Value};
 
 use crate::counters::{ShardBlock, partition_row};
-use crate::snapshot::table::Table;
+use crate::snapshot::table::{Current, Table};
 use crate::xsk::Doorbell;
 use crate::xsk::umem::{Area, Census, Mirror, Partition, Primary, Umem};
 use frames::Pool;
@@ -54,9 +53,11 @@ pub struct Shard<D> {
     ports: Vec<Port<D>>,
     /// Monitor ports that are up, whether or not a queue of theirs is served here.
     outputs: Vec<u32>,
-    table: Cache<Arc<ArcSwap<Table>>, Arc<Table>>,
+    table: Arc<Current>,
     /// The table that ports, policies and targets refer to.
     bound: Arc<Table>,
+    /// Its serial.
+    serial: u64,
     batch: Batch,
     mailbox: Arc<Mailbox<D>>,
     block: Arc<ShardBlock>,
@@ -72,7 +73,7 @@ impl<D: Doorbell> Shard<D> {
         primary: u32,
         mirror: u32,
         frame_size: u32,
-        table: Arc<ArcSwap<Table>>,
+        table: Arc<Current>,
         mailbox: Arc<Mailbox<D>>,
         block: Arc<ShardBlock>,
     ) -> io::Result<Shard<D>> {
@@ -85,7 +86,8 @@ impl<D: Doorbell> Shard<D> {
             outputs: Vec::with_capacity(MAX_PORTS),
             // The empty one, until the first breath looks.
             bound: Arc::default(),
-            table: Cache::new(table),
+            serial: 0,
+            table,
             batch: Batch::new(),
             mailbox,
             block,
@@ -122,7 +124,7 @@ impl<D: Doorbell> Shard<D> {
 
     /// Takes the newest table. What refers to the older one is let go of before this shard says so.
     fn adopt(&mut self) {
-        if self.table.load().serial != self.bound.serial {
+        if self.table.serial() != self.serial {
             self.swap();
         }
     }
@@ -130,7 +132,8 @@ impl<D: Doorbell> Shard<D> {
     #[cold]
     fn swap(&mut self) {
         // Looked at once: what is bound and what is acknowledged must be the same table, whatever comes meanwhile.
-        self.bound = Arc::clone(self.table.load());
+        self.bound = self.table.load();
+        self.serial = self.bound.serial;
         self.rebind();
         self.values[Value::Swaps as usize] += 1;
         let Table { serial, generation, published_at, .. } = *self.bound;
@@ -254,8 +257,8 @@ impl<D: Doorbell> Shard<D> {
     }
 
     /// Whether the mailbox or the table has something for this shard: asked before it sleeps.
-    pub fn has_news(&mut self) -> bool {
-        !self.mailbox.commands.is_empty() || self.table.load().serial != self.bound.serial
+    pub fn has_news(&self) -> bool {
+        !self.mailbox.commands.is_empty() || self.table.serial() != self.serial
     }
 
     /// The memory of its frames, for registration with the kernel.

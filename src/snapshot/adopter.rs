@@ -9,12 +9,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use shm_layout::protocol::ReadError;
 use shm_layout::view::SnapshotView;
 
 use super::slots::Slots;
-use super::table::{EntryKey, Table};
+use super::table::{Current, EntryKey, Table};
 use crate::counters::{ENTRY_SLOTS, MAX_ENTRIES, ShardBlock};
 use crate::region::{Polled, RegionError, Subscriber};
 
@@ -41,7 +40,7 @@ pub enum Adoption {
 #[derive(Debug)]
 pub struct Adopter {
     subscriber: Subscriber,
-    current: Arc<ArcSwap<Table>>,
+    current: Arc<Current>,
     shards: Vec<Arc<ShardBlock>>,
     slots: Slots,
     serial: u64,
@@ -53,7 +52,7 @@ pub struct Adopter {
 
 impl Adopter {
     /// An adopter that swaps tables into `current`, used by `shards`.
-    pub fn new(subscriber: Subscriber, current: Arc<ArcSwap<Table>>, shards: Vec<Arc<ShardBlock>>) -> Adopter {
+    pub fn new(subscriber: Subscriber, current: Arc<Current>, shards: Vec<Arc<ShardBlock>>) -> Adopter {
         let slots = Slots::new(ENTRY_SLOTS as u32);
         Adopter { subscriber, current, shards, slots, serial: 0, retired: Vec::new(), trouble: String::new() }
     }
@@ -77,7 +76,7 @@ impl Adopter {
             Ok(table) => {
                 let generation = table.generation;
                 self.serial = table.serial;
-                self.retired.push(self.current.swap(Arc::new(table)));
+                self.retired.push(self.current.swap(table));
                 Adoption::Adopted { generation }
             }
             Err(Unbuilt::NotYet) => {
@@ -113,7 +112,7 @@ impl Adopter {
 
     /// Whether every shard uses the newest table.
     pub fn is_settled(&self) -> bool {
-        let newest = self.current.load().serial;
+        let newest = self.current.serial();
         self.shards.iter().all(|shard| shard.adopted_serial() >= newest)
     }
 

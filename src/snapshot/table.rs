@@ -2,7 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+use arc_swap::ArcSwap;
+use crossbeam_utils::CachePadded;
 use shm_layout::record::{META_DISARMED, Placement, Role};
 use shm_layout::view::SnapshotView;
 
@@ -79,6 +83,49 @@ pub struct TableEntry {
     pub placement: Placement,
     /// The port its frames arrive on: the ingress, or its parent for a VLAN interface.
     pub port_ifindex: u32,
+}
+
+/// The table in force.
+///
+/// Its serial lies beside it on a cache line of its own, which the shards only read: as long as nothing changes,
+/// a shard's look costs one relaxed load of a line it has.
+///
+/// # Orderings
+/// `serial` is stored Release after the swap and loaded Acquire before the table is. A shard that sees a serial
+/// finds that table or a newer one; one that does not see it yet looks again in its next breath.
+#[derive(Debug, Default)]
+pub struct Current {
+    serial: CachePadded<AtomicU64>,
+    table: ArcSwap<Table>,
+}
+
+impl Current {
+    /// With this table in force.
+    pub fn new(table: Table) -> Current {
+        Current { serial: AtomicU64::new(table.serial).into(), table: ArcSwap::from_pointee(table) }
+    }
+
+    /// Puts a table in force and returns the older one, which shards may still be using.
+    pub fn swap(&self, table: Table) -> Arc<Table> {
+        let serial = table.serial;
+        let old = self.table.swap(Arc::new(table));
+        // Release: pairs with the Acquire in `load`.
+        self.serial.store(serial, Release);
+        old
+    }
+
+    /// Serial of the table in force, maybe of one just replaced.
+    #[inline]
+    pub fn serial(&self) -> u64 {
+        self.serial.load(Relaxed)
+    }
+
+    /// The table in force.
+    pub fn load(&self) -> Arc<Table> {
+        // Acquire: pairs with the Release in `swap`.
+        let _ = self.serial.load(Acquire);
+        self.table.load_full()
+    }
 }
 
 /// One generation of the configuration.

@@ -38,7 +38,7 @@ fn publishes_at_full_speed_lose_and_repeat_nothing() {
             while !stop.load(Relaxed) {
                 match adopter.poll() {
                     Adoption::Adopted { .. } => adopted += 1,
-                    Adoption::None => adopter.wait(Duration::from_millis(1)),
+                    Adoption::None => drop(adopter.wait(Duration::from_millis(1))),
                     other => panic!("{other:?}"),
                 }
             }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use shm_layout::counters::{Binding, ENTRY_VALUES, Entry};
 use shm_layout::image::{ImageBuilder, Need};
 use shm_layout::record::{
@@ -14,7 +13,7 @@ use spanwire::shard::Shard;
 use spanwire::shard::mailbox::{Command, Event, Mailbox};
 use spanwire::shard::port::{Identity, Port};
 use spanwire::snapshot::slots::Slots;
-use spanwire::snapshot::table::{EntryKey, Table};
+use spanwire::snapshot::table::{Current, EntryKey, Table};
 use spanwire::xsk::fake::{FakeDoorbell, FakeNic};
 use spanwire::xsk::socket::RingSizes;
 use spanwire::xsk::umem::SocketId;
@@ -71,7 +70,7 @@ pub struct Rig {
     pub shard: Shard<FakeDoorbell>,
     pub block: Arc<ShardBlock>,
     pub ports: Vec<Wire>,
-    table: Arc<ArcSwap<Table>>,
+    table: Arc<Current>,
     mailbox: Arc<Mailbox<FakeDoorbell>>,
     slots: Slots,
     spec: Spec,
@@ -82,7 +81,7 @@ pub struct Rig {
 impl Rig {
     /// A shard without ports.
     pub fn empty(spec: Spec) -> Rig {
-        let table = Arc::new(ArcSwap::from_pointee(Table::default()));
+        let table = Arc::new(Current::default());
         let mailbox = Arc::new(Mailbox::default());
         let block = Arc::new(ShardBlock::new(0, 0));
         let shard =
@@ -165,14 +164,14 @@ impl Rig {
         slots.fresh().iter().for_each(|&slot| self.block.entry(slot).reset());
         let table = Table::build(&view, 1, self.generation, |key| slots.slot(key));
         self.slots.commit(slots, self.generation);
-        self.table.store(Arc::new(table));
+        self.table.swap(table);
         self.breathe();
         let block = &self.block;
         self.slots.release(block.adopted_serial(), |slot| block.entry(slot).is_drained());
     }
 
     /// Where tables are swapped in.
-    pub fn table(&self) -> Arc<ArcSwap<Table>> {
+    pub fn table(&self) -> Arc<Current> {
         Arc::clone(&self.table)
     }
 

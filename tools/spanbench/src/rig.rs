@@ -3,7 +3,6 @@
 use std::io;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use shm_layout::record::PortRole;
 use shm_layout::view::SnapshotView;
 use spanwire::control::compile::{Source, compile};
@@ -12,7 +11,7 @@ use spanwire::counters::{BindingBlock, ShardBlock};
 use spanwire::shard::Shard;
 use spanwire::shard::mailbox::{Command, Mailbox};
 use spanwire::shard::port::{Identity, Port};
-use spanwire::snapshot::table::Table;
+use spanwire::snapshot::table::{Current, Table};
 use spanwire::xsk::fake::{FakeDoorbell, FakeNic};
 use spanwire::xsk::socket::RingSizes;
 use thiserror::Error;
@@ -42,7 +41,7 @@ impl Rig {
     /// A rig that mirrors what port A receives at `rate`; `None` mirrors nothing.
     pub(crate) fn new(primary: u32, mirror: u32, rate: Option<u32>) -> Result<Rig, RigError> {
         let mailbox = Arc::new(Mailbox::default());
-        let table = Arc::new(ArcSwap::from_pointee(table(rate)?));
+        let table = Arc::new(Current::new(table(rate)?));
         let block = Arc::new(ShardBlock::new(0, 0));
         let mut shard = Shard::new(primary, mirror, 2048, table, Arc::clone(&mailbox), block)?;
         let mut add = |socket, ifindex, role| -> Result<FakeNic, RigError> {
