@@ -83,6 +83,7 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
         })?;
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).map_err(system("handle signals"))?;
 
+    keep_off(&config.cpus);
     let table = Arc::new(Current::default());
     let stop = Arc::new(Stop::default());
     let mut workers = Vec::new();
@@ -146,6 +147,18 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
     join(adopter);
     join(stats);
     died.map_or(Ok(()), |name| Err(DaemonError::ThreadDied(name)))
+}
+
+/// Keeps this thread, and those it starts, off the processors of the shards, if there are others: control work
+/// must not wait for a shard that spins, nor a shard for control work. A shard pins itself after it has started.
+fn keep_off(cpus: &[u32]) {
+    let Ok(mut allowed) = rustix::thread::sched_getaffinity(None) else { return };
+    cpus.iter().for_each(|&cpu| allowed.unset(cpu as usize));
+    if allowed.count() > 0
+        && let Err(error) = rustix::thread::sched_setaffinity(None, &allowed)
+    {
+        tracing::warn!("control threads share the shards' processors: {error}");
+    }
 }
 
 /// When each group of threads is to end.
