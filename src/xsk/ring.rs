@@ -126,6 +126,8 @@ pub struct Producer<T> {
     raw: Raw<T>,
     /// The next place to write; ahead of the published index by what is not submitted.
     next: u32,
+    /// The published index.
+    submitted: u32,
     /// The consumer index as last seen.
     consumed: u32,
 }
@@ -139,7 +141,7 @@ impl<T: Pod> Producer<T> {
     pub(super) fn new(memory: Arc<MmapRaw>, at: Offsets, size: u32) -> io::Result<Producer<T>> {
         let raw = Raw::new(memory, at, size)?;
         let (next, consumed) = (raw.producer().load(Relaxed), raw.consumer().load(Acquire));
-        Ok(Producer { raw, next, consumed })
+        Ok(Producer { raw, next, submitted: next, consumed })
     }
 
     /// Free places, looking at the other side only if fewer than `want` are known.
@@ -164,10 +166,13 @@ impl<T: Pod> Producer<T> {
         Ok(())
     }
 
-    /// Shows the other side everything pushed.
+    /// Shows the other side everything pushed. Where nothing was, its cache line is left alone.
     pub fn submit(&mut self) {
-        // Release: pairs with the Acquire in Consumer::acquire.
-        self.raw.producer().store(self.next, Release);
+        if self.submitted != self.next {
+            self.submitted = self.next;
+            // Release: pairs with the Acquire in Consumer::acquire.
+            self.raw.producer().store(self.next, Release);
+        }
     }
 
     /// Entries pushed and not yet taken by the other side.

@@ -7,6 +7,16 @@ use spanwire::xsk::socket::RingSizes;
 
 use super::rig::{A, B, MON, Plan, Rig, Spec, frame, tagged};
 
+/// Lets everything through that has been received; the clones.
+fn drained(rig: &mut Rig) -> Vec<Vec<u8>> {
+    let mut clones = Vec::new();
+    while rig.breathe() > 0 {
+        rig.sent(B);
+        clones.extend(rig.sent(MON));
+    }
+    clones
+}
+
 /// Sends `count` frames through A in uneven steps; returns the numbers of those cloned.
 fn cloned(rig: &mut Rig, from: u32, count: u32) -> Vec<u32> {
     let mut clones = Vec::new();
@@ -18,10 +28,7 @@ fn cloned(rig: &mut Rig, from: u32, count: u32) -> Vec<u32> {
             clones.extend(rig.sent(MON));
         }
     }
-    while rig.breathe() > 0 {
-        rig.sent(B);
-        clones.extend(rig.sent(MON));
-    }
+    clones.extend(drained(rig));
     clones.iter().map(|c| u32::from_be_bytes(c[14..18].try_into().unwrap())).collect()
 }
 
@@ -105,10 +112,7 @@ fn vlan_entries_sample_apart_and_the_port_takes_the_rest() {
             clones.extend(rig.sent(MON));
         }
     }
-    while rig.breathe() > 0 {
-        rig.sent(B);
-        clones.extend(rig.sent(MON));
-    }
+    clones.extend(drained(&mut rig));
     assert_eq!(clones, want);
     for (mirror, count) in [((v10, MON, 2), counts[0]), ((v20, MON, 3), counts[1]), ((A, MON, 5), counts[2])] {
         assert_eq!(rig.ledger(mirror)[Entry::Observed as usize], u64::from(count));
