@@ -17,7 +17,7 @@ use spanwire::control::{Snapshot, admit};
 use spanwire::snapshot::table::Table;
 
 /// A valid image with every section, to mutate.
-const VALID: &[u8] = include_bytes!("../../tests/golden/full.img");
+const VALID: &[u8] = include_bytes!("../../../tests/golden/full.img");
 
 /// The first byte says what the rest is:
 /// - even: an image, byte for byte
