@@ -385,12 +385,17 @@ impl RegionFile {
 /// Words by `pread` and `pwrite`. The fences are real ones and the calls are opaque to the compiler, so the
 /// orderings the protocol asks for hold around the copies the kernel makes on this processor.
 impl Words for RegionFile {
-    fn load(&self, word: usize, _: Ordering) -> Result<u64, Fault> {
+    fn load(&self, word: usize, order: Ordering) -> Result<u64, Fault> {
         let mut value = 0u64;
-        self.copy_out(word, std::slice::from_mut(&mut value))?;
+        self.load_all(word, std::slice::from_mut(&mut value), order)?;
+        Ok(value)
+    }
+
+    fn load_all(&self, word: usize, out: &mut [u64], _: Ordering) -> Result<(), Fault> {
+        self.copy_out(word, out)?;
         // SeqCst: stands in for the Acquire a load by this process would carry.
         fence(SeqCst);
-        Ok(value)
+        Ok(())
     }
 
     fn store(&self, word: usize, value: u64, _: Ordering) -> Result<(), Fault> {

@@ -12,11 +12,11 @@
 //! - `active` (Release): pairs with the reader's load of `active` (Acquire). A reader that saw a generation
 //!   sees its slot complete.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
 
 use thiserror::Error;
 
-use crate::header::{ACTIVE, Geometry, HEARTBEAT, NOTIFY, STATE, STATE_LIVE, STATE_SUPERSEDED};
+use crate::header::{ACTIVE, Geometry, NOTIFY, STATE, STATE_LIVE, STATE_SUPERSEDED};
 use crate::image::Image;
 use crate::record::SlotHeader;
 use crate::words::{Fault, Words};
@@ -88,8 +88,8 @@ impl<'a, W: Words + ?Sized> Writer<'a, W> {
 
     /// Publishes `image` as the next generation, which is at least `floor + 1`, and returns it.
     ///
-    /// `published_at` is nanoseconds of `CLOCK_MONOTONIC`, `heartbeat` of `CLOCK_BOOTTIME`. Waking waiters on
-    /// the notify word is the caller's, as it needs the system. `at` is called after each step.
+    /// `published_at` is nanoseconds of `CLOCK_MONOTONIC`. Waking waiters on the notify word is the caller's, as it
+    /// needs the system. `at` is called after each step.
     ///
     /// # Errors
     /// [`PublishError`]; the active generation is then unchanged.
@@ -98,17 +98,16 @@ impl<'a, W: Words + ?Sized> Writer<'a, W> {
         image: &mut Image,
         floor: u64,
         published_at: u64,
-        heartbeat: u64,
         mut at: impl FnMut(Step),
     ) -> Result<u64, PublishError> {
         let w = self.words;
-        if w.load(STATE, Relaxed)? != STATE_LIVE {
+        let (state, active) = state_and_active(w, Relaxed)?;
+        if state != STATE_LIVE {
             return Err(PublishError::Superseded);
         }
         if image.len_bytes() > self.geometry.slot_len {
             return Err(PublishError::TooLarge { len: image.len_bytes(), slot_len: self.geometry.slot_len });
         }
-        let active = w.load(ACTIVE, Relaxed)?;
         let mut generation = active.max(floor).checked_add(1).ok_or(PublishError::Exhausted)?;
         // A floor may jump ahead by a multiple of the slots; the active slot is never written all the same.
         if active != 0 && generation % SLOTS as u64 == active % SLOTS as u64 {
@@ -118,7 +117,6 @@ impl<'a, W: Words + ?Sized> Writer<'a, W> {
         let slot = self.geometry.slot_word(generation);
         let payload = &image.words()[1..];
 
-        w.store(HEARTBEAT, heartbeat, Relaxed)?;
         at(Step::Begin);
         // Odd from whatever a writer that died here left behind, and never a value seen before.
         let odd = w.load(slot, Relaxed)?.wrapping_add(1) | 1;
@@ -152,6 +150,13 @@ impl<'a, W: Words + ?Sized> Writer<'a, W> {
         let next = (self.words.load(NOTIFY, Relaxed)? as u32).wrapping_add(1);
         self.words.store(NOTIFY, u64::from(next), Release)
     }
+}
+
+/// What the header says of the region, and the newest announced generation.
+fn state_and_active<W: Words + ?Sized>(words: &W, order: Ordering) -> Result<(u64, u64), Fault> {
+    let mut header = [0; ACTIVE - STATE + 1];
+    words.load_all(STATE, &mut header, order)?;
+    Ok((header[0], header[ACTIVE - STATE]))
 }
 
 /// A read that brought no image. None of them is a reason to drop the last good one.
@@ -203,28 +208,28 @@ impl<'a, W: Words + ?Sized> Reader<'a, W> {
     /// # Errors
     /// [`ReadError::Superseded`] or a fault.
     pub fn active(&self) -> Result<u64, ReadError> {
-        let active = self.words.load(ACTIVE, Acquire)?;
-        if self.words.load(STATE, Acquire)? != STATE_LIVE {
-            return Err(ReadError::Superseded);
+        match state_and_active(self.words, Acquire)? {
+            (STATE_LIVE, active) => Ok(active),
+            _ => Err(ReadError::Superseded),
         }
-        Ok(active)
     }
 
-    /// Copies the newest image into `out` and returns its generation; `None` before the first publish.
+    /// Copies the newest image into `out` and returns its generation; `None` before the first publish, and where
+    /// the newest is `known`.
     ///
-    /// What `out` holds is whole, as the writer wrote it, but not yet trusted: [`crate::view`] checks it.
+    /// What `out` holds is whole, as the writer wrote it, but not yet trusted: [`crate::view`] checks it. As much
+    /// as it held before is copied in one go with the slot's header: images of one region differ little in length.
     ///
     /// # Errors
     /// [`ReadError`]; `out` then holds nothing of use.
-    pub fn read(&self, out: &mut Vec<u64>) -> Result<Option<u64>, ReadError> {
+    pub fn read(&self, known: Option<u64>, out: &mut Vec<u64>) -> Result<Option<u64>, ReadError> {
         for _ in 0..self.tries {
-            match self.active()? {
-                0 => return Ok(None),
-                active => {
-                    if self.try_read(active, out)? {
-                        return Ok(Some(active));
-                    }
-                }
+            let active = self.active()?;
+            if active == 0 || Some(active) == known {
+                return Ok(None);
+            }
+            if self.try_read(active, out)? {
+                return Ok(Some(active));
             }
             std::hint::spin_loop();
         }
@@ -240,15 +245,18 @@ impl<'a, W: Words + ?Sized> Reader<'a, W> {
         if seq % 2 != 0 {
             return Ok(false);
         }
-        out.clear();
-        out.resize(SlotHeader::WORDS, 0);
+        let guess = out.len().clamp(SlotHeader::WORDS, self.geometry.slot_len / WORD);
+        out.resize(guess, 0);
+        out[0] = 0;
         w.copy_out(slot + 1, &mut out[1..])?;
         let announced = SlotHeader::from_words(out);
         let len = usize::try_from(announced.len).unwrap_or(usize::MAX);
         let fits = len >= SlotHeader::WORDS * WORD && len <= self.geometry.slot_len && len.is_multiple_of(WORD);
         if fits {
             out.resize(len / WORD, 0);
-            w.copy_out(slot + SlotHeader::WORDS, &mut out[SlotHeader::WORDS..])?;
+            if out.len() > guess {
+                w.copy_out(slot + guess, &mut out[guess..])?;
+            }
         }
         // Acquire: pairs with the fence Release in Writer::publish.
         w.fence(Acquire);

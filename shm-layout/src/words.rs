@@ -32,6 +32,17 @@ pub trait Words {
     /// [`Fault`] when the word is beyond the region's end.
     fn load(&self, word: usize, order: Ordering) -> Result<u64, Fault>;
 
+    /// Loads consecutive words, each as [`Words::load`] would, in any order among themselves.
+    ///
+    /// # Errors
+    /// As [`Words::load`].
+    fn load_all(&self, word: usize, out: &mut [u64], order: Ordering) -> Result<(), Fault> {
+        for (i, to) in out.iter_mut().enumerate() {
+            *to = self.load(word + i, order)?;
+        }
+        Ok(())
+    }
+
     /// One word, with an ordering of `Relaxed` or `Release`.
     ///
     /// # Errors

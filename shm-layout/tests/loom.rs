@@ -239,7 +239,7 @@ fn publish(side: &Side, floor: u64, writer: u64, death: Option<Step>) -> u64 {
     words[SlotHeader::WORDS] = content(generation, writer);
     words[SlotHeader::WORDS + 1] = content(generation, writer) + 1;
     words[std::mem::offset_of!(SlotHeader, len) / WORD] = (words.len() * WORD) as u64;
-    let published = Writer::new(side, GEOMETRY).publish(&mut Image::from_words(words), floor, 0, 0, |step| {
+    let published = Writer::new(side, GEOMETRY).publish(&mut Image::from_words(words), floor, 0, |step| {
         if Some(step) == death {
             side.dead.set(true);
         }
@@ -255,8 +255,12 @@ fn content(generation: u64, writer: u64) -> u64 {
 
 /// One read, checked: `(generation, writer)`; `None` where the writer overtook it.
 fn read(reader: &Reader<'_, Side>) -> Option<(u64, u64)> {
-    let mut out = Vec::new();
-    match reader.read(&mut out) {
+    read_into(reader, &mut Vec::new())
+}
+
+/// As [`read`], where an image read before may be in `out`: the next is then copied in one go.
+fn read_into(reader: &Reader<'_, Side>, out: &mut Vec<u64>) -> Option<(u64, u64)> {
+    match reader.read(None, out) {
         Ok(Some(generation)) => {
             let payload = &out[SlotHeader::WORDS..];
             let writer = (payload[0] % 1000) / 10;
@@ -272,9 +276,10 @@ fn read(reader: &Reader<'_, Side>) -> Option<(u64, u64)> {
 
 /// Two reads; generations never go back, and one generation has one content.
 fn read_twice(reader: &Reader<'_, Side>, mut each: impl FnMut(Option<(u64, u64)>)) {
-    let first = read(reader);
+    let mut out = Vec::new();
+    let first = read_into(reader, &mut out);
     each(first);
-    let second = read(reader);
+    let second = read_into(reader, &mut out);
     each(second);
     if let (Some(first), Some(second)) = (first, second) {
         assert!(first.0 <= second.0, "back: {first:?} before {second:?}");

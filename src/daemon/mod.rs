@@ -41,6 +41,9 @@ use worker::Worker;
 /// How long a thread sleeps between looks at things nobody wakes it for.
 const TICK: Duration = Duration::from_millis(50);
 
+/// Niceness of the adopter: the highest priority of its scheduling class.
+const ADOPTER_NICENESS: i32 = -20;
+
 /// Why the dataplane could not start or go on.
 #[derive(Debug, Error)]
 pub enum DaemonError {
@@ -181,6 +184,11 @@ fn join(thread: JoinHandle<()>) {
 }
 
 fn adopt(mut adopter: Adopter, wakers: &[Arc<worker::Waker>], report: &Report, stop: &AtomicBool) {
+    // Rarely runs, but what it does is waited for: ahead of the other control threads, where that is allowed. On
+    // Linux the priority of "this process" is that of this thread.
+    if let Err(error) = rustix::process::setpriority_process(None, ADOPTER_NICENESS) {
+        tracing::debug!("the adopter keeps the priority of the others: {error}");
+    }
     while !stop.load(Relaxed) {
         match adopter.poll() {
             Adoption::None => {}

@@ -3,8 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicBool, fence};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,23 +28,44 @@ const NAP_TRANSMITTING: Duration = Duration::from_millis(1);
 /// Everything else wakes the thread; this bounds a lost wake.
 const NAP: Duration = Duration::from_millis(100);
 
-/// Wakes a sleeping shard.
+/// Wakes a sleeping shard, and costs no system call while it is awake.
+///
+/// # Orderings
+/// The shard stores `asleep`, then looks for news; the waker stores its news, then looks at `asleep`. A SeqCst fence
+/// between the two on both sides lets at least one of them see the other.
 #[derive(Debug)]
-pub struct Waker(OwnedFd);
+pub struct Waker {
+    event: OwnedFd,
+    asleep: AtomicBool,
+}
 
 impl Waker {
     fn new() -> io::Result<Waker> {
-        Ok(Waker(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Waker { event, asleep: AtomicBool::new(false) })
     }
 
-    /// Ends the shard's sleep, or its next one if it does not sleep now.
+    /// Ends the shard's sleep. A shard that is awake finds the news by itself.
     pub fn wake(&self) {
-        // A full counter (EAGAIN) wakes just as well.
-        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+        fence(SeqCst);
+        if self.asleep.load(Relaxed) {
+            // A full counter (EAGAIN) wakes just as well.
+            let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// From here on until [`Waker::rise`] the shard is to be woken; its look for news comes after.
+    fn lie_down(&self) {
+        self.asleep.store(true, Relaxed);
+        fence(SeqCst);
+    }
+
+    fn rise(&self) {
+        self.asleep.store(false, Relaxed);
     }
 
     fn clear(&self) {
-        let _ = rustix::io::read(&self.0, &mut [0u8; 8]);
+        let _ = rustix::io::read(&self.event, &mut [0u8; 8]);
     }
 }
 
@@ -183,7 +204,12 @@ fn run(mut shard: Shard<Socket>, block: &ShardBlock, waker: &Waker, stop: &Atomi
         }
         std::hint::spin_loop();
         if !busy && idle.is_multiple_of(IDLE_BREATHS) && idle_since.elapsed() >= SPIN {
-            nap(&mut shard, waker);
+            waker.lie_down();
+            // A stop that was asked for before the shard lay down wakes nobody.
+            if !shard.has_news() && !stop.load(Relaxed) {
+                nap(&mut shard, waker);
+            }
+            waker.rise();
             idle = 0;
         }
     }
@@ -191,13 +217,10 @@ fn run(mut shard: Shard<Socket>, block: &ShardBlock, waker: &Waker, stop: &Atomi
 
 /// Sleeps until a frame arrives, somebody wakes the shard, or it is time to look.
 fn nap(shard: &mut Shard<Socket>, waker: &Waker) {
-    if shard.has_news() {
-        return;
-    }
     shard.note_nap();
     let limit = if shard.is_transmitting() { NAP_TRANSMITTING } else { NAP };
     let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(limit.subsec_nanos()) };
-    let mut fds = vec![PollFd::new(&waker.0, PollFlags::IN)];
+    let mut fds = vec![PollFd::new(&waker.event, PollFlags::IN)];
     fds.extend(shard.quiet_doorbells().map(|socket| PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN)));
     // An error (EINTR) ends the sleep as well.
     let _ = poll(&mut fds, Some(&timeout));

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use shm_layout::PAGE;
-use shm_layout::header::{MAX_SLOT, RegionKind, WRITER_PID, WRITER_START};
+use shm_layout::header::{HEARTBEAT, MAX_SLOT, RegionKind, WRITER_PID, WRITER_START};
 use shm_layout::image::Image;
 use shm_layout::protocol::{PublishError, Step, Writer};
 use shm_layout::words::Words;
@@ -129,8 +129,10 @@ impl Publisher {
         file.store(WRITER_PID, u64::from(std::process::id()), Relaxed)?;
         file.store(WRITER_START, self.started, Relaxed)?;
         let writer = Writer::new(file, file.geometry());
-        let generation = writer.publish(image, self.floor, clock::monotonic_ns(), clock::boottime_ns(), at)?;
+        let generation = writer.publish(image, self.floor, clock::monotonic_ns(), at)?;
         file.wake();
+        // Published all the same, if it fails: the next look at the file finds why.
+        let _ = file.store(HEARTBEAT, clock::boottime_ns(), Relaxed);
         Ok(generation)
     }
 

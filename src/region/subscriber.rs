@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use shm_layout::header::RegionKind;
-use shm_layout::protocol::{ReadError, Reader};
+use shm_layout::protocol::Reader;
 
 use super::{Access, RegionError, RegionFile};
 
@@ -71,21 +71,26 @@ impl Subscriber {
             none => none.insert(RegionFile::open(&self.path, self.kind, Access::Read)?),
         };
         let instance = file.geometry().instance_id;
-        // Before `active` is looked at, so that a publish in between ends the next wait at once.
-        let read = file.notify_word().map_err(ReadError::from).and_then(|notify| {
-            self.notify = notify;
-            let reader = Reader::new(&*file, file.geometry());
-            if self.seen == Some((instance, reader.active()?)) {
-                return Ok(None);
+        let known = self.seen.filter(|seen| seen.0 == instance).map(|(_, generation)| generation);
+        let reader = Reader::new(&*file, file.geometry());
+        let read = reader.read(known, &mut self.buffer).and_then(|found| match found {
+            Some(generation) => {
+                // What the word was or will be after this publish: a later one ends the next wait at once.
+                self.notify = generation as u32;
+                Ok(Some(generation))
             }
-            reader.read(&mut self.buffer)
+            None => {
+                self.notify = file.notify_word()?;
+                // After the word was looked at: a publish from here on changes it, and ends the wait.
+                reader.read(known, &mut self.buffer)
+            }
         });
         match read {
-            Ok(Some(generation)) if self.seen != Some((instance, generation)) => {
+            Ok(Some(generation)) => {
                 self.seen = Some((instance, generation));
                 Ok(self.seen)
             }
-            Ok(_) => Ok(None),
+            Ok(None) => Ok(None),
             Err(source) => {
                 self.file = None;
                 Err(RegionError::Read { path: self.path.clone(), source })
