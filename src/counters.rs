@@ -227,12 +227,14 @@ impl ShardBlock {
 }
 
 /// A row of partition gauges.
-pub fn partition_row(size: u64, free: u64, fill_rx: u64, tx: u64) -> [u64; PARTITION_VALUES] {
+pub fn partition_row([size, free, fill_rx, tx, quarantined, lent]: [u32; PARTITION_VALUES]) -> [u64; PARTITION_VALUES] {
     let mut row = [0; PARTITION_VALUES];
-    row[Partition::Size as usize] = size;
-    row[Partition::Free as usize] = free;
-    row[Partition::FillRx as usize] = fill_rx;
-    row[Partition::Tx as usize] = tx;
+    row[Partition::Size as usize] = size.into();
+    row[Partition::Free as usize] = free.into();
+    row[Partition::FillRx as usize] = fill_rx.into();
+    row[Partition::Tx as usize] = tx.into();
+    row[Partition::Quarantined as usize] = quarantined.into();
+    row[Partition::Lent as usize] = lent.into();
     row
 }
 

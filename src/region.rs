@@ -16,7 +16,6 @@ mod subscriber;
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::mem::offset_of;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -27,9 +26,8 @@ use std::time::{Duration, Instant};
 use bytemuck::Zeroable;
 use memmap2::{MmapOptions, MmapRaw};
 use shm_layout::header::{ACTIVE, Geometry, Header, NOTIFY, RegionKind, WRITER_PID};
-use shm_layout::protocol::{PublishError, ReadError};
-use shm_layout::record::SlotHeader;
-use shm_layout::view::LayoutError;
+use shm_layout::protocol::{PublishError, ReadError, Reader};
+use shm_layout::view::{ImageView, LayoutError};
 use shm_layout::words::{Fault, Words};
 use shm_layout::{PAGE, WORD};
 use thiserror::Error;
@@ -315,12 +313,13 @@ impl RegionFile {
             && header.geometry(kind, self.geometry.region_len() as u64) == Ok(self.geometry)
     }
 
-    /// The newest announced generation, if its slot agrees: `active` is under no checksum.
+    /// The newest announced generation, if its slot holds an image of it: `active` itself is under no checksum.
     fn confirmed_active(&self) -> Option<u64> {
-        let active = self.active().ok()?;
-        let slot = self.geometry.slot_word(active);
-        let held = self.load(slot + offset_of!(SlotHeader, generation) / WORD, Relaxed).ok()?;
-        (active == 0 || held == active).then_some(active)
+        let mut image = Vec::new();
+        match Reader::new(self, self.geometry).read(None, &mut image).ok()? {
+            None => Some(0),
+            Some(active) => ImageView::parse(&image).is_ok().then_some(active),
+        }
     }
 
     /// The newest announced generation.

@@ -140,11 +140,13 @@ values! {
 }
 
 values! {
-    /// One UMEM partition of one shard. `free + fill_rx + in_flight = size` between breaths.
+    /// One UMEM partition of one shard. `free + fill_rx + in_flight + lent = size` between breaths.
     Partition, PARTITION_VALUES {
         Size Gauge "size" "frames" "Frames the partition was created with."
         Free Gauge "free" "frames" "Frames on the free list."
         FillRx Gauge "fill_rx" "frames" "Frames in fill rings, in the kernel's hands or in rx rings."
         Tx Gauge "in_flight" "frames" "Frames in tx rings, in the kernel's hands or in completion rings."
+        Quarantined Gauge "quarantined" "frames" "Part of in_flight: not completed some 5 s after the kernel took them."
+        Lent Gauge "lent" "frames" "Mirror frames with other shards, for their clones to monitor queues of this one."
     }
 }

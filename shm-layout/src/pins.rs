@@ -48,7 +48,7 @@ pin!(PortStateRecord of 56 {
 pin!(BindingRecord of 176 { ifindex: 0, queue: 4, shard: 8, pad: 12, values: 16, kernel: 128 });
 pin!(EntryRecord of 128 { ingress_ifindex: 0, output_ifindex: 4, rate: 8, shard: 12, values: 16 });
 pin!(EntryStateRecord of 24 { ingress_ifindex: 0, output_ifindex: 4, rate: 8, state: 12, reason: 16 });
-pin!(UmemRecord of 40 { shard: 0, partition: 4, values: 8 });
+pin!(UmemRecord of 56 { shard: 0, partition: 4, values: 8 });
 pin!(SwapRecord of 1304 { shard: 0, pad: 4, buckets: 8, max_ns: 1288, sum_ns: 1296 });
 pin!(Header of 4096 {
     magic: 0, endian: 8, layout_major: 12, layout_minor: 14, region_len: 16, slot_len: 24, slot_count: 32, kind: 36,

@@ -445,7 +445,7 @@ record! {
 
 record! {
     /// UMEM: one row for each shard and partition.
-    UmemRecord kind 107 size 40 {
+    UmemRecord kind 107 size 56 {
         /// The shard.
         shard: u32,
         /// The partition.

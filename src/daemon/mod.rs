@@ -27,8 +27,8 @@ use shm_layout::header::RegionKind;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use thiserror::Error;
 
-use crate::counters::ShardBlock;
 use crate::region::{CONFIG_FILE, Publisher, RegionError, STATS_FILE, Subscriber, check_dir};
+use crate::shard::lanes::Wake;
 use crate::snapshot::adopter::{Adopter, Adoption};
 use crate::snapshot::table::Current;
 use crate::xsk::socket;
@@ -89,11 +89,7 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
     keep_off(&config.cpus);
     let table = Arc::new(Current::default());
     let stop = Arc::new(Stop::default());
-    let mut workers = Vec::new();
-    for (id, &cpu) in config.cpus.iter().enumerate() {
-        let block = Arc::new(ShardBlock::new(id as u32, cpu));
-        workers.push(Worker::start(config, block, &table, &stop.shards).map_err(system("start a shard"))?);
-    }
+    let workers = Worker::start_all(config, &table, &stop.shards).map_err(system("start a shard"))?;
     let blocks: Vec<_> = workers.iter().map(|w| Arc::clone(&w.block)).collect();
     let report = Arc::new(Report::default());
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use shm_layout::counters::Binding;
 use shm_layout::record::PortRole;
 
 use super::TICK;
@@ -21,7 +22,7 @@ use super::config::Config;
 use super::report::{BindingStatus, PortStatus, Report};
 use super::worker::Hand;
 use crate::counters::BindingBlock;
-use crate::shard::mailbox::{Command, Event};
+use crate::shard::mailbox::{Command, Event, Output};
 use crate::shard::port::{Identity, Port};
 use crate::snapshot::table::{Current, Table};
 use crate::steer::PortProgram;
@@ -126,7 +127,7 @@ pub struct Topology {
     failed: HashMap<u32, Failed>,
     ids: Vec<IdPool>,
     /// Outputs the shards have been told are up.
-    outputs_up: Vec<u32>,
+    outputs_up: Vec<Output>,
 }
 
 /// Socket ids of one shard.
@@ -203,6 +204,7 @@ impl Topology {
             }
         }
         self.tell_outputs(&wanted);
+        self.audit();
         self.tell_report(&wanted, &table);
     }
 
@@ -407,21 +409,31 @@ impl Topology {
 
     /// Tells every shard which monitor ports are up, for those it serves no queue of.
     fn tell_outputs(&mut self, wanted: &BTreeMap<u32, Want>) {
-        let up: Vec<u32> = wanted
-            .iter()
-            .filter(|(_, want)| **want == Want::Monitor)
-            .filter(|(ifindex, _)| self.attached.get(ifindex).is_some_and(|port| port.link.up))
-            .map(|(&ifindex, _)| ifindex)
-            .collect();
-        let changed = |from: &[u32], to: &[u32]| -> Vec<u32> {
-            from.iter().copied().filter(|ifindex| !to.contains(ifindex)).collect()
+        let output = |ifindex: u32| {
+            let port = self.attached.get(&ifindex).filter(|port| port.link.up)?;
+            Some(Output { ifindex, queues: port.lanes.width, mtu: port.link.mtu })
         };
-        for (changes, up) in [(changed(&self.outputs_up, &up), false), (changed(&up, &self.outputs_up), true)] {
-            for ifindex in changes {
-                self.hands.iter().for_each(|hand| hand.send(Command::Output { ifindex, up }));
-            }
+        let monitors = wanted.iter().filter(|(_, want)| **want == Want::Monitor);
+        let up: Vec<Output> = monitors.filter_map(|(&ifindex, _)| output(ifindex)).collect();
+        let tell = |command: &dyn Fn() -> Command<Socket>| self.hands.iter().for_each(|hand| hand.send(command()));
+        for &Output { ifindex, .. } in self.outputs_up.iter().filter(|was| up.iter().all(|o| o.ifindex != was.ifindex))
+        {
+            tell(&|| Command::OutputDown { ifindex });
+        }
+        for &output in up.iter().filter(|output| !self.outputs_up.contains(output)) {
+            tell(&|| Command::OutputUp(output));
         }
         self.outputs_up = up;
+    }
+
+    /// Has the shards that wait for completions look for overdue ones.
+    fn audit(&self) {
+        for (at, hand) in self.hands.iter().enumerate() {
+            let bound = self.attached.values().flat_map(|port| &port.bound);
+            if bound.filter(|b| b.hand == at).any(|b| b.block.read()[Binding::Outstanding as usize] > 0) {
+                hand.send(Command::Audit);
+            }
+        }
     }
 
     fn tell_report(&self, wanted: &BTreeMap<u32, Want>, table: &Table) {

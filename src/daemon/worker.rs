@@ -14,6 +14,7 @@ use super::config::Config;
 use super::spawn;
 use crate::counters::ShardBlock;
 use crate::shard::Shard;
+use crate::shard::lanes::{self, Wake};
 use crate::shard::mailbox::{Command, Event, Mailbox};
 use crate::snapshot::table::Current;
 use crate::xsk::socket::Socket;
@@ -45,15 +46,6 @@ impl Waker {
         Ok(Waker { event, asleep: AtomicBool::new(false) })
     }
 
-    /// Ends the shard's sleep. A shard that is awake finds the news by itself.
-    pub fn wake(&self) {
-        fence(SeqCst);
-        if self.asleep.load(Relaxed) {
-            // A full counter (EAGAIN) wakes just as well.
-            let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
-        }
-    }
-
     /// From here on until [`Waker::rise`] the shard is to be woken; its look for news comes after.
     fn lie_down(&self) {
         self.asleep.store(true, Relaxed);
@@ -66,6 +58,17 @@ impl Waker {
 
     fn clear(&self) {
         let _ = rustix::io::read(&self.event, &mut [0u8; 8]);
+    }
+}
+
+impl Wake for Waker {
+    /// A shard that is awake finds the news by itself.
+    fn wake(&self) {
+        fence(SeqCst);
+        if self.asleep.load(Relaxed) {
+            // A full counter (EAGAIN) wakes just as well.
+            let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
+        }
     }
 }
 
@@ -129,30 +132,44 @@ impl Hand {
 }
 
 impl Worker {
-    /// Makes a shard and starts its thread.
+    /// Makes a shard for each processor, lays the lanes between them, and starts their threads.
     ///
     /// # Errors
     /// Memory or threads are short.
-    pub fn start(
-        config: &Config,
+    pub fn start_all(config: &Config, table: &Arc<Current>, stop: &Arc<AtomicBool>) -> io::Result<Vec<Worker>> {
+        let (mut shards, mut parts, mut bells) = (Vec::new(), Vec::new(), Vec::new());
+        for (id, &cpu) in config.cpus.iter().enumerate() {
+            let block = Arc::new(ShardBlock::new(id as u32, cpu));
+            let mailbox = Arc::new(Mailbox::default());
+            let waker = Arc::new(Waker::new()?);
+            shards.push(Shard::new(
+                config.frames,
+                config.mirror_frames,
+                config.frame_size,
+                Arc::clone(table),
+                Arc::clone(&mailbox),
+                Arc::clone(&block),
+            )?);
+            bells.push(Arc::clone(&waker) as Arc<dyn Wake>);
+            parts.push((block, mailbox, waker));
+        }
+        lanes::connect(&mut shards, &bells);
+        let start = |(shard, (block, mailbox, waker))| Worker::start(shard, block, mailbox, waker, stop, config.busy);
+        shards.into_iter().zip(parts).map(start).collect()
+    }
+
+    fn start(
+        shard: Shard<Socket>,
         block: Arc<ShardBlock>,
-        table: &Arc<Current>,
+        mailbox: Arc<Mailbox<Socket>>,
+        waker: Arc<Waker>,
         stop: &Arc<AtomicBool>,
+        busy: bool,
     ) -> io::Result<Worker> {
-        let mailbox = Arc::new(Mailbox::default());
-        let waker = Arc::new(Waker::new()?);
-        let shard = Shard::new(
-            config.frames,
-            config.mirror_frames,
-            config.frame_size,
-            Arc::clone(table),
-            Arc::clone(&mailbox),
-            Arc::clone(&block),
-        )?;
         let area = Arc::clone(shard.area());
         let ended = Arc::new(AtomicBool::new(false));
         let thread = {
-            let (block, waker, stop, busy) = (Arc::clone(&block), Arc::clone(&waker), Arc::clone(stop), config.busy);
+            let (block, waker, stop) = (Arc::clone(&block), Arc::clone(&waker), Arc::clone(stop));
             let end = End(Arc::clone(&ended));
             spawn(&format!("shard-{}", block.id), move || {
                 // Moved in, so that it drops, and tells, however the thread ends.

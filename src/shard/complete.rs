@@ -3,21 +3,28 @@
 use shm_layout::counters::{Binding, Entry};
 
 use super::frames::Pool;
+use super::lanes::{Lanes, Origin};
+use super::mirror::DropReason;
 use super::port::Port;
 use crate::counters::ShardBlock;
 use crate::xsk::Doorbell;
 use crate::xsk::umem::{AnyFrame, Completed, Mirror, Primary, SocketId, Umem};
 
+/// Audits that make up a round over all frames.
+const AUDITS: u32 = 20;
+/// A frame that is not completed after so many rounds goes into quarantine.
+const OVERDUE_ROUNDS: u8 = 5;
+
 /// Completed clones of one entry in a row, before they go into its ledger.
 #[derive(Default)]
-struct Delivered {
+pub(super) struct Delivered {
     slot: u32,
     packets: u64,
     bytes: u64,
 }
 
 impl Delivered {
-    fn add(&mut self, block: &ShardBlock, slot: u32, len: u32) {
+    pub(super) fn add(&mut self, block: &ShardBlock, slot: u32, len: u32) {
         if slot != self.slot {
             self.enter(block);
             self.slot = slot;
@@ -26,7 +33,7 @@ impl Delivered {
         self.bytes += u64::from(len);
     }
 
-    fn enter(&mut self, block: &ShardBlock) {
+    pub(super) fn enter(&mut self, block: &ShardBlock) {
         if self.packets > 0 {
             block.entry(self.slot).commit(|row| {
                 row.add(Entry::MirroredPackets, self.packets);
@@ -44,6 +51,7 @@ pub fn drain<D: Doorbell>(
     umem: &mut Umem,
     primary: &mut Pool<Primary>,
     mirror: &mut Pool<Mirror>,
+    lanes: &mut Lanes,
     block: &ShardBlock,
 ) -> usize {
     if port.in_tx == 0 && port.completion.acquire(1) == 0 {
@@ -61,8 +69,14 @@ pub fn drain<D: Doorbell>(
         match frame {
             AnyFrame::Primary(frame) => primary.put(frame),
             AnyFrame::Mirror(frame) => {
-                delivered.add(block, tag, len);
-                mirror.put(frame);
+                let origin = Origin::from_tag(tag);
+                match origin.peer() {
+                    None => {
+                        delivered.add(block, origin.slot(), len);
+                        mirror.put(frame);
+                    }
+                    Some(peer) => lanes.settle(umem, mirror, frame, len, (peer, origin.slot()), Ok(())),
+                }
             }
         }
     }
@@ -86,21 +100,40 @@ pub fn reclaim(
     umem: &mut Umem,
     primary: &mut Pool<Primary>,
     mirror: &mut Pool<Mirror>,
+    lanes: &mut Lanes,
     block: &ShardBlock,
 ) {
-    let filled = std::cell::RefCell::new(primary);
-    umem.reclaim(
-        socket,
-        |frame| filled.borrow_mut().put(frame),
-        |Completed { frame, tag, .. }| match frame {
-            AnyFrame::Primary(frame) => filled.borrow_mut().put(frame),
-            AnyFrame::Mirror(frame) => {
-                block.entry(tag).commit(|row| {
-                    row.add(Entry::DropOutputDown, 1);
-                    row.subtract(Entry::InFlight, 1);
-                });
-                mirror.put(frame);
+    for index in 0..umem.frames() {
+        match umem.reclaim(index, socket) {
+            None => {}
+            Some(Completed { frame: AnyFrame::Primary(frame), .. }) => primary.put(frame),
+            Some(Completed { frame: AnyFrame::Mirror(frame), len, tag }) => {
+                let origin = Origin::from_tag(tag);
+                match origin.peer() {
+                    None => {
+                        block.entry(origin.slot()).commit(|row| DropReason::OutputDown.enter_in_flight(row));
+                        mirror.put(frame);
+                    }
+                    Some(peer) => {
+                        lanes.settle(umem, mirror, frame, len, (peer, origin.slot()), Err(DropReason::OutputDown));
+                    }
+                }
             }
-        },
-    );
+        }
+    }
+}
+
+/// Looks at one of [`AUDITS`] parts of the frames for completions that are overdue. The frames in quarantine still
+/// count as held by their port: nobody knows whether the kernel will touch them again.
+pub fn audit<D: Doorbell>(part: &mut u32, ports: &[Port<D>], umem: &mut Umem) {
+    let len = umem.frames().div_ceil(AUDITS);
+    // What the kernel has not taken yet waits for the link or for room, and is not missing.
+    let is_taken = |socket| ports.iter().any(|port| port.socket == socket && port.tx.pending() == 0);
+    for index in *part * len..(*part + 1) * len {
+        umem.audit(index, OVERDUE_ROUNDS, is_taken);
+    }
+    *part = (*part + 1) % AUDITS;
+    if *part == 0 {
+        umem.next_round();
+    }
 }

@@ -35,9 +35,8 @@ pub fn push<D: Doorbell>(
         } else if !to.has_tx_room() {
             full += 1;
             pool.put(frame);
-        } else if to.tx.push(umem.give_tx(frame, extent, to.socket, 0)).is_ok() {
-            to.in_tx += 1;
-            to.dirty = true;
+        } else {
+            to.send(umem, frame, extent, 0);
         }
     }
     to.count(Binding::TxQueueFull, full);

@@ -22,17 +22,30 @@ pub enum Command<D> {
         /// Whether the socket is zero-copy.
         zero_copy: bool,
     },
-    /// Whether a monitor port is up, whoever serves its queues.
-    Output {
+    /// A monitor port is up, or has changed while it was, whoever serves its queues.
+    OutputUp(Output),
+    /// A monitor port is down or gone.
+    OutputDown {
         /// The port.
         ifindex: u32,
-        /// Whether it is up.
-        up: bool,
     },
+    /// Time to look for overdue completions, about every 50 ms.
+    Audit,
     /// Stop serving this socket, answer [`Event::Removed`]. Its frames stay with the kernel.
     Remove(SocketId),
     /// This socket is closed: take its frames back, answer [`Event::Reclaimed`].
     Reclaim(SocketId),
+}
+
+/// A monitor port that is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// The port.
+    pub ifindex: u32,
+    /// Its queues; queue q is owned by shard q mod n.
+    pub queues: u32,
+    /// Bytes.
+    pub mtu: u32,
 }
 
 /// What a shard answers.

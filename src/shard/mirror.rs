@@ -3,10 +3,11 @@
 use shm_layout::counters::Entry;
 
 use super::frames::Pool;
+use super::lanes::{Lanes, Origin};
 use super::port::{Port, Target};
 use super::rx::{Batch, Received};
 use crate::classify::classify;
-use crate::counters::ShardBlock;
+use crate::counters::{Row, ShardBlock};
 use crate::snapshot::table::{PortPolicy, Tap};
 use crate::xsk::Doorbell;
 use crate::xsk::abi::max_clone_len;
@@ -21,6 +22,8 @@ pub enum DropReason {
     NoBinding,
     /// The tx ring of the monitor port, on this shard, is full.
     QueueFullSameWorker,
+    /// The way to the shard that owns the monitor port's queue, or the tx ring there, is full.
+    QueueFullCrossWorker,
     /// Larger than a mirror frame or the monitor port's MTU.
     Oversize,
     /// The monitor port is down or not there.
@@ -30,14 +33,35 @@ pub enum DropReason {
 }
 
 impl DropReason {
-    const ALL: [DropReason; 6] = [
+    const ALL: [DropReason; 7] = [
         DropReason::NoFrame,
         DropReason::NoBinding,
         DropReason::QueueFullSameWorker,
+        DropReason::QueueFullCrossWorker,
         DropReason::Oversize,
         DropReason::OutputDown,
         DropReason::TxInvalid,
     ];
+
+    /// From `reason as u32`.
+    pub(super) fn from_code(code: u32) -> DropReason {
+        DropReason::ALL.get(code as usize).copied().unwrap_or(DropReason::OutputDown)
+    }
+
+    /// Enters `n` drops for this reason.
+    pub(super) fn enter(self, row: &mut Row<'_>, n: u64) {
+        let (counter, part) = self.counters();
+        row.add(counter, n);
+        if let Some(part) = part {
+            row.add(part, n);
+        }
+    }
+
+    /// Enters a clone that was on its way and is dropped for this reason.
+    pub(super) fn enter_in_flight(self, row: &mut Row<'_>) {
+        self.enter(row, 1);
+        row.subtract(Entry::InFlight, 1);
+    }
 
     /// The counters of the reason: the one that closes the ledger, and its part where it has one.
     fn counters(self) -> (Entry, Option<Entry>) {
@@ -45,6 +69,7 @@ impl DropReason {
             DropReason::NoFrame => (Entry::DropNoFrame, None),
             DropReason::NoBinding => (Entry::DropNoBinding, None),
             DropReason::QueueFullSameWorker => (Entry::DropQueueFull, Some(Entry::DropQueueFullSameWorker)),
+            DropReason::QueueFullCrossWorker => (Entry::DropQueueFull, Some(Entry::DropQueueFullCrossWorker)),
             DropReason::Oversize => (Entry::DropOversize, None),
             DropReason::OutputDown => (Entry::DropOutputDown, None),
             DropReason::TxInvalid => (Entry::DropTxInvalid, None),
@@ -101,11 +126,12 @@ pub fn sample<D: Doorbell>(
     ports: &mut [Port<D>],
     umem: &mut Umem,
     pool: &mut Pool<Mirror>,
+    lanes: &mut Lanes,
     block: &ShardBlock,
 ) {
     // Out of the port while its monitor ports are borrowed; a move, not a count.
     let Some(policy) = ports[at].policy.take() else { return };
-    let mut run = Run { at, ports, umem, pool, block };
+    let mut run = Run { at, ports, umem, pool, lanes, block };
     match (&policy.vlans, &policy.plain) {
         (None, Some(tap)) => run.whole_batch(tap, batch.packets()),
         (None, None) => {}
@@ -120,6 +146,7 @@ struct Run<'a, D> {
     ports: &'a mut [Port<D>],
     umem: &'a mut Umem,
     pool: &'a mut Pool<Mirror>,
+    lanes: &'a mut Lanes,
     block: &'a ShardBlock,
 }
 
@@ -167,17 +194,18 @@ impl<D: Doorbell> Run<'_, D> {
 
     /// Copies the packet to the monitor port's tx ring, or says why not.
     fn admit(&mut self, tap: &Tap, (frame, at): &Received) -> Result<(), DropReason> {
+        if at.len == 0 {
+            return Err(DropReason::TxInvalid);
+        }
         let target = self.ports[self.at].targets.get(tap.output as usize).copied();
         let monitor = match target {
             Some(Target::Local(index)) => &mut self.ports[index],
+            Some(Target::Remote(to)) => return self.lanes.send(to, self.umem.packet(frame, *at), tap.slot),
             Some(Target::NoBinding) => return Err(DropReason::NoBinding),
             Some(Target::Down) | None => return Err(DropReason::OutputDown),
         };
         if !monitor.up {
             return Err(DropReason::OutputDown);
-        }
-        if at.len == 0 {
-            return Err(DropReason::TxInvalid);
         }
         if at.len > self.umem.max_clone_len() || at.len > max_clone_len(monitor.mtu) {
             return Err(DropReason::Oversize);
@@ -190,11 +218,7 @@ impl<D: Doorbell> Run<'_, D> {
             self.pool.put(copy);
             return Err(DropReason::Oversize);
         };
-        // There is room in the ring: has_tx_room looked.
-        if monitor.tx.push(self.umem.give_tx(copy, placed, monitor.socket, tap.slot)).is_ok() {
-            monitor.in_tx += 1;
-            monitor.dirty = true;
-        }
+        monitor.send(self.umem, copy, placed, Origin::own(tap.slot).tag());
         Ok(())
     }
 
@@ -211,11 +235,7 @@ impl<D: Doorbell> Run<'_, D> {
             for reason in DropReason::ALL {
                 let n = tally.drops[reason as usize];
                 if n > 0 {
-                    let (counter, part) = reason.counters();
-                    row.add(counter, n);
-                    if let Some(part) = part {
-                        row.add(part, n);
-                    }
+                    reason.enter(row, n);
                 }
             }
         });

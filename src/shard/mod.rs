@@ -11,6 +11,7 @@
 //! - [`port`]: one socket and what the shard knows of it
 //! - [`rx`]: a batch from a port, and frames back to its fill ring
 //! - [`mirror`]: samples the batch and copies the selected frames
+//! - [`lanes`]: clones for monitor queues of other shards, over queues of [`spsc`]
 //! - [`forward`]: moves the batch to the wire's other port
 //! - [`tx`]: the kicks
 //! - [`complete`]: frames back from transmission, clones into the ledger
@@ -21,10 +22,12 @@
 pub mod complete;
 pub mod forward;
 pub mod frames;
+pub mod lanes;
 pub mod mailbox;
 pub mod mirror;
 pub mod port;
 pub mod rx;
+pub mod spsc;
 pub mod tx;
 
 use std::io;
@@ -37,7 +40,8 @@ use crate::snapshot::table::{Current, Table};
 use crate::xsk::Doorbell;
 use crate::xsk::umem::{Area, Census, Mirror, Partition, Primary, Umem};
 use frames::Pool;
-use mailbox::{Command, Event, Mailbox};
+use lanes::Lanes;
+use mailbox::{Command, Event, Mailbox, Output};
 use port::{Port, Target};
 use rx::Batch;
 
@@ -52,7 +56,10 @@ pub struct Shard<D> {
     mirror: Pool<Mirror>,
     ports: Vec<Port<D>>,
     /// Monitor ports that are up, whether or not a queue of theirs is served here.
-    outputs: Vec<u32>,
+    outputs: Vec<Output>,
+    lanes: Lanes,
+    /// The next part of the frames to audit.
+    audit: u32,
     table: Arc<Current>,
     /// The table that ports, policies and targets refer to.
     bound: Arc<Table>,
@@ -84,6 +91,8 @@ impl<D: Doorbell> Shard<D> {
             mirror: Pool::new(mirrors),
             ports: Vec::with_capacity(MAX_PORTS),
             outputs: Vec::with_capacity(MAX_PORTS),
+            lanes: Lanes::default(),
+            audit: 0,
             // The empty one, until the first breath looks.
             bound: Arc::default(),
             serial: 0,
@@ -101,9 +110,10 @@ impl<D: Doorbell> Shard<D> {
         if !self.mailbox.commands.is_empty() {
             self.obey();
         }
-        let mut moved = 0;
+        let mut moved = self.lanes.collect(&self.block);
         for port in &mut self.ports {
-            moved += complete::drain(port, &mut self.umem, &mut self.primary, &mut self.mirror, &self.block);
+            let (primary, mirror) = (&mut self.primary, &mut self.mirror);
+            moved += complete::drain(port, &mut self.umem, primary, mirror, &mut self.lanes, &self.block);
         }
         for at in 0..self.ports.len() {
             rx::pull(&mut self.ports[at], &mut self.umem, &mut self.batch);
@@ -111,13 +121,16 @@ impl<D: Doorbell> Shard<D> {
                 continue;
             }
             moved += self.batch.len();
-            mirror::sample(at, &self.batch, &mut self.ports, &mut self.umem, &mut self.mirror, &self.block);
-            forward::push(at, &mut self.batch, &mut self.ports, &mut self.umem, &mut self.primary);
+            let (ports, umem) = (&mut self.ports, &mut self.umem);
+            mirror::sample(at, &self.batch, ports, umem, &mut self.mirror, &mut self.lanes, &self.block);
+            forward::push(at, &mut self.batch, ports, umem, &mut self.primary);
         }
+        moved += self.lanes.accept(&mut self.ports, &mut self.umem, &mut self.mirror);
         for port in &mut self.ports {
             tx::kick(port);
             rx::refill(port, &mut self.umem, &mut self.primary);
         }
+        self.lanes.submit();
         self.commit(moved);
         moved
     }
@@ -142,7 +155,7 @@ impl<D: Doorbell> Shard<D> {
 
     /// Resolves the table for the ports there are: after a swap and after a change of ports.
     fn rebind(&mut self) {
-        let table = &self.bound;
+        let table = Arc::clone(&self.bound);
         for at in 0..self.ports.len() {
             let (ifindex, queue) = (self.ports[at].ifindex, self.ports[at].queue);
             let peer = table.peer(ifindex).and_then(|peer| port::serving(&self.ports, peer, queue));
@@ -151,16 +164,28 @@ impl<D: Doorbell> Shard<D> {
             targets.clear();
             // No more than there is room for: a shard cannot serve that many monitor ports either.
             for &output in policy.iter().flat_map(|policy| &policy.outputs).take(MAX_PORTS) {
-                targets.push(match port::serving(&self.ports, output, queue) {
-                    Some(index) => Target::Local(index),
-                    None if self.outputs.contains(&output) => Target::NoBinding,
-                    None => Target::Down,
-                });
+                targets.push(self.target(output, queue));
             }
             let port = &mut self.ports[at];
             (port.peer, port.policy, port.targets) = (peer, policy, targets);
         }
         port::share_out(&mut self.ports, &self.umem);
+        let ports = &self.ports;
+        self.lanes.want(|peer| {
+            let leads = |target: &Target| matches!(target, Target::Remote(remote) if remote.peer == peer);
+            ports.iter().any(|port| port.targets.iter().any(leads))
+        });
+    }
+
+    /// Where clones for `output` go, of frames that arrive on queue `queue`: to the same queue of it, or the only one.
+    fn target(&self, output: u32, queue: u32) -> Target {
+        if let Some(index) = port::serving(&self.ports, output, queue) {
+            return Target::Local(index);
+        }
+        let Some(output) = self.outputs.iter().find(|up| up.ifindex == output) else { return Target::Down };
+        let queue = if output.queues == 1 { 0 } else { queue };
+        let remote = (queue < output.queues).then(|| self.lanes.to(output.ifindex, queue, output.mtu)).flatten();
+        remote.map_or(Target::NoBinding, Target::Remote)
     }
 
     /// Does what the control thread asks. Rare; a reclaim looks at the note of every frame.
@@ -184,11 +209,19 @@ impl<D: Doorbell> Shard<D> {
                     }
                     None
                 }
-                Command::Output { ifindex, up } => {
-                    self.outputs.retain(|&output| output != ifindex);
-                    if up && self.outputs.len() < MAX_PORTS {
-                        self.outputs.push(ifindex);
+                Command::OutputUp(output) => {
+                    self.outputs.retain(|up| up.ifindex != output.ifindex);
+                    if self.outputs.len() < MAX_PORTS {
+                        self.outputs.push(output);
                     }
+                    None
+                }
+                Command::OutputDown { ifindex } => {
+                    self.outputs.retain(|up| up.ifindex != ifindex);
+                    None
+                }
+                Command::Audit => {
+                    complete::audit(&mut self.audit, &self.ports, &mut self.umem);
                     None
                 }
                 Command::Remove(socket) => {
@@ -196,12 +229,14 @@ impl<D: Doorbell> Shard<D> {
                     at.map(|at| {
                         // What is completed already has been sent, and is not to count as lost with the port.
                         let (primary, mirror) = (&mut self.primary, &mut self.mirror);
-                        complete::drain(&mut self.ports[at], &mut self.umem, primary, mirror, &self.block);
+                        let lanes = &mut self.lanes;
+                        complete::drain(&mut self.ports[at], &mut self.umem, primary, mirror, lanes, &self.block);
                         Event::Removed(Box::new(self.ports.swap_remove(at)))
                     })
                 }
                 Command::Reclaim(socket) => {
-                    complete::reclaim(socket, &mut self.umem, &mut self.primary, &mut self.mirror, &self.block);
+                    let (primary, mirror) = (&mut self.primary, &mut self.mirror);
+                    complete::reclaim(socket, &mut self.umem, primary, mirror, &mut self.lanes, &self.block);
                     Some(Event::Reclaimed(socket))
                 }
             };
@@ -230,11 +265,11 @@ impl<D: Doorbell> Shard<D> {
     }
 
     fn partition<P: Partition>(&self, free: u32) -> [u64; shm_layout::counters::PARTITION_VALUES] {
-        let census = self.umem.census::<P>();
-        partition_row(census.size.into(), free.into(), census.fill_rx.into(), census.tx.into())
+        let Census { size, fill_rx, tx, quarantined, lent, .. } = self.umem.census::<P>();
+        partition_row([size, free, fill_rx, tx, quarantined, lent])
     }
 
-    /// Whether every frame of both partitions is accounted for: free, or with the kernel. True between breaths.
+    /// Whether every frame of both partitions is accounted for: free, with the kernel, or lent. True between breaths.
     pub fn conserves_frames(&self) -> bool {
         let whole = |census: Census, free: u32| census.in_hand == free;
         whole(self.umem.census::<Primary>(), self.primary.len())
@@ -246,9 +281,9 @@ impl<D: Doorbell> Shard<D> {
         [self.umem.census::<Primary>(), self.umem.census::<Mirror>()]
     }
 
-    /// Whether frames given out for transmission on any port are not completed.
+    /// Whether frames given out for transmission on any port, of this shard or another, are not completed.
     pub fn is_transmitting(&self) -> bool {
-        self.ports.iter().any(|port| port.in_tx > 0)
+        self.ports.iter().any(|port| port.in_tx > 0) || self.lanes.is_waiting()
     }
 
     /// Counts a sleep of the thread that runs this shard.
@@ -256,9 +291,9 @@ impl<D: Doorbell> Shard<D> {
         self.values[Value::Naps as usize] += 1;
     }
 
-    /// Whether the mailbox or the table has something for this shard: asked before it sleeps.
-    pub fn has_news(&self) -> bool {
-        !self.mailbox.commands.is_empty() || self.table.serial() != self.serial
+    /// Whether the mailbox, the table or another shard has something for this one: asked before it sleeps.
+    pub fn has_news(&mut self) -> bool {
+        !self.mailbox.commands.is_empty() || self.table.serial() != self.serial || self.lanes.has_news(&self.mirror)
     }
 
     /// The memory of its frames, for registration with the kernel.

@@ -6,10 +6,11 @@ use shm_layout::counters::{BINDING_VALUES, Binding};
 use shm_layout::record::PortRole;
 
 use super::MAX_PORTS;
+use super::lanes::Remote;
 use crate::counters::BindingBlock;
 use crate::snapshot::table::PortPolicy;
 use crate::xsk::ring::{CompletionRing, FillRing, RxRing, TxRing};
-use crate::xsk::umem::{SocketId, Umem};
+use crate::xsk::umem::{Extent, Frame, Partition, SocketId, Umem};
 use crate::xsk::{Doorbell, Rings};
 
 /// Where the clones for one output go, from one port.
@@ -17,6 +18,8 @@ use crate::xsk::{Doorbell, Rings};
 pub enum Target {
     /// To this port of the shard.
     Local(usize),
+    /// To a port of another shard.
+    Remote(Remote),
     /// The output is up, but no queue of it serves this one.
     NoBinding,
     /// The output is down or not there.
@@ -126,6 +129,17 @@ impl<D: Doorbell> Port<D> {
     #[inline]
     pub(super) fn has_tx_room(&mut self) -> bool {
         self.in_tx < self.tx_cap && self.tx.acquire(1) > 0
+    }
+}
+
+impl<D: Doorbell> Port<D> {
+    /// Queues a frame for transmission; [`Port::has_tx_room`] has looked. `tag` comes back at completion.
+    #[inline]
+    pub(super) fn send<P: Partition>(&mut self, umem: &mut Umem, frame: Frame<P>, at: Extent, tag: u32) {
+        if self.tx.push(umem.give_tx(frame, at, self.socket, tag)).is_ok() {
+            self.in_tx += 1;
+            self.dirty = true;
+        }
     }
 }
 

@@ -102,11 +102,37 @@ enum Holder {
     FillRx,
     /// Given to a tx ring: in it, in the kernel, or in the completion ring.
     Tx,
+    /// Lent to another shard.
+    Lent,
+}
+
+/// A frame of another shard's UMEM, lent to this one: its bytes are the borrower's until it is given back. Not
+/// `Clone`, as little as a [`Frame`].
+#[derive(Debug)]
+#[must_use = "a dropped loan is a lost frame"]
+pub struct Loan {
+    index: u32,
+}
+
+impl Loan {
+    /// A loan whose number came from its owner.
+    pub(crate) fn arrived(index: u32) -> Loan {
+        Loan { index }
+    }
+
+    /// Its number, for the owner: the loan is no longer the borrower's.
+    pub(crate) fn give_back(self) -> u32 {
+        self.index
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Note {
     holder: Holder,
+    /// Whether it is in quarantine.
+    overdue: bool,
+    /// The round of audits it was given in.
+    round: u8,
     socket: SocketId,
     len: u32,
     tag: u32,
@@ -123,6 +149,10 @@ pub struct Census {
     pub fill_rx: u32,
     /// Given to tx rings and not completed.
     pub tx: u32,
+    /// Of those, not completed for so long that the completion may never come.
+    pub quarantined: u32,
+    /// Lent to other shards.
+    pub lent: u32,
 }
 
 /// The memory of a UMEM. Shared between the shard that uses it and the thread that registers it.
@@ -174,6 +204,17 @@ impl Area {
         Some(())
     }
 
+    /// Copies a packet to the start of a frame lent from this area. `None` where it does not fit.
+    pub(crate) fn fill_loan(&self, loan: &mut Loan, packet: &[u8]) -> Option<Extent> {
+        let len = u32::try_from(packet.len()).ok().filter(|&len| len <= self.frame_size)?;
+        let at = self.kernel_range(u64::from(loan.index) * u64::from(self.frame_size), packet.len())?;
+        // SAFETY: in bounds by `kernel_range`. The loan is borrowed exclusively: its owner has noted the frame as
+        // lent and does not touch it before it is given back, so nobody else does. `packet` cannot lie in it: there is
+        // no token for a frame that is lent.
+        unsafe { std::ptr::copy_nonoverlapping(packet.as_ptr(), self.memory.as_mut_ptr().add(at), packet.len()) };
+        Some(Extent { offset: 0, len })
+    }
+
     fn kernel_range(&self, addr: u64, len: usize) -> Option<usize> {
         let at = usize::try_from(addr).ok()?;
         at.checked_add(len).filter(|&end| end <= self.memory.len()).map(|_| at)
@@ -189,6 +230,9 @@ pub struct Umem {
     notes: Box<[Note]>,
     fill_rx: [u32; 2],
     tx: [u32; 2],
+    lent: u32,
+    quarantined: [u32; 2],
+    round: u8,
 }
 
 /// Every token of a partition, handed out once.
@@ -211,7 +255,7 @@ impl Umem {
         let count = primary.checked_add(mirror).filter(|&n| n <= 1 << 24);
         let count = count.ok_or_else(|| invalid("a UMEM has at most 2^24 frames"))?;
         let memory = MmapRaw::from(MmapMut::map_anon(count.max(1) as usize * frame_size as usize)?);
-        let note = Note { holder: Holder::Hand, socket: 0, len: 0, tag: 0 };
+        let note = Note { holder: Holder::Hand, overdue: false, round: 0, socket: 0, len: 0, tag: 0 };
         let umem = Umem {
             area: Arc::new(Area { memory, frame_size }),
             shift: frame_size.trailing_zeros(),
@@ -219,6 +263,9 @@ impl Umem {
             notes: vec![note; count as usize].into_boxed_slice(),
             fill_rx: [0; 2],
             tx: [0; 2],
+            lent: 0,
+            quarantined: [0; 2],
+            round: 0,
         };
         // Reversed: a LIFO list made of them gives out low addresses first.
         let primaries = (0..primary).rev().map(Frame::new).collect();
@@ -267,7 +314,7 @@ impl Umem {
 
     /// Gives a frame to a fill ring of `socket`: the entry to push.
     pub(crate) fn give_fill(&mut self, frame: Frame<Primary>, socket: SocketId) -> u64 {
-        self.note(frame.index, Note { holder: Holder::FillRx, socket, len: 0, tag: 0 });
+        self.note(frame.index, Holder::FillRx, socket, 0, 0);
         self.fill_rx[Primary::INDEX] += 1;
         u64::from(frame.index) << self.shift
     }
@@ -289,9 +336,26 @@ impl Umem {
 
     /// Gives a frame to the tx ring of `socket`: the entry to push. `tag` comes back at completion.
     pub(crate) fn give_tx<P: Partition>(&mut self, frame: Frame<P>, at: Extent, socket: SocketId, tag: u32) -> Desc {
-        self.note(frame.index, Note { holder: Holder::Tx, socket, len: at.len, tag });
+        self.note(frame.index, Holder::Tx, socket, at.len, tag);
         self.tx[P::INDEX] += 1;
         Desc { addr: (u64::from(frame.index) << self.shift) + u64::from(at.offset), len: at.len, options: 0 }
+    }
+
+    /// Lends a frame to the shard `borrower`, an index of the owner's choice: the number to send there.
+    pub(crate) fn lend(&mut self, frame: Frame<Mirror>, borrower: u16) -> u32 {
+        self.note(frame.index, Holder::Lent, borrower, 0, 0);
+        self.lent += 1;
+        frame.index
+    }
+
+    /// Takes a frame back from the shard `borrower`; `None` where it was not lent there.
+    pub(crate) fn take_loan(&mut self, index: u32, borrower: u16) -> Option<Frame<Mirror>> {
+        if index as usize >= self.notes.len() || !self.holds(index, Holder::Lent, borrower) {
+            return None;
+        }
+        self.notes[index as usize].holder = Holder::Hand;
+        self.lent -= 1;
+        Some(Frame::new(index))
     }
 
     /// Takes a transmitted frame back; `None` where the address names no frame sent by `socket`.
@@ -306,6 +370,9 @@ impl Umem {
     fn take_tx(&mut self, index: u32) -> Completed {
         let note = &mut self.notes[index as usize];
         note.holder = Holder::Hand;
+        if std::mem::take(&mut note.overdue) {
+            self.quarantined[usize::from(index >= self.primary)] -= 1;
+        }
         let (len, tag) = (note.len, note.tag);
         Completed { frame: self.any_tx(index), len, tag }
     }
@@ -320,28 +387,39 @@ impl Umem {
         }
     }
 
-    /// Takes back every frame that `socket` held, calling `fill` for those it was to receive into and `tx` for
-    /// those it was to send. The socket must be closed, and its driver done with a zero-copy pool.
-    pub(crate) fn reclaim(
-        &mut self,
-        socket: SocketId,
-        mut fill: impl FnMut(Frame<Primary>),
-        mut tx: impl FnMut(Completed),
-    ) {
-        for index in 0..self.notes.len() as u32 {
-            let note = self.notes[index as usize];
-            if note.socket != socket {
-                continue;
+    /// Takes frame `index` back if `socket` held it. The socket must be closed, and its driver done with a zero-copy
+    /// pool.
+    pub(crate) fn reclaim(&mut self, index: u32, socket: SocketId) -> Option<Completed> {
+        let note = self.notes.get_mut(index as usize).filter(|note| note.socket == socket)?;
+        match note.holder {
+            Holder::Hand | Holder::Lent => None,
+            Holder::FillRx => {
+                note.holder = Holder::Hand;
+                self.fill_rx[Primary::INDEX] -= 1;
+                Some(Completed { frame: AnyFrame::Primary(Frame::new(index)), len: 0, tag: 0 })
             }
-            match note.holder {
-                Holder::Hand => {}
-                Holder::FillRx => {
-                    self.notes[index as usize].holder = Holder::Hand;
-                    self.fill_rx[Primary::INDEX] -= 1;
-                    fill(Frame::new(index));
-                }
-                Holder::Tx => tx(self.take_tx(index)),
-            }
+            Holder::Tx => Some(self.take_tx(index)),
+        }
+    }
+
+    /// Frames of both partitions.
+    pub fn frames(&self) -> u32 {
+        self.notes.len() as u32
+    }
+
+    /// Begins another round of [`Umem::audit`].
+    pub(crate) fn next_round(&mut self) {
+        self.round = self.round.wrapping_add(1);
+    }
+
+    /// Puts frame `index` into quarantine if it was given for transmission more than `rounds` rounds ago and the
+    /// kernel has taken it, which `is_taken` tells of its socket.
+    pub(crate) fn audit(&mut self, index: u32, rounds: u8, is_taken: impl Fn(SocketId) -> bool) {
+        let Some(note) = self.notes.get_mut(index as usize) else { return };
+        let age = self.round.wrapping_sub(note.round);
+        if note.holder == Holder::Tx && !note.overdue && age > rounds && is_taken(note.socket) {
+            note.overdue = true;
+            self.quarantined[usize::from(index >= self.primary)] += 1;
         }
     }
 
@@ -349,7 +427,8 @@ impl Umem {
     pub fn census<P: Partition>(&self) -> Census {
         let size = if P::INDEX == Primary::INDEX { self.primary } else { self.notes.len() as u32 - self.primary };
         let (fill_rx, tx) = (self.fill_rx[P::INDEX], self.tx[P::INDEX]);
-        Census { size, in_hand: size - fill_rx - tx, fill_rx, tx }
+        let lent = if P::INDEX == Mirror::INDEX { self.lent } else { 0 };
+        Census { size, in_hand: size - fill_rx - tx - lent, fill_rx, tx, quarantined: self.quarantined[P::INDEX], lent }
     }
 
     /// Index and offset of an address inside the area.
@@ -363,8 +442,8 @@ impl Umem {
         note.holder == holder && note.socket == socket
     }
 
-    fn note(&mut self, index: u32, note: Note) {
-        self.notes[index as usize] = note;
+    fn note(&mut self, index: u32, holder: Holder, socket: SocketId, len: u32, tag: u32) {
+        self.notes[index as usize] = Note { holder, overdue: false, round: self.round, socket, len, tag };
     }
 }
 
@@ -393,8 +472,8 @@ mod tests {
 
         let sent = umem.give_tx(frame, at, 7, 42);
         let clone = umem.give_tx(mirror.pop().unwrap(), Extent { offset: 0, len: 9 }, 7, 43);
-        assert_eq!(umem.census::<Primary>(), Census { size: 2, in_hand: 1, fill_rx: 0, tx: 1 });
-        assert_eq!(umem.census::<Mirror>(), Census { size: 1, in_hand: 0, fill_rx: 0, tx: 1 });
+        assert_eq!(umem.census::<Primary>(), Census { size: 2, in_hand: 1, tx: 1, ..Census::default() });
+        assert_eq!(umem.census::<Mirror>(), Census { size: 1, tx: 1, ..Census::default() });
         let done = umem.take_completion(sent.addr, 7).unwrap();
         assert!(matches!(done, Completed { frame: AnyFrame::Primary(_), len: 60, tag: 42 }));
         assert!(umem.take_completion(sent.addr, 7).is_none(), "completed twice");
@@ -410,11 +489,36 @@ mod tests {
         let at = Extent { offset: 0, len: 60 };
         umem.give_tx(primary.pop().unwrap(), at, 1, 0);
         umem.give_tx(mirror.pop().unwrap(), at, 1, 5);
-        let (mut filled, mut sent) = (0, Vec::new());
-        umem.reclaim(1, |f| filled += usize::from(matches!(f, Frame { .. })), |c| sent.push(c.tag));
-        assert_eq!((filled, sent), (1, vec![0, 5]));
-        assert_eq!(umem.census::<Primary>(), Census { size: 4, in_hand: 3, fill_rx: 1, tx: 0 });
-        assert_eq!(umem.census::<Mirror>(), Census { size: 2, in_hand: 2, fill_rx: 0, tx: 0 });
+        let lent = umem.lend(mirror.pop().unwrap(), 1);
+        let taken: Vec<_> =
+            (0..umem.frames()).filter_map(|index| umem.reclaim(index, 1)).map(|c| (c.len, c.tag)).collect();
+        assert_eq!(taken, [(0, 0), (60, 0), (60, 5)], "the one to receive into, two to send, none that is lent");
+        assert_eq!(umem.census::<Primary>(), Census { size: 4, in_hand: 3, fill_rx: 1, ..Census::default() });
+        assert_eq!(umem.census::<Mirror>(), Census { size: 2, in_hand: 1, lent: 1, ..Census::default() });
+        assert!(umem.take_loan(lent, 2).is_none() && umem.take_loan(99, 1).is_none());
+        assert!(umem.take_loan(lent, 1).is_some() && umem.take_loan(lent, 1).is_none());
+    }
+
+    #[test]
+    fn a_completion_that_is_overdue_is_known_until_it_comes() {
+        let (mut umem, mut primary, _) = Umem::new(2, 0, 2048).unwrap();
+        let sent = umem.give_tx(primary.pop().unwrap(), Extent { offset: 0, len: 60 }, 7, 0);
+        umem.give_fill(primary.pop().unwrap(), 7);
+        let quarantined = |umem: &Umem| umem.census::<Primary>().quarantined;
+        let audit = |umem: &mut Umem, taken| (0..2).for_each(|index| umem.audit(index, 1, |_| taken));
+        for round in 0..300 {
+            audit(&mut umem, false);
+            assert_eq!(quarantined(&umem), 0, "the kernel has not taken it in round {round}");
+            umem.next_round();
+        }
+        audit(&mut umem, true);
+        audit(&mut umem, true);
+        assert_eq!(
+            umem.census::<Primary>(),
+            Census { size: 2, fill_rx: 1, tx: 1, quarantined: 1, ..Census::default() }
+        );
+        assert!(umem.take_completion(sent.addr, 7).is_some());
+        assert_eq!(umem.census::<Primary>(), Census { size: 2, in_hand: 1, fill_rx: 1, ..Census::default() });
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod handoff;
 mod histories;
+mod lanes;
 mod mirroring;
 mod rig;
 

@@ -2,7 +2,7 @@
 
 use shm_layout::counters::Entry;
 use shm_layout::record::{PortRole, Role};
-use spanwire::shard::mailbox::Command;
+use spanwire::shard::mailbox::{Command, Output};
 use spanwire::xsk::socket::RingSizes;
 
 use super::rig::{A, B, MON, Plan, Rig, Spec, frame, tagged};
@@ -47,14 +47,14 @@ fn one_in_n_is_exact() {
 fn the_phase_survives_swaps_that_leave_the_entry_alone() {
     let mut rig = Rig::new(Spec::default(), &Plan::wire(&[(A, MON, 7)]));
     let mut clones = Vec::new();
-    for swap in 0..300u32 {
+    for swap in 0..1000u32 {
         clones.extend(cloned(&mut rig, swap * 5, 5));
         // Another entry comes, changes and goes.
         let other: &[_] = if swap % 3 == 0 { &[] } else { &[(B, MON, swap)] };
         rig.swap(&Plan::wire(&[&[(A, MON, 7)], other].concat()));
     }
-    assert_eq!(clones, (0..1500).filter(|n| n % 7 == 0).collect::<Vec<_>>());
-    assert_eq!(rig.ledger((A, MON, 7))[Entry::Observed as usize], 1500);
+    assert_eq!(clones, (0..5000).filter(|n| n % 7 == 0).collect::<Vec<_>>());
+    assert_eq!(rig.ledger((A, MON, 7))[Entry::Observed as usize], 5000);
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn every_drop_reason_is_reached_and_closes_the_ledger() {
     rig.breathe();
     // One clone was in flight to the port that went.
     assert_eq!(drops(&rig, Entry::DropOutputDown), 3);
-    rig.command(Command::Output { ifindex: MON, up: true });
+    rig.command(Command::OutputUp(Output { ifindex: MON, queues: 1, mtu: 1500 }));
     rig.port(A).nic.receive(&frame(1, 60));
     rig.breathe();
     assert_eq!(drops(&rig, Entry::DropNoBinding), 1);

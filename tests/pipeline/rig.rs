@@ -10,6 +10,7 @@ use shm_layout::record::{
 use shm_layout::view::SnapshotView;
 use spanwire::counters::{BindingBlock, ShardBlock};
 use spanwire::shard::Shard;
+use spanwire::shard::lanes::{self, Wake};
 use spanwire::shard::mailbox::{Command, Event, Mailbox};
 use spanwire::shard::port::{Identity, Port};
 use spanwire::snapshot::slots::Slots;
@@ -78,25 +79,111 @@ pub struct Rig {
     next_socket: SocketId,
 }
 
+/// Several shards of one dataplane, connected, each on a rig of its own.
+pub struct Fleet {
+    pub rigs: Vec<Rig>,
+    slots: Slots,
+    generation: u64,
+}
+
+/// Nobody sleeps here.
+#[derive(Debug)]
+struct NoBell;
+
+impl Wake for NoBell {
+    fn wake(&self) {}
+}
+
+impl Fleet {
+    /// Shards without ports.
+    pub fn new(spec: Spec, count: usize) -> Fleet {
+        let table = Arc::new(Current::default());
+        let mut rigs: Vec<_> = (0..count).map(|id| Rig::with_table(spec, id as u32, &table)).collect();
+        let mut shards: Vec<_> =
+            rigs.iter_mut().map(|rig| std::mem::replace(&mut rig.shard, Rig::stand_in())).collect();
+        lanes::connect(&mut shards, &vec![Arc::new(NoBell) as Arc<dyn Wake>; count]);
+        for (rig, shard) in rigs.iter_mut().zip(shards) {
+            rig.shard = shard;
+        }
+        Fleet { rigs, slots: Slots::new(1 << 17), generation: 0 }
+    }
+
+    /// Publishes a configuration; each shard takes it with its next breath.
+    pub fn swap(&mut self, plan: &Plan) {
+        self.generation += 1;
+        let blocks: Vec<_> = self.rigs.iter().map(|rig| Arc::clone(&rig.block)).collect();
+        publish(&self.rigs[0].table, &mut self.slots, plan, self.generation, &blocks);
+    }
+
+    /// Frees the slots that no shard can reach.
+    pub fn reclaim(&mut self) {
+        let blocks: Vec<_> = self.rigs.iter().map(|rig| Arc::clone(&rig.block)).collect();
+        release(&mut self.slots, &blocks);
+    }
+
+    /// A command to every shard.
+    pub fn command_all(&mut self, command: impl Fn() -> Command<FakeDoorbell>) {
+        for rig in &mut self.rigs {
+            rig.command(command());
+        }
+    }
+
+    /// Frames lent by each shard must be lent to somebody: a loan is in a lane or with its borrower.
+    pub fn settle(&mut self) {
+        for _ in 0..4 {
+            for rig in &mut self.rigs {
+                rig.breathe();
+            }
+        }
+    }
+}
+
+fn publish(table: &Current, slots: &mut Slots, plan: &Plan, generation: u64, blocks: &[Arc<ShardBlock>]) {
+    let words = image_of(plan, generation);
+    let view = SnapshotView::try_from(words.as_slice()).expect("a valid image");
+    let keys: Vec<_> = plan.mirrors.iter().map(|m| key(*m)).collect();
+    let planned = slots.plan(keys.into_iter()).expect("slots");
+    for block in blocks {
+        planned.fresh().iter().for_each(|&slot| block.entry(slot).reset());
+    }
+    let next = Table::build(&view, 1, generation, |key| planned.slot(key));
+    slots.commit(planned, generation);
+    table.swap(next);
+}
+
+fn release(slots: &mut Slots, blocks: &[Arc<ShardBlock>]) {
+    let oldest = blocks.iter().map(|block| block.adopted_serial()).min().expect("a shard");
+    slots.release(oldest, |slot| blocks.iter().all(|block| block.entry(slot).is_drained()));
+}
+
 impl Rig {
     /// A shard without ports.
     pub fn empty(spec: Spec) -> Rig {
-        let table = Arc::new(Current::default());
+        Rig::with_table(spec, 0, &Arc::default())
+    }
+
+    fn with_table(spec: Spec, id: u32, table: &Arc<Current>) -> Rig {
         let mailbox = Arc::new(Mailbox::default());
-        let block = Arc::new(ShardBlock::new(0, 0));
+        let block = Arc::new(ShardBlock::new(id, 0));
         let shard =
-            Shard::new(spec.primary, spec.mirror, 2048, Arc::clone(&table), Arc::clone(&mailbox), Arc::clone(&block));
+            Shard::new(spec.primary, spec.mirror, 2048, Arc::clone(table), Arc::clone(&mailbox), Arc::clone(&block));
         Rig {
             shard: shard.expect("a shard"),
             block,
             ports: Vec::new(),
-            table,
+            table: Arc::clone(table),
             mailbox,
             slots: Slots::new(1 << 17),
             spec,
             generation: 0,
             next_socket: 0,
         }
+    }
+
+    /// A shard to have in the place of one that is elsewhere for a moment.
+    fn stand_in() -> Shard<FakeDoorbell> {
+        let block = Arc::new(ShardBlock::new(0, 0));
+        Shard::new(0, 0, 2048, Arc::default(), Arc::default(), block).expect("a shard")
     }
 
     /// Ports A, B and the monitor, up, and a configuration.
@@ -157,17 +244,10 @@ impl Rig {
     /// Publishes a configuration; the shard takes it with its next breath.
     pub fn swap(&mut self, plan: &Plan) {
         self.generation += 1;
-        let words = image_of(plan, self.generation);
-        let view = SnapshotView::try_from(words.as_slice()).expect("a valid image");
-        let keys: Vec<_> = plan.mirrors.iter().map(|m| key(*m)).collect();
-        let slots = self.slots.plan(keys.into_iter()).expect("slots");
-        slots.fresh().iter().for_each(|&slot| self.block.entry(slot).reset());
-        let table = Table::build(&view, 1, self.generation, |key| slots.slot(key));
-        self.slots.commit(slots, self.generation);
-        self.table.swap(table);
+        let blocks = [Arc::clone(&self.block)];
+        publish(&self.table, &mut self.slots, plan, self.generation, &blocks);
         self.breathe();
-        let block = &self.block;
-        self.slots.release(block.adopted_serial(), |slot| block.entry(slot).is_drained());
+        release(&mut self.slots, &blocks);
     }
 
     /// Where tables are swapped in.

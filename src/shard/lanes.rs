@@ -1,0 +1,437 @@
+//! Clones for a monitor queue that another shard owns: two queues between each pair of shards, and frames that the
+//! owner lends.
+//!
+//! ```text
+//!   source shard (borrower)                                  owner of the monitor's queue (lender)
+//!      rx ── sampler ── copy into a loan ──── clones ────>  tx ring of the monitor ── kernel
+//!                            ^                                          │
+//!                    free loans, ledger <──── loans and receipts ───────┘ completion
+//! ```
+//!
+//! A loan is a frame of the owner's Mirror partition. It goes to and fro for as long as the source has entries for
+//! the owner: out filled, with the ledger's slot of its clone; back empty, with what became of that clone. So each
+//! shard writes only its own ledger, a clone is copied once, and a queue with room for every loan is never full. A
+//! source can never hold more than its share of the partition.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crossbeam_utils::CachePadded;
+
+use super::Shard;
+use super::complete::Delivered;
+use super::frames::Pool;
+use super::mirror::DropReason;
+use super::port::Port;
+use super::spsc::{Message, Receiver, Sender, queue};
+use crate::counters::ShardBlock;
+use crate::xsk::Doorbell;
+use crate::xsk::abi::max_clone_len;
+use crate::xsk::umem::{Area, Extent, Frame, Loan, Mirror, Umem};
+
+/// Wakes a shard that sleeps.
+pub trait Wake: fmt::Debug + Send + Sync {
+    /// Ends its sleep; costs no system call while it is awake.
+    fn wake(&self);
+}
+
+/// A monitor queue of another shard, as a source sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// Index of its owner in [`Lanes`].
+    pub peer: u32,
+    /// The monitor port.
+    pub ifindex: u32,
+    /// Its queue.
+    pub queue: u32,
+    /// Bytes of the largest clone it takes.
+    pub longest: u32,
+}
+
+/// Whose clone a frame carries, as noted with it for its completion: the shard and the slot of its ledger there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin(u32);
+
+impl Origin {
+    const SLOT_BITS: u32 = 20;
+
+    /// This shard's own clone.
+    pub fn own(slot: u32) -> Origin {
+        Origin(slot)
+    }
+
+    fn of(peer: usize, slot: u32) -> Origin {
+        Origin((peer as u32 + 1) << Origin::SLOT_BITS | slot)
+    }
+
+    /// From what [`Origin::tag`] gave.
+    pub fn from_tag(tag: u32) -> Origin {
+        Origin(tag)
+    }
+
+    /// As it is noted with a frame.
+    pub fn tag(self) -> u32 {
+        self.0
+    }
+
+    /// Index of the other shard in [`Lanes`]; `None` for this shard.
+    #[inline]
+    pub fn peer(self) -> Option<usize> {
+        ((self.0 >> Origin::SLOT_BITS) as usize).checked_sub(1)
+    }
+
+    /// Slot of the ledger.
+    #[inline]
+    pub fn slot(self) -> u32 {
+        self.0 & ((1 << Origin::SLOT_BITS) - 1)
+    }
+}
+
+const _: () = assert!(crate::counters::ENTRY_SLOTS < 1 << Origin::SLOT_BITS);
+
+/// Shards at most: a peer's index is noted beside a slot.
+pub const MAX_SHARDS: usize = 1 << (31 - Origin::SLOT_BITS);
+
+/// What goes through a lane: a frame, and what is or was in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Parcel {
+    frame: u32,
+    len: u32,
+    /// [`NO_SLOT`] for an empty frame.
+    slot: u32,
+    /// To the owner: the monitor's ifindex and queue. Back: `0, 0` for delivered, `1, reason` for dropped.
+    note: (u32, u32),
+}
+
+/// Stands for no clone.
+const NO_SLOT: u32 = (1 << 24) - 1;
+
+impl Parcel {
+    fn empty(frame: u32) -> Parcel {
+        Parcel { frame, len: 0, slot: NO_SLOT, note: (0, 0) }
+    }
+
+    /// 24 bits of frame, 16 of length, 24 of slot; all have less.
+    fn pack(self) -> Message {
+        let head = u64::from(self.frame) << 40 | u64::from(self.len) << 24 | u64::from(self.slot);
+        [head, u64::from(self.note.0) << 32 | u64::from(self.note.1)]
+    }
+
+    fn unpack([head, note]: Message) -> Parcel {
+        Parcel {
+            frame: (head >> 40) as u32,
+            len: (head >> 24) as u32 & 0xffff,
+            slot: head as u32 & 0x00ff_ffff,
+            note: ((note >> 32) as u32, note as u32),
+        }
+    }
+}
+
+/// Both ends that one shard has towards another.
+#[derive(Debug)]
+struct Peer {
+    shard: u32,
+    bell: Arc<dyn Wake>,
+    borrow: Borrow,
+    lend: Lend,
+}
+
+/// A source's end: the other shard owns monitor queues.
+#[derive(Debug)]
+struct Borrow {
+    clones: Sender,
+    loans: Receiver,
+    /// The owner's frames.
+    area: Arc<Area>,
+    /// Whether an entry of the table leads there. Written here when that changes, and only then.
+    wanted: Arc<CachePadded<AtomicBool>>,
+    free: Vec<Loan>,
+    /// Clones there that nothing was heard of yet.
+    out: u32,
+}
+
+/// An owner's end: the other shard is a source.
+#[derive(Debug)]
+struct Lend {
+    loans: Sender,
+    clones: Receiver,
+    wanted: Arc<CachePadded<AtomicBool>>,
+    /// Frames lent and not back for good.
+    lent: u32,
+    /// At most.
+    share: u32,
+    /// The port its last clone went to.
+    port: usize,
+}
+
+/// What a shard has towards all others.
+#[derive(Debug, Default)]
+pub struct Lanes {
+    peers: Vec<Peer>,
+    shards: u32,
+}
+
+/// Lays the lanes between the shards of one dataplane. `bells` wake them, in the same order; each shard lends every
+/// other an equal share of its Mirror partition, and keeps one itself.
+pub fn connect<D: Doorbell>(shards: &mut [Shard<D>], bells: &[Arc<dyn Wake>]) {
+    let facts: Vec<_> = shards.iter().map(|s| (Arc::clone(s.area()), s.census()[1].size)).collect();
+    let count = shards.len();
+    let mut lanes: Vec<Lanes> = (0..count).map(|_| Lanes { peers: Vec::new(), shards: count as u32 }).collect();
+    for one in 0..count {
+        for other in one + 1..count {
+            let (borrow_of_one, lend_of_other) = lane(&facts[other], count);
+            let (borrow_of_other, lend_of_one) = lane(&facts[one], count);
+            let mut peer = |at: usize, shard: usize, borrow, lend| {
+                lanes[at].peers.push(Peer { shard: shard as u32, bell: Arc::clone(&bells[shard]), borrow, lend });
+            };
+            peer(one, other, borrow_of_one, lend_of_one);
+            peer(other, one, borrow_of_other, lend_of_other);
+        }
+    }
+    for (shard, lanes) in shards.iter_mut().zip(lanes) {
+        shard.lanes = lanes;
+    }
+}
+
+/// Both ends of the lane to an owner with this area and so many mirror frames.
+fn lane((area, mirror): &(Arc<Area>, u32), shards: usize) -> (Borrow, Lend) {
+    let share = mirror / shards as u32;
+    let (clones_in, clones_out) = queue(share as usize);
+    let (loans_in, loans_out) = queue(share as usize);
+    let wanted = Arc::new(CachePadded::new(AtomicBool::new(false)));
+    let borrow = Borrow {
+        clones: clones_in,
+        loans: loans_out,
+        area: Arc::clone(area),
+        wanted: Arc::clone(&wanted),
+        free: Vec::with_capacity(share as usize),
+        out: 0,
+    };
+    (borrow, Lend { loans: loans_in, clones: clones_out, wanted, lent: 0, share, port: 0 })
+}
+
+impl Lanes {
+    /// The way to queue `queue` of a monitor port; `None` where this shard itself would own it.
+    pub(super) fn to(&self, ifindex: u32, queue: u32, mtu: u32) -> Option<Remote> {
+        let owner = queue.checked_rem(self.shards)?;
+        let peer = self.peers.iter().position(|peer| peer.shard == owner)?;
+        let longest = max_clone_len(mtu).min(self.peers[peer].borrow.area.frame_size());
+        Some(Remote { peer: peer as u32, ifindex, queue, longest })
+    }
+
+    /// Tells the owners whether `wants` them, by index.
+    pub(super) fn want(&mut self, wants: impl Fn(u32) -> bool) {
+        for (index, peer) in self.peers.iter_mut().enumerate() {
+            let wanted = wants(index as u32);
+            if peer.borrow.wanted.load(Relaxed) != wanted {
+                // Relaxed: nothing else is to be seen with it.
+                peer.borrow.wanted.store(wanted, Relaxed);
+                peer.bell.wake();
+            }
+        }
+    }
+
+    /// Copies a clone into a loan and sends it on its way.
+    #[inline]
+    pub(super) fn send(&mut self, to: Remote, packet: &[u8], slot: u32) -> Result<(), DropReason> {
+        let Some(Peer { borrow, .. }) = self.peers.get_mut(to.peer as usize) else {
+            return Err(DropReason::NoBinding);
+        };
+        if packet.len() > to.longest as usize {
+            return Err(DropReason::Oversize);
+        }
+        let Some(mut loan) = borrow.free.pop() else {
+            // Nothing lent at all, or all of it on the way.
+            return Err(if borrow.out == 0 { DropReason::NoFrame } else { DropReason::QueueFullCrossWorker });
+        };
+        let Some(Extent { len, .. }) = borrow.area.fill_loan(&mut loan, packet) else {
+            borrow.free.push(loan);
+            return Err(DropReason::Oversize);
+        };
+        borrow.hand_over(Parcel { frame: loan.give_back(), len, slot, note: (to.ifindex, to.queue) });
+        borrow.out += 1;
+        Ok(())
+    }
+
+    /// Takes what came back from the owners: loans to use again, and what became of the clones in them. Returns
+    /// how many clones that were.
+    pub(super) fn collect(&mut self, block: &ShardBlock) -> usize {
+        let mut heard = 0;
+        for Peer { borrow, .. } in &mut self.peers {
+            let mut delivered = Delivered::default();
+            while let Some(message) = borrow.loans.pop() {
+                let Parcel { frame, len, slot, note } = Parcel::unpack(message);
+                borrow.free.push(Loan::arrived(frame));
+                if slot == NO_SLOT {
+                    continue;
+                }
+                heard += 1;
+                borrow.out -= 1;
+                match note {
+                    (0, _) => delivered.add(block, slot, len),
+                    (_, code) => block.entry(slot).commit(|row| DropReason::from_code(code).enter_in_flight(row)),
+                }
+            }
+            delivered.enter(block);
+            borrow.loans.release();
+            if !borrow.wanted.load(Relaxed) {
+                while let Some(loan) = borrow.free.pop() {
+                    borrow.hand_over(Parcel::empty(loan.give_back()));
+                }
+            }
+        }
+        heard
+    }
+
+    /// Puts the clones of the other shards on the tx rings of this one's monitor ports, and lends frames to those
+    /// that want some. Returns how many clones that were.
+    pub(super) fn accept<D: Doorbell>(
+        &mut self,
+        ports: &mut [Port<D>],
+        umem: &mut Umem,
+        pool: &mut Pool<Mirror>,
+    ) -> usize {
+        let mut came = 0;
+        for (index, Peer { lend, .. }) in self.peers.iter_mut().enumerate() {
+            while let Some(message) = lend.clones.pop() {
+                let parcel = Parcel::unpack(message);
+                // What this shard did not lend is nobody's: there is nothing to take back.
+                let Some(frame) = umem.take_loan(parcel.frame, index as u16) else { continue };
+                if parcel.slot == NO_SLOT {
+                    lend.lent -= 1;
+                    pool.put(frame);
+                    continue;
+                }
+                came += 1;
+                if let Err((frame, reason)) = lend.transmit(frame, parcel, index, ports, umem) {
+                    let note = (1, reason as u32);
+                    lend.give(umem.lend(frame, index as u16), Parcel { note, ..parcel });
+                }
+            }
+            lend.clones.release();
+            while lend.owes() {
+                let Some(frame) = pool.take() else { break };
+                lend.lent += 1;
+                let frame = umem.lend(frame, index as u16);
+                lend.give(frame, Parcel::empty(frame));
+            }
+        }
+        came
+    }
+
+    /// The clone of another shard in this frame was sent, or was not: `outcome` says why.
+    pub(super) fn settle(
+        &mut self,
+        umem: &mut Umem,
+        pool: &mut Pool<Mirror>,
+        frame: Frame<Mirror>,
+        len: u32,
+        origin: (usize, u32),
+        outcome: Result<(), DropReason>,
+    ) {
+        let (peer, slot) = origin;
+        let Some(Peer { lend, .. }) = self.peers.get_mut(peer) else {
+            return pool.put(frame);
+        };
+        let frame = umem.lend(frame, peer as u16);
+        let note = outcome.map_or_else(|reason| (1, reason as u32), |()| (0, 0));
+        lend.give(frame, Parcel { frame, len, slot, note });
+    }
+
+    /// Shows the other shards what was sent to them in this breath, and wakes the owners among them that sleep.
+    pub(super) fn submit(&mut self) {
+        for Peer { bell, borrow, lend, .. } in &mut self.peers {
+            lend.loans.submit();
+            if borrow.clones.submit() {
+                bell.wake();
+            }
+        }
+    }
+
+    /// Whether another shard has sent something, or is owed a frame that `pool` has.
+    pub(super) fn has_news(&mut self, pool: &Pool<Mirror>) -> bool {
+        self.peers.iter_mut().any(|Peer { borrow, lend, .. }| {
+            !borrow.loans.is_empty() || !lend.clones.is_empty() || (lend.owes() && !pool.is_empty())
+        })
+    }
+
+    /// Whether another shard has clones of this one.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.peers.iter().any(|peer| peer.borrow.out > 0)
+    }
+}
+
+impl Borrow {
+    fn hand_over(&mut self, parcel: Parcel) {
+        let pushed = self.clones.push(parcel.pack());
+        debug_assert!(pushed.is_ok(), "the queue has room for every loan");
+    }
+}
+
+impl Lend {
+    /// Whether the other shard is to get more frames.
+    fn owes(&self) -> bool {
+        self.lent < self.share && self.wanted.load(Relaxed)
+    }
+
+    fn give(&mut self, frame: u32, parcel: Parcel) {
+        let pushed = self.loans.push(Parcel { frame, ..parcel }.pack());
+        debug_assert!(pushed.is_ok(), "the queue has room for every loan");
+    }
+
+    /// Puts a clone on its monitor's tx ring, or says why not.
+    fn transmit<D: Doorbell>(
+        &mut self,
+        frame: Frame<Mirror>,
+        Parcel { len, slot, note: (ifindex, queue), .. }: Parcel,
+        peer: usize,
+        ports: &mut [Port<D>],
+        umem: &mut Umem,
+    ) -> Result<(), (Frame<Mirror>, DropReason)> {
+        let is_it = |port: &Port<D>| port.ifindex == ifindex && port.queue == queue;
+        if !ports.get(self.port).is_some_and(is_it) {
+            match ports.iter().position(is_it) {
+                Some(at) => self.port = at,
+                None => return Err((frame, DropReason::OutputDown)),
+            }
+        }
+        let monitor = &mut ports[self.port];
+        if !monitor.up {
+            return Err((frame, DropReason::OutputDown));
+        }
+        if len > max_clone_len(monitor.mtu) {
+            return Err((frame, DropReason::Oversize));
+        }
+        if !monitor.has_tx_room() {
+            return Err((frame, DropReason::QueueFullCrossWorker));
+        }
+        monitor.send(umem, frame, Extent { offset: 0, len }, Origin::of(peer, slot).tag());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_parcel_is_unpacked_as_it_was_packed(
+            frame in 0u32..1 << 24, len in 0u32..=4096, slot in 0u32..1 << 24, note: (u32, u32),
+        ) {
+            let parcel = Parcel { frame, len, slot, note };
+            prop_assert_eq!(Parcel::unpack(parcel.pack()), parcel);
+        }
+
+        #[test]
+        fn an_origin_keeps_shard_and_slot(peer in 0..MAX_SHARDS, slot in 0..crate::counters::ENTRY_SLOTS as u32) {
+            let origin = Origin::from_tag(Origin::of(peer, slot).tag());
+            prop_assert_eq!((origin.peer(), origin.slot()), (Some(peer), slot));
+            prop_assert_eq!(Origin::own(slot).peer(), None);
+        }
+    }
+}
