@@ -286,25 +286,25 @@ impl Lanes {
     }
 
     /// Puts the clones of the other shards on the tx rings of this one's monitor ports, and lends frames to those
-    /// that want some. Returns how many clones that were.
+    /// that want some. Returns how many frames that moved.
     pub(super) fn accept<D: Doorbell>(
         &mut self,
         ports: &mut [Port<D>],
         umem: &mut Umem,
         pool: &mut Pool<Mirror>,
     ) -> usize {
-        let mut came = 0;
+        let mut moved = 0;
         for (index, Peer { lend, .. }) in self.peers.iter_mut().enumerate() {
             while let Some(message) = lend.clones.pop() {
                 let parcel = Parcel::unpack(message);
                 // What this shard did not lend is nobody's: there is nothing to take back.
                 let Some(frame) = umem.take_loan(parcel.frame, index as u16) else { continue };
+                moved += 1;
                 if parcel.slot == NO_SLOT {
                     lend.lent -= 1;
                     pool.put(frame);
                     continue;
                 }
-                came += 1;
                 if let Err((frame, reason)) = lend.transmit(frame, parcel, index, ports, umem) {
                     let note = (1, reason as u32);
                     lend.give(umem.lend(frame, index as u16), Parcel { note, ..parcel });
@@ -314,11 +314,12 @@ impl Lanes {
             while lend.owes() {
                 let Some(frame) = pool.take() else { break };
                 lend.lent += 1;
+                moved += 1;
                 let frame = umem.lend(frame, index as u16);
                 lend.give(frame, Parcel::empty(frame));
             }
         }
-        came
+        moved
     }
 
     /// The clone of another shard in this frame was sent, or was not: `outcome` says why.

@@ -208,3 +208,55 @@ fn compiled(document: &str) -> Image {
     let snapshot = spanwire::control::json::parse(document.as_bytes()).unwrap();
     compile(&snapshot, &admit(&snapshot), &Source::of(document.as_bytes()))
 }
+
+/// Two shards, traffic on both queues of the wire, one monitor queue: every frame crosses and every frame is cloned,
+/// byte for byte, each flow in order, none twice.
+#[test]
+fn a_monitor_with_one_queue_serves_two_shards() {
+    const FLOWS: u32 = 16;
+    let lab = lab(LabSpec { queues: 2, ..LabSpec::default() });
+    // Native: generic XDP on veth takes the sender's queue 1 for rx queue 0.
+    let node = Node::start(&lab, &["--cpus", "0,1", "--xdp-mode", "native"]);
+    node.import(&document(&[(A, MON, 1)]));
+    node.wait_for_ports(&[A, B, MON]);
+    let wire = lab.wire(0).unwrap();
+    let frames: Vec<Vec<u8>> = (0..2 * FRAMES).map(|n| udp(n % FLOWS, n, 60 + n as usize % 1400)).collect();
+    let sink = lab.capture(&wire.b).unwrap();
+    let monitor = lab.capture(lab.monitor(0).unwrap()).unwrap();
+    // A shard is lent frames once it has said that it wants some, within its first breaths.
+    node.wait_for("loans", |_| node.json(&["stats"])["umem"].to_string().contains("\"lent\":512"));
+    lab.sender(&wire.a).unwrap().send(&frames, Pace::per_second(20_000)).unwrap();
+    let idle = Duration::from_secs(1);
+    let of_flow = |frames: &[Vec<u8>], flow: u32| -> Vec<Vec<u8>> {
+        frames.iter().filter(|f| f[34..36] == (5000 + flow as u16).to_be_bytes()).cloned().collect()
+    };
+    for (what, got) in [("sink", sink), ("monitor", monitor)] {
+        let got = got.finish(frames.len(), idle).unwrap().frames;
+        assert_eq!(got.len(), frames.len(), "{what}: {:#}", node.json(&["stats"]));
+        for flow in 0..FLOWS {
+            assert!(of_flow(&got, flow) == of_flow(&frames, flow), "{what}: flow {flow} is not as it was sent");
+        }
+    }
+    let stats = node.settled_stats();
+    let entry = mirror_of(&stats, A);
+    assert_eq!(entry["mirrored_packets"], frames.len(), "{entry}");
+    for shard in entry["shards"].as_array().unwrap() {
+        assert!(shard["mirrored_packets"].as_u64().unwrap() > 0, "the flows took one queue: {entry}");
+    }
+}
+
+/// A UDP frame: the flow is its source port, the number its payload's beginning.
+fn udp(flow: u32, number: u32, len: usize) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x08, 0x00];
+    let ip_len = (len - 14) as u16;
+    frame.extend([0x45, 0]);
+    frame.extend(ip_len.to_be_bytes());
+    frame.extend([0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+    frame.extend((5000 + flow as u16).to_be_bytes());
+    frame.extend([0x12, 0x34]);
+    frame.extend((ip_len - 20).to_be_bytes());
+    frame.extend([0, 0]);
+    frame.extend(number.to_be_bytes());
+    frame.resize(len, number as u8);
+    frame
+}

@@ -8,7 +8,7 @@
 //!                                   selected = mirrored_packets + in_flight + every mirror_drops_*
 //!                                   mirror_drops_queue_full = _same_worker + _cross_worker, not added again
 //! each entry                        each value = the sum of it over the shards
-//! each shard and partition          size = free + fill_rx + in_flight
+//! each shard and partition          size = free + fill_rx + in_flight + lent
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};

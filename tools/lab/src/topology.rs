@@ -23,8 +23,10 @@ const LINK_TIMEOUT: Duration = Duration::from_secs(10);
 /// What to lay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabSpec {
-    /// RX and TX queues of every device, at least 1.
+    /// RX and TX queues of the wires' devices, at least 1.
     pub queues: u32,
+    /// RX and TX queues of the monitors' devices, at least 1.
+    pub monitor_queues: u32,
     /// Wires through the device under test, at least 1.
     pub wires: usize,
     /// Monitor ports.
@@ -44,6 +46,7 @@ impl Default for LabSpec {
     fn default() -> Self {
         Self {
             queues: 1,
+            monitor_queues: 1,
             wires: 1,
             monitors: 1,
             mtu: 1500,
@@ -56,7 +59,7 @@ impl Default for LabSpec {
 
 impl LabSpec {
     fn check(&self) -> Result<()> {
-        if self.queues == 0 || self.wires == 0 {
+        if self.queues == 0 || self.monitor_queues == 0 || self.wires == 0 {
             return Err(LabError::Spec("a lab needs at least one queue and one wire".to_owned()));
         }
         let mut taken = BTreeSet::from([1]);
@@ -150,8 +153,10 @@ pub struct LabInfo {
     pub lab: String,
     /// Namespace of each role.
     pub namespaces: NamespaceNames,
-    /// Queues of every device.
+    /// RX and TX queues of the wires' devices.
     pub queues: u32,
+    /// RX and TX queues of the monitors' devices.
+    pub monitor_queues: u32,
     /// MTU of every device.
     pub mtu: u32,
     /// The wires, in order.
@@ -307,7 +312,7 @@ impl Lab {
     /// One cable: the pair, its offloads, both ends up.
     fn lay(&self, port: &Port) -> Result<()> {
         let host = self.ns(port.host);
-        let queues = self.info.queues.to_string();
+        let queues = if port.host == Role::Mon { self.info.monitor_queues } else { self.info.queues }.to_string();
         let mtu = self.info.mtu.to_string();
         let end = ["mtu", &mtu, "numrxqueues", &queues, "numtxqueues", &queues];
         let (index, host_index) = (port.ifindex.to_string(), port.host_ifindex.to_string());
@@ -378,6 +383,7 @@ fn plan(id: &str, spec: &LabSpec) -> LabInfo {
             mon: name(Role::Mon),
         },
         queues: spec.queues,
+        monitor_queues: spec.monitor_queues,
         mtu: spec.mtu,
         wires: (0..spec.wires).map(wire).collect(),
         monitors: (0..spec.monitors).map(monitor).collect(),
@@ -432,6 +438,7 @@ fn observed_spec(links: &[Link]) -> Option<LabSpec> {
     let defaults = LabSpec::default();
     Some(LabSpec {
         queues: first.num_rx_queues.max(1),
+        monitor_queues: find("mon0").map_or(1, |link| link.num_rx_queues.max(1)),
         wires: count(|index| format!("w{index}a")),
         monitors: count(|index| format!("mon{index}")),
         mtu: first.mtu,

@@ -61,9 +61,12 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Up {
-    /// RX and TX queues of every device
+    /// RX and TX queues of the wires' devices
     #[arg(long, default_value_t = 1)]
     queues: u32,
+    /// RX and TX queues of the monitors' devices [default: those of the wires]
+    #[arg(long)]
+    monitor_queues: Option<u32>,
     /// Wires through the device under test; ifindexes 11 and 12, 13 and 14, …
     #[arg(long, default_value_t = 1)]
     wires: usize,
@@ -174,6 +177,7 @@ impl Up {
         let defaults = LabSpec::default();
         LabSpec {
             queues: self.queues,
+            monitor_queues: self.monitor_queues.unwrap_or(self.queues),
             wires: self.wires,
             monitors: self.monitors,
             mtu: self.mtu,
