@@ -39,6 +39,7 @@ use error::{Result, WireError};
 use placement::Placement;
 use report::{Case, Latency, LeftOut, Max, Run, Settings, SystemRuns, WireReport};
 use search::{Trial, search};
+use sink::Sink;
 use system::{Mode, Running, Setup, System};
 use tester::{Load, Outcome, Tester};
 
@@ -192,7 +193,7 @@ pub(crate) fn run(args: &WireArgs) -> Result<WireReport> {
                 figures: BTreeMap::new(),
             };
             let systems = systems.iter().map(runs).collect();
-            cases.push(Case { mode, bytes: bytes as usize, systems, ratios: Vec::new() });
+            cases.push(Case { mode, bytes: bytes as usize, tester_alone_pps: Vec::new(), systems, ratios: Vec::new() });
         }
     }
     let lab = Lab::create(LabSpec::default())?;
@@ -242,6 +243,7 @@ fn setup(args: &WireArgs) -> Result<Setup> {
 /// Measures each system once, in an order that changes from run to run.
 fn measure_case(args: &WireArgs, lab: &Lab, setup: &Setup, run: usize, case: &mut Case) -> Result<()> {
     let mut tester = Tester::new(lab, case.bytes, setup.xdp_mode, setup.tester_cpu)?;
+    case.tester_alone_pps.push(alone(args, lab, setup, &mut tester)?);
     let title = case.title();
     let count = case.systems.len();
     for turn in 0..count {
@@ -264,6 +266,12 @@ fn measure_case(args: &WireArgs, lab: &Lab, setup: &Setup, run: usize, case: &mu
     Ok(())
 }
 
+/// Frames a second that the tester can send where the first port drops them: no system can look faster.
+fn alone(args: &WireArgs, lab: &Lab, setup: &Setup, tester: &mut Tester) -> Result<f64> {
+    let _drop = Sink::attach(lab.dut(), lab.wire(0)?.a.ifindex, setup.xdp_mode)?;
+    Ok(tester.run(Load { rate: None, duration: Duration::from_millis(args.trial_ms), every: 0 })?.offered_pps)
+}
+
 /// Waits until frames cross, and copies are made where they are to be.
 fn wait_ready(tester: &mut Tester, system: System, running: &mut dyn Running, mode: Mode) -> Result<()> {
     let start = Instant::now();
@@ -273,12 +281,12 @@ fn wait_ready(tester: &mut Tester, system: System, running: &mut dyn Running, mo
         if crossed && (mode == Mode::Forward || sent.monitored >= sent.offered) {
             return Ok(());
         }
-        if start.elapsed() >= READY {
+        if start.elapsed() >= READY || running.ended() {
             return Err(WireError::NotReady {
                 system: system.as_str(),
                 offered: sent.offered,
                 received: sent.received,
-                after: READY,
+                after: start.elapsed(),
                 log: running.log(),
             });
         }

@@ -60,6 +60,8 @@ pub(crate) struct Case {
     pub mode: Mode,
     /// Frame length without the checksum.
     pub bytes: usize,
+    /// Frames a second that the tester sends where the first port drops them all, by run.
+    pub tester_alone_pps: Vec<f64>,
     /// The systems, spanwire first.
     pub systems: Vec<SystemRuns>,
     /// spanwire's figures over each peer's, run by run.
@@ -285,6 +287,9 @@ impl fmt::Display for WireReport {
                 column.set_cell_alignment(CellAlignment::Right);
             }
             write!(f, "\n{table}")?;
+            if let Some(alone) = Spread::of(&case.tester_alone_pps) {
+                write!(f, "\ntester alone, into a drop at the first port: {} kpps", show(&alone, 1e3))?;
+            }
             for system in &case.systems {
                 write!(f, "\n{}: {}", system.system.as_str(), system.note)?;
                 if let Some(placement) = &system.placement {
@@ -335,7 +340,8 @@ mod tests {
     #[test]
     fn ratios_are_of_paired_runs() {
         let systems = vec![system(System::Spanwire, &[2.0, 6.0, 4.0]), system(System::Tc, &[1.0, 2.0, 4.0])];
-        let mut case = Case { mode: Mode::Forward, bytes: 64, systems, ratios: Vec::new() };
+        let mut case =
+            Case { mode: Mode::Forward, bytes: 64, tester_alone_pps: Vec::new(), systems, ratios: Vec::new() };
         case.sum_up();
         assert_eq!(case.systems[0].figures["max_sink_pps"].median, 4.0);
         assert_eq!(case.ratios.len(), 1);

@@ -26,6 +26,10 @@ impl<H> Running for InKernel<H> {
         None
     }
 
+    fn ended(&mut self) -> bool {
+        false
+    }
+
     fn log(&mut self) -> String {
         String::new()
     }

@@ -77,7 +77,9 @@ pub(crate) trait Running {
     fn note(&self) -> String;
     /// Its process; `None` for what runs in the kernel alone.
     fn pid(&self) -> Option<u32>;
-    /// Whether it is still there, and the end of its log, from a new line on.
+    /// Whether its process has ended.
+    fn ended(&mut self) -> bool;
+    /// The end of its log, from a new line on.
     fn log(&mut self) -> String;
 }
 

@@ -44,9 +44,10 @@ impl Process {
         self.child.id()
     }
 
-    /// How it ended, where it did.
-    pub(crate) fn ended(&mut self) -> Option<String> {
-        self.child.try_wait().ok().flatten().map(|status| format!("ended with {status}"))
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        // What cannot be asked for is gone.
+        !matches!(self.child.try_wait(), Ok(None))
     }
 
     /// The whole log.
@@ -58,8 +59,8 @@ impl Process {
     pub(crate) fn last_words(&mut self) -> String {
         let length = self.log.metadata().map_or(0, |meta| meta.len());
         let tail = self.log_from(length.saturating_sub(TAIL));
-        let ended = self.ended().map(|how| format!("; it {how}")).unwrap_or_default();
-        format!("{ended}\n{}", tail.trim_end())
+        let ended = self.child.try_wait().ok().flatten().map(|status| format!("; it ended with {status}"));
+        format!("{}\n{}", ended.unwrap_or_default(), tail.trim_end())
     }
 
     fn log_from(&self, at: u64) -> String {
@@ -75,13 +76,13 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
-            && self.ended().is_none()
+            && !self.has_ended()
         {
             // A failure means that it is gone.
             let _ = kill_process(pid, Signal::TERM);
         }
         let start = Instant::now();
-        while self.ended().is_none() && start.elapsed() < PATIENCE {
+        while !self.has_ended() && start.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(5));
         }
         let _ = self.child.kill();

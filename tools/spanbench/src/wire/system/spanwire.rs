@@ -65,6 +65,10 @@ impl Running for Spanwire {
         Some(self.process.pid())
     }
 
+    fn ended(&mut self) -> bool {
+        self.process.has_ended()
+    }
+
     fn log(&mut self) -> String {
         self.process.last_words()
     }

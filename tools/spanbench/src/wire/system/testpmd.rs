@@ -1,19 +1,14 @@
 //! DPDK testpmd, which forwards between two AF_XDP ports in its `io` mode.
 
 use std::fs;
-use std::time::{Duration, Instant};
 
 use spanwire_lab::topology::Lab;
 
 use super::process::Process;
 use super::{Running, Setup, System};
-use crate::interrupt;
 use crate::wire::error::{Result, WireError};
 
 const PROGRAM: &str = "dpdk-testpmd";
-/// What it prints once it forwards.
-const READY: &str = "Press enter to exit";
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Pages of 2 MiB.
 const PAGES: u64 = 512;
 const PAGES_FILE: &str = "/proc/sys/vm/nr_hugepages";
@@ -63,7 +58,6 @@ struct Testpmd {
     process: Process,
     _ports: ClearPorts,
     _pages: HugePages,
-    version: String,
 }
 
 /// Takes XDP programs off ports when dropped: libxdp attaches them for longer than the process lives.
@@ -83,7 +77,7 @@ impl Drop for ClearPorts {
     }
 }
 
-/// Starts it and waits until it says that it forwards.
+/// Starts it. It takes some seconds to forward.
 pub(super) fn start(lab: &Lab, setup: &Setup) -> Result<Box<dyn Running>> {
     let wire = lab.wire(0)?;
     let pages = HugePages::reserve()?;
@@ -98,20 +92,8 @@ pub(super) fn start(lab: &Lab, setup: &Setup) -> Result<Box<dyn Running>> {
         wire.a.name, wire.b.name
     );
     let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-    let mut process = Process::start(lab.dut(), PROGRAM, &args)?;
-    let start = Instant::now();
-    while !process.log().contains(READY) {
-        if interrupt::requested() {
-            return Err(WireError::Interrupted);
-        }
-        if process.ended().is_some() || start.elapsed() >= PATIENCE {
-            let reason = format!("does not start{}", process.last_words());
-            return Err(WireError::System { system: System::Testpmd.as_str(), reason });
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let version = version(&process.log());
-    Ok(Box::new(Testpmd { process, _ports: ports, _pages: pages, version }))
+    let process = Process::start(lab.dut(), PROGRAM, &args)?;
+    Ok(Box::new(Testpmd { process, _ports: ports, _pages: pages }))
 }
 
 /// From the line `EAL: RTE Version: 'DPDK 22.11.11'`.
@@ -122,11 +104,15 @@ fn version(log: &str) -> String {
 
 impl Running for Testpmd {
     fn note(&self) -> String {
-        format!("{}, net_af_xdp, io", self.version)
+        format!("{}, net_af_xdp, io", version(&self.process.log()))
     }
 
     fn pid(&self) -> Option<u32> {
         Some(self.process.pid())
+    }
+
+    fn ended(&mut self) -> bool {
+        self.process.has_ended()
     }
 
     fn log(&mut self) -> String {
