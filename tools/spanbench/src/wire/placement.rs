@@ -18,6 +18,8 @@ pub(crate) struct Thread {
     pub cpu: u32,
     /// Processor time it has used, in clock ticks.
     pub ticks: u64,
+    /// Times it lost its processor to another thread although it could have gone on.
+    pub preempted: u64,
 }
 
 /// The receive path of a device.
@@ -68,6 +70,7 @@ fn thread(task: &Path) -> Option<Thread> {
         allowed: field("Cpus_allowed_list:"),
         cpu: number(39)? as u32,
         ticks: number(14)? + number(15)?,
+        preempted: field("nonvoluntary_ctxt_switches:").parse().unwrap_or(0),
     })
 }
 
@@ -97,7 +100,8 @@ impl fmt::Display for Placement {
             write!(f, "; forwards in the kernel, where the tester sends")?;
         }
         for thread in &self.threads {
-            write!(f, "; {} on CPU {} (of {})", thread.name, thread.cpu, thread.allowed)?;
+            let Thread { name, allowed, cpu, preempted, .. } = thread;
+            write!(f, "; {name} on CPU {cpu} (of {allowed}), preempted {preempted} times")?;
         }
         let total: u64 = self.sink_frames_by_cpu.iter().sum();
         for (cpu, frames) in self.sink_frames_by_cpu.iter().enumerate().filter(|(_, frames)| **frames > 0) {

@@ -40,6 +40,8 @@ pub(crate) struct Settings {
     pub xdp_mode: &'static str,
     /// At rates above a tenth, 1 in so many frames was looked at.
     pub sampled: u32,
+    /// Options of the daemon beyond the usual ones.
+    pub spanwired_args: Vec<String>,
 }
 
 /// A peer that was not measured.
@@ -177,6 +179,19 @@ impl Run {
 }
 
 impl Case {
+    /// A case without runs.
+    pub(crate) fn new(mode: Mode, bytes: usize, systems: &[System]) -> Case {
+        let runs = |&system| SystemRuns {
+            system,
+            note: String::new(),
+            placement: None,
+            runs: Vec::new(),
+            figures: BTreeMap::new(),
+        };
+        let systems = systems.iter().map(runs).collect();
+        Case { mode, bytes, tester_alone_pps: Vec::new(), systems, ratios: Vec::new() }
+    }
+
     /// Sums up the runs, which must be in the same order for each system.
     pub(crate) fn sum_up(&mut self) {
         let mode = self.mode;
@@ -214,6 +229,34 @@ impl Case {
                 Ratios { peer: peer.system, figures: names(ours).into_iter().filter_map(ratio).collect() }
             })
             .collect();
+    }
+
+    /// Systems and ratios by figure, without a style.
+    pub(crate) fn table(&self) -> Table {
+        let there: Vec<_> = COLUMNS
+            .iter()
+            .filter(|(name, ..)| self.systems.iter().any(|system| system.figures.contains_key(*name)))
+            .collect();
+        let mut table = Table::new();
+        let headings = there.iter().map(|(_, heading, _)| (*heading).to_owned());
+        table.set_header(std::iter::once("system".to_owned()).chain(headings));
+        let mut add = |label: String, figures: &BTreeMap<String, Spread>, is_ratio: bool| {
+            let cells = there.iter().map(|(name, _, divisor)| {
+                let divisor = if is_ratio { 1.0 } else { *divisor };
+                figures.get(*name).map_or_else(|| "-".to_owned(), |spread| show(spread, divisor))
+            });
+            table.add_row(std::iter::once(label).chain(cells));
+        };
+        for system in &self.systems {
+            add(system.system.as_str().to_owned(), &system.figures, false);
+        }
+        for ratios in &self.ratios {
+            add(format!("spanwire / {}", ratios.peer.as_str()), &ratios.figures, true);
+        }
+        for column in table.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        table
     }
 
     /// `forward, 64 bytes`
@@ -262,30 +305,8 @@ impl fmt::Display for WireReport {
         }
         for case in &self.cases {
             write!(f, "\n\n{}", case.title())?;
-            let there: Vec<_> = COLUMNS
-                .iter()
-                .filter(|(name, ..)| case.systems.iter().any(|system| system.figures.contains_key(*name)))
-                .collect();
-            let mut table = Table::new();
+            let mut table = case.table();
             table.load_style(presets::NOTHING);
-            let headings = there.iter().map(|(_, heading, _)| (*heading).to_owned());
-            table.set_header(std::iter::once("system".to_owned()).chain(headings));
-            let mut add = |label: String, figures: &BTreeMap<String, Spread>, ratio: bool| {
-                let cells = there.iter().map(|(name, _, divisor)| {
-                    let divisor = if ratio { 1.0 } else { *divisor };
-                    figures.get(*name).map_or_else(|| "-".to_owned(), |spread| show(spread, divisor))
-                });
-                table.add_row(std::iter::once(label).chain(cells));
-            };
-            for system in &case.systems {
-                add(system.system.as_str().to_owned(), &system.figures, false);
-            }
-            for ratios in &case.ratios {
-                add(format!("ratio to {}", ratios.peer.as_str()), &ratios.figures, true);
-            }
-            for column in table.column_iter_mut().skip(1) {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
             write!(f, "\n{table}")?;
             if let Some(alone) = Spread::of(&case.tester_alone_pps) {
                 write!(f, "\ntester alone, into a drop at the first port: {} kpps", show(&alone, 1e3))?;
@@ -322,8 +343,8 @@ impl fmt::Display for WireReport {
 mod tests {
     use super::*;
 
-    fn system(system: System, sink_pps: &[f64]) -> SystemRuns {
-        let max = |pps| Max {
+    fn run(pps: f64) -> Run {
+        let max = Max {
             offered_pps: pps,
             sink_pps: pps,
             monitor_pps: 0.0,
@@ -333,15 +354,14 @@ mod tests {
             monitored: 0,
             foreign: 0,
         };
-        let runs = sink_pps.iter().map(|&pps| Run { max: Some(max(pps)), ..Run::default() }).collect();
-        SystemRuns { system, note: String::new(), placement: None, runs, figures: BTreeMap::new() }
+        Run { max: Some(max), ..Run::default() }
     }
 
     #[test]
     fn ratios_are_of_paired_runs() {
-        let systems = vec![system(System::Spanwire, &[2.0, 6.0, 4.0]), system(System::Tc, &[1.0, 2.0, 4.0])];
-        let mut case =
-            Case { mode: Mode::Forward, bytes: 64, tester_alone_pps: Vec::new(), systems, ratios: Vec::new() };
+        let mut case = Case::new(Mode::Forward, 64, &[System::Spanwire, System::Tc]);
+        case.systems[0].runs = [2.0, 6.0, 4.0].map(run).to_vec();
+        case.systems[1].runs = [1.0, 2.0, 4.0].map(run).to_vec();
         case.sum_up();
         assert_eq!(case.systems[0].figures["max_sink_pps"].median, 4.0);
         assert_eq!(case.ratios.len(), 1);

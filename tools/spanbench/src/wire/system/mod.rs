@@ -8,7 +8,7 @@
 
 mod kernel;
 mod process;
-mod spanwire;
+pub(crate) mod spanwire;
 mod testpmd;
 
 use std::path::PathBuf;
@@ -56,6 +56,15 @@ impl Mode {
     }
 }
 
+/// Why a system is not measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reason {
+    /// In words.
+    pub text: &'static str,
+    /// Nothing that is installed could change it.
+    pub by_nature: bool,
+}
+
 /// How systems are started.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
@@ -99,11 +108,11 @@ impl System {
     pub(crate) const PEERS: [System; 4] = [System::Testpmd, System::Devmap, System::Tc, System::Bridge];
 
     /// Why it cannot be measured here, or not in this mode.
-    pub(crate) fn unavailable(self, mode: Mode) -> Option<&'static str> {
+    pub(crate) fn unavailable(self, mode: Mode) -> Option<Reason> {
         match (self, mode) {
-            (System::Testpmd, Mode::Mirror) => Some("testpmd does not mirror"),
+            (System::Testpmd, Mode::Mirror) => Some(Reason { text: "testpmd does not mirror", by_nature: true }),
             (System::Testpmd, Mode::Forward) if !testpmd::is_installed() => {
-                Some("dpdk-testpmd is not installed (Debian: apt install dpdk-dev)")
+                Some(Reason { text: "dpdk-testpmd is not installed (Debian: apt install dpdk-dev)", by_nature: false })
             }
             _ => None,
         }
@@ -115,7 +124,7 @@ impl System {
     /// [`WireError`](super::error::WireError).
     pub(crate) fn start(self, lab: &Lab, mode: Mode, setup: &Setup) -> Result<Box<dyn Running>> {
         match self {
-            System::Spanwire => spanwire::start(lab, mode, setup),
+            System::Spanwire => Ok(Box::new(spanwire::Spanwire::start(lab, mode, setup)?)),
             System::Testpmd => testpmd::start(lab, setup),
             System::Devmap => kernel::devmap(lab, mode, setup.xdp_mode),
             System::Tc => kernel::tc(lab, mode),

@@ -1,5 +1,6 @@
 //! spanwired, with a snapshot of one wire and, to mirror, one entry for every frame.
 
+use std::path::Path;
 use std::time::Duration;
 
 use spanwire::control::state::{show, wait_adopted};
@@ -15,35 +16,39 @@ use crate::wire::error::{Result, WireError};
 /// From the start to the first snapshot in use.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-struct Spanwire {
+/// A running daemon. Dropping it stops it.
+pub(crate) struct Spanwire {
     process: Process,
-    note: String,
     /// Removed after the process has ended.
-    _dir: TempDir,
+    dir: TempDir,
 }
 
-/// Starts the daemon and publishes the snapshot.
-pub(super) fn start(lab: &Lab, mode: Mode, setup: &Setup) -> Result<Box<dyn Running>> {
-    let dir = tempfile::tempdir().map_err(WireError::io("making a directory"))?;
-    let snapshot = snapshot(lab, mode)?;
-    let receipt = publish(dir.path(), &snapshot, &admit(&snapshot), [0; 32]);
-    let generation = receipt.map_err(|error| WireError::Configure(error.to_string()))?.generation;
-    let mut args =
-        vec!["--dir".to_owned(), dir.path().display().to_string(), "--cpus".to_owned(), setup.dut_cpu.to_string()];
-    args.extend(setup.spanwired_args.iter().cloned());
-    let mut process = Process::start(lab.dut(), &setup.spanwired.display().to_string(), &args)?;
-    let adopted = wait_adopted(dir.path(), generation, PATIENCE);
-    if !adopted.is_ok_and(|adoption| adoption.adopted) {
-        let reason = format!("did not adopt the snapshot{}", process.last_words());
-        return Err(WireError::System { system: System::Spanwire.as_str(), reason });
+impl Spanwire {
+    /// Starts the daemon and publishes the snapshot.
+    ///
+    /// # Errors
+    /// [`WireError`], with the end of its log.
+    pub(crate) fn start(lab: &Lab, mode: Mode, setup: &Setup) -> Result<Spanwire> {
+        let dir = tempfile::tempdir().map_err(WireError::io("making a directory"))?;
+        let snapshot = snapshot(lab, mode)?;
+        let receipt = publish(dir.path(), &snapshot, &admit(&snapshot), [0; 32]);
+        let generation = receipt.map_err(|error| WireError::Configure(error.to_string()))?.generation;
+        let (path, cpu) = (dir.path().display().to_string(), setup.dut_cpu.to_string());
+        let mut args = vec!["--dir".to_owned(), path, "--cpus".to_owned(), cpu];
+        args.extend(setup.spanwired_args.iter().cloned());
+        let mut process = Process::start(lab.dut(), &setup.spanwired.display().to_string(), &args)?;
+        let adopted = wait_adopted(dir.path(), generation, PATIENCE);
+        if !adopted.is_ok_and(|adoption| adoption.adopted) {
+            let reason = format!("did not adopt the snapshot{}", process.last_words());
+            return Err(WireError::System { system: System::Spanwire.as_str(), reason });
+        }
+        Ok(Spanwire { process, dir })
     }
-    let shown = show(dir.path()).map_err(|error| WireError::Configure(error.to_string()))?;
-    let ports = shown.ports.iter().map(|port| {
-        let copy = if port.zero_copy { "zero-copy" } else { "copy" };
-        format!("{} {} XDP {copy}", port.name, port.xdp_mode)
-    });
-    let note = [env!("CARGO_PKG_VERSION").to_owned()].into_iter().chain(ports).collect::<Vec<_>>().join(", ");
-    Ok(Box::new(Spanwire { process, note, _dir: dir }))
+
+    /// Where its regions are.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
 }
 
 fn snapshot(lab: &Lab, mode: Mode) -> Result<Snapshot> {
@@ -58,7 +63,13 @@ fn snapshot(lab: &Lab, mode: Mode) -> Result<Snapshot> {
 
 impl Running for Spanwire {
     fn note(&self) -> String {
-        self.note.clone()
+        // What cannot be read is not in the report.
+        let ports = show(self.dir.path()).map(|shown| shown.ports).unwrap_or_default();
+        let ports = ports.iter().map(|port| {
+            let copy = if port.zero_copy { "zero-copy" } else { "copy" };
+            format!("{} {} XDP {copy}", port.name, port.xdp_mode)
+        });
+        [env!("CARGO_PKG_VERSION").to_owned()].into_iter().chain(ports).collect::<Vec<_>>().join(", ")
     }
 
     fn pid(&self) -> Option<u32> {
