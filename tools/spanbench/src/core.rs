@@ -25,10 +25,10 @@ pub(crate) struct CoreArgs {
     sizes: Vec<u32>,
     /// Frames measured for each row
     #[arg(long, default_value_t = 4_000_000, value_parser = clap::value_parser!(u64).range(6400..))]
-    frames: u64,
+    pub frames: u64,
     /// Processor to run on
     #[arg(long)]
-    cpu: Option<usize>,
+    pub cpu: Option<usize>,
     /// Primary frames
     #[arg(long, default_value_t = 8192, value_parser = clap::value_parser!(u32).range(256..=1 << 22))]
     primary: u32,
@@ -66,22 +66,22 @@ pub(crate) struct CoreReport {
     mirror_frames: u32,
     batch: usize,
     pinned_to: Option<usize>,
-    rows: Vec<Row>,
+    pub rows: Vec<Row>,
 }
 
 /// One case.
 #[derive(Debug, Serialize)]
-struct Row {
-    case: &'static str,
-    bytes: u32,
+pub(crate) struct Row {
+    pub case: &'static str,
+    pub bytes: u32,
     frames: u64,
     clones: u64,
     /// Mean over all frames, ns.
-    ns_per_frame: f64,
+    pub ns_per_frame: f64,
     /// Of the breaths' means, ns a frame.
     p50: f64,
     p90: f64,
-    p99: f64,
+    pub p99: f64,
     p999: f64,
     max: f64,
 }
