@@ -45,11 +45,15 @@ fn write(text: &mut String, report: &Report, charts: &[Chart]) -> std::fmt::Resu
     }
 
     writeln!(text, "\n## Cost of a frame\n\nOne shard on rings without a kernel, ns a frame.\n")?;
-    let rows = report
-        .core
-        .iter()
-        .map(|row| [row.case.to_owned(), row.bytes.to_string(), show(&row.ns_per_frame, 1.0), show(&row.p99, 1.0)]);
-    table(text, ["case", "bytes", "mean", "p99"], rows)?;
+    let or_none = |spread: &Option<Spread>| spread.as_ref().map_or_else(|| "-".to_owned(), |spread| show(spread, 1.0));
+    let rows = report.core.rows.iter().map(|row| {
+        let (case, bytes, p99) = (row.case.to_owned(), row.bytes.to_string(), format!("{:.1}", row.p99));
+        [case, bytes, show(&row.ns_per_frame, 1.0), or_none(&row.adds_ns), or_none(&row.adds_to_copy), p99]
+    });
+    table(text, ["case", "bytes", "mean", "added to forwarding", "added / bare copy", "p99"], rows)?;
+    if let Some(scaling) = &report.core.scaling {
+        writeln!(text, "\nTwo shards on two processors do {} times what one does.", show(&scaling.ratio, 1.0))?;
+    }
 
     let handoff = &report.handoff;
     writeln!(text, "\n## Handoff\n")?;

@@ -14,7 +14,7 @@ use clap::Parser;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::core::{self, CoreArgs, CoreError, Row};
+use crate::core::{self, CoreArgs, CoreError, CoreReport};
 use crate::handoff::{self, HandoffArgs, HandoffError};
 use crate::summary::Spread;
 use crate::wire::args::WireArgs;
@@ -67,22 +67,13 @@ pub(crate) enum ReportError {
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     /// Cost of a frame on rings without a kernel.
-    core: Vec<CoreFigure>,
+    core: CoreReport,
     /// From publish to the last shard.
     handoff: HandoffFigure,
     /// Real frames.
     wire: WireReport,
     /// The files that were written.
     files: Vec<PathBuf>,
-}
-
-/// One case of `core`, over all runs, ns.
-#[derive(Debug, Serialize)]
-struct CoreFigure {
-    case: &'static str,
-    bytes: u32,
-    ns_per_frame: Spread,
-    p99: Spread,
 }
 
 /// `handoff`, over all runs, ns.
@@ -125,28 +116,17 @@ struct CoreDefaults {
     core: CoreArgs,
 }
 
-fn core(args: &ReportArgs) -> Result<Vec<CoreFigure>, ReportError> {
+fn core(args: &ReportArgs) -> Result<CoreReport, ReportError> {
     let mut options = CoreDefaults::parse_from(["core"]).core;
-    (options.frames, options.cpu) = (args.core_frames, Some(args.wire.dut_cpu));
-    let mut runs = Vec::new();
-    for run in 0..args.wire.runs {
-        eprintln!("run {}/{}, core", run + 1, args.wire.runs);
-        // A thread of its own, because it is pinned.
-        let thread = std::thread::scope(|scope| scope.spawn(|| core::run(&options)).join());
-        runs.push(thread.map_err(|_| WireError::Thread("core"))??.rows);
-        if interrupt::requested() {
-            return Err(WireError::Interrupted.into());
-        }
+    (options.frames, options.runs, options.cpu) = (args.core_frames, args.wire.runs, Some(args.wire.dut_cpu));
+    eprintln!("core, {} runs", options.runs);
+    // A thread of its own, because it is pinned.
+    let thread = std::thread::scope(|scope| scope.spawn(|| core::run(&options)).join());
+    let report = thread.map_err(|_| WireError::Thread("core"))??;
+    if interrupt::requested() {
+        return Err(WireError::Interrupted.into());
     }
-    // The same rows in every run.
-    let first = runs.first().into_iter().flatten().enumerate();
-    let figure = |(place, row): (usize, &Row)| {
-        let column =
-            |of: fn(&Row) -> f64| -> Vec<f64> { runs.iter().filter_map(|rows| rows.get(place)).map(of).collect() };
-        let (ns, p99) = (column(|row| row.ns_per_frame), column(|row| row.p99));
-        Some(CoreFigure { case: row.case, bytes: row.bytes, ns_per_frame: Spread::of(&ns)?, p99: Spread::of(&p99)? })
-    };
-    Ok(first.filter_map(figure).collect())
+    Ok(report)
 }
 
 fn handoff(args: &ReportArgs) -> Result<HandoffFigure, ReportError> {
