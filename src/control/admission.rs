@@ -28,6 +28,7 @@ use super::model::{
     Snapshot, VERSION, quoted,
 };
 use super::remarks::remarks;
+use crate::counters::MAX_ENTRIES;
 
 /// What [`admit`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -223,6 +224,10 @@ fn numbers(snapshot: &Snapshot, places: Places<'_>, reasons: &mut Vec<Reason>) {
             "unsupported snapshot protocol version {} (want {MIN_VERSION} to {VERSION})",
             snapshot.version
         )));
+    }
+    if snapshot.mirrors.len() > MAX_ENTRIES {
+        let n = snapshot.mirrors.len();
+        reasons.push(Reason::new(format!("mirror_configs: {n} entries (allowed: at most {MAX_ENTRIES})")));
     }
     let mut check = |place: &dyn Fn() -> String, value: u32, range: RangeInclusive<u32>| {
         if !range.contains(&value) {

@@ -150,12 +150,12 @@ fn instance(name: &str, node: &Node, draft: &mut Draft) -> Instance {
         instance.rate = input.child("rate").map(|node| rate(node, &subject, draft)).unwrap_or_default();
         if let Some(ingress) = input.child("ingress") {
             draft.ignored(&subject, ingress, &["interface"]);
-            instance.ingresses = interfaces(ingress, &subject, draft);
+            instance.ingresses = interfaces(ingress, &subject, &mut draft.table_faults);
         }
     }
     if let Some(output) = node.child("output") {
         draft.ignored(&subject, output, &["interface"]);
-        let outputs = interfaces(output, &subject, draft);
+        let outputs = interfaces(output, &subject, &mut draft.table_faults);
         if let [first, second, ..] = outputs.as_slice() {
             draft
                 .table_faults
@@ -166,13 +166,15 @@ fn instance(name: &str, node: &Node, draft: &mut Draft) -> Instance {
     instance
 }
 
-/// The names after `interface`.
-fn interfaces(node: &Node, subject: &str, draft: &mut Draft) -> Vec<Written> {
-    let names = node.child("interface").into_iter().flat_map(Node::children);
+/// The names after `interface`; one that is followed by more words goes to `faults`.
+fn interfaces(node: &Node, subject: &str, faults: &mut Vec<Reason>) -> Vec<Written> {
     let mut written = Vec::new();
-    for (name, below) in names {
-        draft.ignored(subject, below, &[]);
-        written.push(Written { name: name.to_owned(), at: Some(below.position()) });
+    for (name, below) in node.child("interface").into_iter().flat_map(Node::children) {
+        let name = shown((name, below));
+        faults.extend(below.children().map(|after| {
+            Reason::new(format!("{subject}: interface {name} is followed by {} (allowed: \";\")", shown(after)))
+        }));
+        written.push(name);
     }
     written
 }
@@ -214,29 +216,28 @@ fn shown((word, node): (&str, &Node)) -> Written {
 /// The secure wires as wires, in the order of writing. Unlike a mirror entry, a wire is never left out: that would
 /// take away a connection.
 fn secure_wires(config: &Node, draft: &mut Draft) {
-    let mut wires = Vec::new();
+    let mut found = Vec::new();
     for (name, node) in config.at_path(&SECURE_WIRES).into_iter().flat_map(Node::children) {
         let subject = format!("secure-wire {} ({})", quoted(name), node.position());
         draft.ignored(&subject, node, &["interface"]);
-        let ends = interfaces(node, &subject, draft);
-        let names = NameIndex::of(&draft.snapshot.interfaces);
-        let found: Vec<Option<u32>> = ends.iter().map(|end| names.find(&end.name).map(|i| i.ifindex)).collect();
-        let missing = ends.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(end, _)| {
+        let ends = interfaces(node, &subject, &mut draft.faults);
+        found.push((name, subject, ends));
+    }
+    let names = NameIndex::of(&draft.snapshot.interfaces);
+    let mut wires = Vec::with_capacity(found.len());
+    for (name, subject, ends) in found {
+        let ports: Vec<Option<u32>> = ends.iter().map(|end| names.find(&end.name).map(|i| i.ifindex)).collect();
+        let missing = ends.iter().zip(&ports).filter(|(_, port)| port.is_none()).map(|(end, _)| {
             Reason::new(format!("{subject}: no interface is called {end} (allowed: two interfaces that are there)"))
         });
         draft.faults.extend(missing);
-        match *found.as_slice() {
-            [a, b] => wires.extend(a.zip(b).map(|(a_ifindex, b_ifindex)| Wire {
-                name: name.to_owned(),
-                a_ifindex,
-                b_ifindex,
-            })),
-            ref other => {
-                let n = other.len();
-                draft
-                    .faults
-                    .push(Reason::new(format!("{subject}: {n} interfaces (allowed: two, as in interface [ A B ])")));
-            }
+        match *ports.as_slice() {
+            [Some(a_ifindex), Some(b_ifindex)] => wires.push(Wire { name: name.to_owned(), a_ifindex, b_ifindex }),
+            [_, _] => {}
+            ref other => draft.faults.push(Reason::new(format!(
+                "{subject}: number of interfaces: {} (allowed: two, as in interface [ A B ])",
+                other.len()
+            ))),
         }
     }
     draft.snapshot.wires = wires;

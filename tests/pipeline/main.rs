@@ -5,6 +5,7 @@
 mod handoff;
 mod histories;
 mod mirroring;
+mod publication;
 mod rig;
 
 use rig::{A, B, MON, Plan, Rig, Spec, frame};

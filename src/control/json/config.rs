@@ -33,26 +33,32 @@ pub(super) fn explain(top: &Map<String, Value>, snapshot: &Snapshot) -> Explaine
         places.entry(mirror).or_insert(i);
         by_ingress.entry(mirror.ingress_ifindex).or_insert(mirror);
     }
-    let mut first_of: HashMap<u32, String> = HashMap::with_capacity(entries.len());
+    // The first two instances of each ingress.
+    let mut instances_of: HashMap<u32, (String, Option<String>)> = HashMap::with_capacity(entries.len());
+    for (mirror, origin) in &entries {
+        let instance = || origin.instance.clone();
+        let first = instances_of.entry(mirror.ingress_ifindex);
+        first
+            .and_modify(|(_, second)| *second = second.take().or_else(|| Some(instance())))
+            .or_insert_with(|| (instance(), None));
+    }
     let mut origins = vec![None; snapshot.mirrors.len()];
     for (mirror, origin) in entries {
-        let ingress = mirror.ingress_ifindex;
-        let first = first_of.entry(ingress).or_insert_with(|| origin.instance.clone());
         if let Some(origin_of) = places.remove(&mirror).and_then(|i| origins.get_mut(i)) {
             *origin_of = Some(origin);
             continue;
         }
-        let why = match by_ingress.get(&ingress) {
-            _ if *first != origin.instance => format!(
-                "duplicate port-mirroring ingress ifindex {ingress} in instances {} and {}",
-                quoted(first),
-                quoted(&origin.instance)
-            ),
-            Some(other) => format!(
+        let ingress = mirror.ingress_ifindex;
+        let why = match (instances_of.get(&ingress), by_ingress.get(&ingress)) {
+            (Some((first, Some(second))), _) => {
+                let (first, second) = (quoted(first), quoted(second));
+                format!("duplicate port-mirroring ingress ifindex {ingress} in instances {first} and {second}")
+            }
+            (_, Some(other)) => format!(
                 "the entry of ifindex {ingress} has output {} and rate {}, not {} and {}",
                 other.output_ifindex, other.rate, mirror.output_ifindex, mirror.rate
             ),
-            None => "the producer left it out of mirror_configs".to_owned(),
+            _ => "the producer left it out of mirror_configs".to_owned(),
         };
         let message = format!("ingress {} did not become a mirror entry: {why}", origin.ingress);
         diagnostics.push(warning(subject(&origin.instance, None), message));

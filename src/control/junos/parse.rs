@@ -86,7 +86,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// One statement, from its first word to `;` or the end of its block.
+    /// One statement, from its first word to `;` or the end of its block. Its words stand on one line.
     fn statement(&mut self, node: &mut Node, mut token: Token<'a>, depth: usize) -> Result<(), Reason> {
         let mut inactive = false;
         while let Kind::Word { text, bare: true } = &token.kind {
@@ -103,11 +103,18 @@ impl<'a> Parser<'a> {
         }
         let mut here = node;
         let mut depth = depth;
+        // Where the last word ended.
+        let mut line = token.at.line;
         loop {
             match &token.kind {
+                // A statement that forgot its end would swallow the next one, and what that says.
+                Kind::Word { .. } if token.at.line > line => {
+                    return Err(expected(&token, &format!("\";\" or \"{{\" at the end of line {line}")));
+                }
                 Kind::Word { text, .. } => {
                     depth = deeper(depth, &token)?;
                     here = here.enter(text, token.at);
+                    line = self.lexer.position().line;
                 }
                 Kind::OpenList => {
                     self.list(here, depth, inactive)?;

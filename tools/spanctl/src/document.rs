@@ -10,6 +10,7 @@ use spanwire::control::json;
 use spanwire::control::source::{self, Format, Ports};
 use spanwire::control::state::{Stats, last_stats};
 use spanwire::control::wires::add_wires;
+use spanwire::control::writer::gate;
 use spanwire::control::{Admission, Diagnostic, Links, Mirror, Reason, Snapshot, Wire};
 use spanwire::links;
 
@@ -80,10 +81,11 @@ pub(crate) fn judge(dir: &Path, source: Source<'_>) -> Result<Judged, Failure> {
     let mut draft = source::read(source.document, ports).map_err(Failure::Refused)?;
     // What is wrong with the arguments is said along with all else.
     draft.faults.extend(add_wires(&mut draft.snapshot, source.wires).err().unwrap_or_default());
-    let admission = match source.on_ambiguous {
+    let mut admission = match source.on_ambiguous {
         OnAmbiguous::Reject => draft.admit(ports.links()),
         OnAmbiguous::Omit => draft.admit_or_omit(ports.links()),
     };
+    admission.reasons.extend(gate(dir, &draft.snapshot).err());
     match admission.accepted() {
         true => Ok(Judged { snapshot: draft.snapshot, admission }),
         false => Err(Failure::Refused(admission.reasons)),
