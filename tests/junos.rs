@@ -38,6 +38,14 @@ fn fixtures() -> Vec<String> {
     names.into_iter().collect()
 }
 
+/// Every configuration there is, those the fuzz target starts from among them.
+fn configurations() -> Vec<Vec<u8>> {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/fuzz/seeds/junos");
+    let seeds = fs::read_dir(seeds).expect("the seeds are part of the sources");
+    let seeds = seeds.map(|entry| fs::read(entry.expect("readable").path()).expect("readable"));
+    fixtures().iter().map(|name| fixture(&format!("{name}.conf"))).chain(seeds).collect()
+}
+
 fn ports() -> Vec<Interface> {
     parse_interfaces(&fixture("two-instances.interfaces.json")).expect("accepted")
 }
@@ -553,11 +561,10 @@ proptest! {
     }
 
     #[test]
-    fn mutated_fixtures_are_survived(
-        name in select(fixtures()),
+    fn mutated_configurations_are_survived(
+        mut bytes in select(configurations()),
         edits in vec((any::<Index>(), any::<u8>(), 0..4_u8), 1..8),
     ) {
-        let mut bytes = fixture(&format!("{name}.conf"));
         for (at, byte, edit) in edits {
             let at = at.index(bytes.len());
             match edit {

@@ -38,7 +38,8 @@ impl Source {
     }
 }
 
-/// Compiles an admitted snapshot; `admission` is [`admit`]'s answer to it.
+/// Compiles an admitted snapshot; `admission` is the answer to it of [`admit`](super::admission::admit) or
+/// [`Draft::admit`].
 ///
 /// Every section but DIAGNOSTICS is required: a dataplane that cannot read one of them must not guess.
 #[must_use]

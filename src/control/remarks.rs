@@ -161,8 +161,8 @@ mod tests {
 
     #[test]
     fn sound_devices_are_worth_no_word() {
-        assert_eq!(said(2, Some(vec![device("a", 11), device("b", 12), device("mon", 22)])), [String::new(); 0]);
-        assert_eq!(said(1, None), [String::new(); 0], "nothing is known of any");
+        assert_eq!(said(2, Some(vec![device("a", 11), device("b", 12), device("mon", 22)])), Vec::<String>::new());
+        assert_eq!(said(1, None), Vec::<String>::new(), "nothing is known of any");
     }
 
     #[test]
@@ -200,7 +200,7 @@ mod tests {
             ]
         );
         let unknown = Link { speed: None, ..device("mon", 22) };
-        assert_eq!(said(0, Some(vec![device("a", 11), device("b", 12), unknown])), [String::new(); 0]);
+        assert_eq!(said(0, Some(vec![device("a", 11), device("b", 12), unknown])), Vec::<String>::new());
         assert_eq!(said(0, Some(vec![device("a", 11), device("b", 12), device("mon", 22)])).len(), 1, "0 mirrors all");
     }
 }

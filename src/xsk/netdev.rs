@@ -673,7 +673,7 @@ mod tests {
         let features = Features(vec![0b01, 0b11, 0b10, 0, 1 << 3, 1 << 3, 0, 0]);
         assert!(features.is_wanted(0) && !features.is_active(0));
         // Fixed on: not ours to change, and still on.
-        assert!(!features.is_wanted(1) && features.is_active(1));
+        assert!(!features.is_wanted(1) && features.is_active(1) && !features.is_changeable(1));
         assert!(features.is_wanted(32 + 3) && !features.is_active(32 + 3));
         assert!(!features.is_wanted(64) && !features.is_active(64));
     }
