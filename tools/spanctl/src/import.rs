@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use spanwire::control::compile::Source as Compiled;
+use spanwire::control::json;
 use spanwire::control::source::Format;
 use spanwire::control::writer::{Receipt, WriteError, publish};
 use spanwire::control::{Diagnostic, Reason};
@@ -37,11 +38,12 @@ pub(crate) fn check(dir: &Path, args: &CheckArgs, out: &Output) -> Result<(), Fa
 pub(crate) fn import(dir: &Path, args: &ImportArgs, out: &Output) -> Result<(), Failure> {
     let document = read(&args.file)?;
     if Format::of(&document) == Format::Junos {
-        let reason = Reason::new(format!(
-            "{}: no snapshot, as it does not begin as JSON does (spanctl commit publishes a Junos configuration)",
+        let mut reasons = json::parse(&document).err().unwrap_or_default();
+        reasons.push(Reason::new(format!(
+            "{} does not begin as a snapshot does (spanctl commit publishes a Junos configuration)",
             shown(&args.file)
-        ));
-        return Err(refused(Failure::Refused(vec![reason]), out));
+        )));
+        return Err(refused(Failure::Refused(reasons), out));
     }
     let (wires, on_ambiguous) = (args.wires.wires.as_slice(), args.policy.on_ambiguous);
     publish_source(dir, Source { document: &document, interfaces: None, wires, on_ambiguous }, out)
