@@ -32,7 +32,7 @@ pub(crate) struct CoreArgs {
     /// Runs through all cases
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub runs: u32,
-    /// Only the cases whose name contains this, and "forward only" [default: all]
+    /// Only the cases whose name contains this, and "forward only"; not what two shards do [default: all]
     #[arg(long, default_value = "", value_name = "TEXT")]
     case: String,
     /// Processor to run on
@@ -158,7 +158,7 @@ pub(crate) fn run(args: &CoreArgs) -> Result<CoreReport, CoreError> {
         pinned_to: args.cpu,
         runs: args.runs,
         rows,
-        scaling: scaling(args)?,
+        scaling: if args.case.is_empty() { scaling(args)? } else { None },
     })
 }
 
