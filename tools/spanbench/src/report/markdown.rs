@@ -2,12 +2,12 @@
 
 use std::fmt::Write;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{Table, presets};
 
 use super::Report;
 use super::chart::Chart;
 use crate::summary::Spread;
-use crate::wire::report::{Case, show};
+use crate::wire::report::{Case, align, show};
 
 /// The whole text; `charts` are linked by their file names.
 pub(super) fn text(report: &Report, charts: &[Chart]) -> String {
@@ -81,6 +81,9 @@ fn write_case(text: &mut String, case: &Case, charts: &[Chart]) -> std::fmt::Res
     if let Some(alone) = Spread::of(&case.tester_alone_pps) {
         writeln!(text, "- The tester alone, into a drop at the first port: {} kpps", show(&alone, 1e3))?;
     }
+    if let Some(doubt) = case.doubt() {
+        writeln!(text, "- {doubt}")?;
+    }
     for system in &case.systems {
         write!(text, "- {}: {}", system.system.as_str(), system.note)?;
         if let Some(placement) = &system.placement {
@@ -100,9 +103,7 @@ fn table<const N: usize>(
     table.load_style(presets::ASCII_MARKDOWN);
     table.set_header(header);
     table.add_rows(rows);
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
+    align(&mut table);
     writeln!(text, "{table}")
 }
 

@@ -105,6 +105,9 @@ pub(crate) struct Run {
     pub half_percent_pps: Option<f64>,
     /// At parts of the rate without loss.
     pub latency: Vec<Latency>,
+    /// Part of the time in which some thread of the machine waited for a processor; `None` where the kernel does not
+    /// say.
+    pub contention: Option<f64>,
 }
 
 /// The outcome of the highest load.
@@ -253,10 +256,20 @@ impl Case {
         for ratios in &self.ratios {
             add(format!("spanwire / {}", ratios.peer.as_str()), &ratios.figures, true);
         }
-        for column in table.column_iter_mut().skip(1) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+        align(&mut table);
         table
+    }
+
+    /// What makes the figures doubtful: `None` where the machine had nothing else to do.
+    pub(crate) fn doubt(&self) -> Option<String> {
+        let runs = || self.systems.iter().flat_map(|system| &system.runs);
+        let contended = runs().filter(|run| run.contention.is_some_and(|part| part > CONTENDED)).count();
+        (contended > 0).then(|| {
+            let (all, limit) = (runs().count(), CONTENDED * 100.0);
+            format!(
+                "DOUBTFUL: in {contended} of {all} runs, threads waited for a processor more than {limit} % of the time"
+            )
+        })
     }
 
     /// `forward, 64 bytes`
@@ -269,6 +282,9 @@ impl Case {
     }
 }
 
+/// With more of the time contended than this, other processes were at work.
+const CONTENDED: f64 = 0.1;
+
 /// The columns of the tables: figure, heading, divisor for the unit shown.
 pub(crate) const COLUMNS: [(&str, &str, f64); 8] = [
     ("max_sink_pps", "max at sink, kpps", 1e3),
@@ -280,6 +296,13 @@ pub(crate) const COLUMNS: [(&str, &str, f64); 8] = [
     ("latency_50_p99_ns", "p99 at 50 %, µs", 1e3),
     ("latency_90_p99_ns", "p99 at 90 %, µs", 1e3),
 ];
+
+/// Figures to the right of the first column.
+pub(crate) fn align(table: &mut Table) {
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+}
 
 /// `1234 (1200-1300)`, with decimals where the figure is small.
 pub(crate) fn show(spread: &Spread, divisor: f64) -> String {
@@ -310,6 +333,9 @@ impl fmt::Display for WireReport {
             write!(f, "\n{table}")?;
             if let Some(alone) = Spread::of(&case.tester_alone_pps) {
                 write!(f, "\ntester alone, into a drop at the first port: {} kpps", show(&alone, 1e3))?;
+            }
+            if let Some(doubt) = case.doubt() {
+                write!(f, "\n{doubt}")?;
             }
             for system in &case.systems {
                 write!(f, "\n{}: {}", system.system.as_str(), system.note)?;
