@@ -78,20 +78,7 @@ fn write_case(text: &mut String, case: &Case, charts: &[Chart]) -> std::fmt::Res
     for chart in charts.iter().filter(|chart| chart.case == case.title()) {
         writeln!(text, "![{}]({})\n", chart.title, chart.file)?;
     }
-    if let Some(alone) = Spread::of(&case.tester_alone_pps) {
-        writeln!(text, "- The tester alone, into a drop at the first port: {} kpps", show(&alone, 1e3))?;
-    }
-    if let Some(doubt) = case.doubt() {
-        writeln!(text, "- {doubt}")?;
-    }
-    for system in &case.systems {
-        write!(text, "- {}: {}", system.system.as_str(), system.note)?;
-        if let Some(placement) = &system.placement {
-            write!(text, "; {placement}")?;
-        }
-        writeln!(text)?;
-    }
-    Ok(())
+    case.notes().iter().try_for_each(|note| writeln!(text, "- {note}"))
 }
 
 fn table<const N: usize>(

@@ -83,6 +83,9 @@ pub(crate) struct SystemRuns {
     pub runs: Vec<Run>,
     /// Median and spread by figure.
     pub figures: BTreeMap<String, Spread>,
+    /// Whether it took all that the tester could send: its maximum is then a bound of the tester, on whose
+    /// processor the receive path of the first port runs too.
+    pub took_all: bool,
 }
 
 /// spanwire over one peer.
@@ -190,6 +193,7 @@ impl Case {
             placement: None,
             runs: Vec::new(),
             figures: BTreeMap::new(),
+            took_all: false,
         };
         let systems = systems.iter().map(runs).collect();
         Case { mode, bytes, tester_alone_pps: Vec::new(), systems, ratios: Vec::new() }
@@ -217,6 +221,8 @@ impl Case {
                 Some((name, Spread::of(&values)?))
             };
             system.figures = names(runs).into_iter().filter_map(spread).collect();
+            let took_all = |max: &Max| max.received as f64 >= TOOK_ALL * max.offered as f64;
+            system.took_all = system.runs.iter().filter_map(|run| run.max.as_ref()).all(took_all);
         }
         let Some((ours, peers)) = all.split_first() else { return };
         self.ratios = self
@@ -261,7 +267,7 @@ impl Case {
     }
 
     /// What makes the figures doubtful: `None` where the machine had nothing else to do.
-    pub(crate) fn doubt(&self) -> Option<String> {
+    fn doubt(&self) -> Option<String> {
         let runs = || self.systems.iter().flat_map(|system| &system.runs);
         let contended = runs().filter(|run| run.contention.is_some_and(|part| part > CONTENDED)).count();
         (contended > 0).then(|| {
@@ -270,6 +276,27 @@ impl Case {
                 "DOUBTFUL: in {contended} of {all} runs, threads waited for a processor more than {limit} % of the time"
             )
         })
+    }
+
+    /// What is to be said of each system, one line each.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let note = |system: &SystemRuns| {
+            let mut note = format!("{}: {}", system.system.as_str(), system.note);
+            if system.took_all && system.figures.contains_key("max_sink_pps") {
+                note += "; took all that the tester could send";
+            }
+            if let Some(placement) = &system.placement {
+                note += &format!("; {placement}");
+            }
+            note
+        };
+        let mut notes: Vec<String> = Spread::of(&self.tester_alone_pps)
+            .map(|alone| format!("the tester alone, into a drop at the first port: {} kpps", show(&alone, 1e3)))
+            .into_iter()
+            .chain(self.doubt())
+            .collect();
+        notes.extend(self.systems.iter().map(note));
+        notes
     }
 
     /// `forward, 64 bytes`
@@ -281,6 +308,9 @@ impl Case {
         format!("{what}, {} bytes", self.bytes)
     }
 }
+
+/// Part of the offered frames from which on a system took all.
+const TOOK_ALL: f64 = 0.99;
 
 /// With more of the time contended than this, other processes were at work.
 const CONTENDED: f64 = 0.1;
@@ -331,17 +361,8 @@ impl fmt::Display for WireReport {
             let mut table = case.table();
             table.load_style(presets::NOTHING);
             write!(f, "\n{table}")?;
-            if let Some(alone) = Spread::of(&case.tester_alone_pps) {
-                write!(f, "\ntester alone, into a drop at the first port: {} kpps", show(&alone, 1e3))?;
-            }
-            if let Some(doubt) = case.doubt() {
-                write!(f, "\n{doubt}")?;
-            }
+            case.notes().iter().try_for_each(|note| write!(f, "\n{note}"))?;
             for system in &case.systems {
-                write!(f, "\n{}: {}", system.system.as_str(), system.note)?;
-                if let Some(placement) = &system.placement {
-                    write!(f, "; {placement}")?;
-                }
                 let odd: Vec<_> = system
                     .runs
                     .iter()
