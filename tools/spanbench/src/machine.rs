@@ -1,5 +1,7 @@
 //! The machine the figures are from.
 
+use std::time::{Duration, Instant};
+
 use serde::Serialize;
 
 /// What a reader needs to know of it.
@@ -11,7 +13,7 @@ pub(crate) struct Machine {
     pub cpus: usize,
     /// Kernel release and architecture.
     pub kernel: String,
-    /// Hypervisor, where the processor says there is one.
+    /// Whether the processor says that there is a hypervisor.
     pub virtualised: bool,
     /// Release of spanwire.
     pub spanwire: String,
@@ -37,4 +39,30 @@ impl Machine {
             build: if cfg!(debug_assertions) { "debug" } else { "release" },
         }
     }
+}
+
+/// Measures for what part of the time some thread waited for a processor that another one had.
+#[derive(Debug)]
+pub(crate) struct Contention {
+    start: Instant,
+    before: Option<u64>,
+}
+
+impl Contention {
+    /// From now on.
+    pub(crate) fn watch() -> Contention {
+        Contention { start: Instant::now(), before: waited_us() }
+    }
+
+    /// Until now; `None` where the kernel does not say.
+    pub(crate) fn part(&self) -> Option<f64> {
+        let waited = Duration::from_micros(waited_us()?.saturating_sub(self.before?));
+        Some(waited.as_secs_f64() / self.start.elapsed().as_secs_f64().max(1e-6))
+    }
+}
+
+/// Since the start of the machine, from the line `some avg10=… total=N`.
+fn waited_us() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/pressure/cpu").ok()?;
+    text.lines().find(|line| line.starts_with("some "))?.split_once("total=")?.1.trim().parse().ok()
 }

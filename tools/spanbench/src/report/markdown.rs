@@ -2,12 +2,12 @@
 
 use std::fmt::Write;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{Table, presets};
 
 use super::Report;
 use super::chart::Chart;
 use crate::summary::Spread;
-use crate::wire::report::{Case, show};
+use crate::wire::report::{Case, align, show};
 
 /// The whole text; `charts` are linked by their file names.
 pub(super) fn text(report: &Report, charts: &[Chart]) -> String {
@@ -82,17 +82,7 @@ fn write_case(text: &mut String, case: &Case, charts: &[Chart]) -> std::fmt::Res
     for chart in charts.iter().filter(|chart| chart.case == case.title()) {
         writeln!(text, "![{}]({})\n", chart.title, chart.file)?;
     }
-    if let Some(alone) = Spread::of(&case.tester_alone_pps) {
-        writeln!(text, "- The tester alone, into a drop at the first port: {} kpps", show(&alone, 1e3))?;
-    }
-    for system in &case.systems {
-        write!(text, "- {}: {}", system.system.as_str(), system.note)?;
-        if let Some(placement) = &system.placement {
-            write!(text, "; {placement}")?;
-        }
-        writeln!(text)?;
-    }
-    Ok(())
+    case.notes().iter().try_for_each(|note| writeln!(text, "- {note}"))
 }
 
 fn table<const N: usize>(
@@ -104,9 +94,7 @@ fn table<const N: usize>(
     table.load_style(presets::ASCII_MARKDOWN);
     table.set_header(header);
     table.add_rows(rows);
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
+    align(&mut table);
     writeln!(text, "{table}")
 }
 

@@ -9,8 +9,10 @@ use super::error::{Result, WireError};
 use super::report::{Latency, Max, Run};
 use super::search::{Trial, search};
 use super::sink::Sink;
+use super::system::process::Process;
 use super::system::{Mode, Running, Setup, System};
 use super::tester::{Load, Outcome, Tester};
+use crate::machine::Contention;
 
 /// Loads at which latency is measured, % of the rate without loss.
 const LOADS: [u32; 3] = [10, 50, 90];
@@ -38,13 +40,14 @@ pub(super) fn wait_ready(tester: &mut Tester, system: System, running: &mut dyn 
         if crossed && (mode == Mode::Forward || sent.monitored >= sent.offered) {
             return Ok(());
         }
-        if start.elapsed() >= READY || running.ended() {
+        let mut process = running.process();
+        if start.elapsed() >= READY || process.as_mut().is_some_and(|process| process.has_ended()) {
             return Err(WireError::NotReady {
                 system: system.as_str(),
                 offered: sent.offered,
                 received: sent.received,
                 after: start.elapsed(),
-                log: running.log(),
+                log: process.map(Process::last_words).unwrap_or_default(),
             });
         }
     }
@@ -55,6 +58,7 @@ pub(super) fn measure(args: &WireArgs, tester: &mut Tester) -> Result<(Run, Vec<
     let wants = |measure| args.measure.contains(&measure);
     let duration = args.trial();
     let mut run = Run::default();
+    let contention = Contention::watch();
     let full = tester.run(Load { rate: None, duration, every: 0 })?;
     let highest = full.offered_pps;
     eprint!(" max {:.0}", full.sink_pps / 1e3);
@@ -85,6 +89,10 @@ pub(super) fn measure(args: &WireArgs, tester: &mut Tester) -> Result<(Run, Vec<
             eprint!(", p99 at {load} % {:.1} µs", latency.p99_ns as f64 / 1e3);
             run.latency.push(latency);
         }
+    }
+    run.contention = contention.part();
+    if let Some(part) = run.contention {
+        eprint!(", processors contended {:.0} %", part * 100.0);
     }
     Ok((run, full.sink_cpus))
 }

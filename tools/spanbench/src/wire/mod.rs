@@ -92,7 +92,7 @@ fn measure_case(args: &WireArgs, lab: &Lab, setup: &Setup, run: usize, case: &mu
         system.note = running.note();
         system.placement = Some(Placement {
             tester_cpu: setup.tester_cpu,
-            threads: running.pid().map(placement::threads).unwrap_or_default(),
+            threads: running.process().map(|process| placement::threads(process.pid())).unwrap_or_default(),
             napi: placement::napi(lab),
             sink_frames_by_cpu,
         });

@@ -83,6 +83,9 @@ pub(crate) struct SystemRuns {
     pub runs: Vec<Run>,
     /// Median and spread by figure.
     pub figures: BTreeMap<String, Spread>,
+    /// Whether it took all that the tester could send: its maximum is then a bound of the tester, on whose
+    /// processor the receive path of the first port runs too.
+    pub took_all: bool,
 }
 
 /// spanwire over one peer.
@@ -105,6 +108,9 @@ pub(crate) struct Run {
     pub half_percent_pps: Option<f64>,
     /// At parts of the rate without loss.
     pub latency: Vec<Latency>,
+    /// Part of the time in which some thread of the machine waited for a processor; `None` where the kernel does not
+    /// say.
+    pub contention: Option<f64>,
 }
 
 /// The outcome of the highest load.
@@ -187,6 +193,7 @@ impl Case {
             placement: None,
             runs: Vec::new(),
             figures: BTreeMap::new(),
+            took_all: false,
         };
         let systems = systems.iter().map(runs).collect();
         Case { mode, bytes, tester_alone_pps: Vec::new(), systems, ratios: Vec::new() }
@@ -214,6 +221,8 @@ impl Case {
                 Some((name, Spread::of(&values)?))
             };
             system.figures = names(runs).into_iter().filter_map(spread).collect();
+            let took_all = |max: &Max| max.received as f64 >= TOOK_ALL * max.offered as f64;
+            system.took_all = system.runs.iter().filter_map(|run| run.max.as_ref()).all(took_all);
         }
         let Some((ours, peers)) = all.split_first() else { return };
         self.ratios = self
@@ -253,10 +262,41 @@ impl Case {
         for ratios in &self.ratios {
             add(format!("spanwire / {}", ratios.peer.as_str()), &ratios.figures, true);
         }
-        for column in table.column_iter_mut().skip(1) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+        align(&mut table);
         table
+    }
+
+    /// What makes the figures doubtful: `None` where the machine had nothing else to do.
+    fn doubt(&self) -> Option<String> {
+        let runs = || self.systems.iter().flat_map(|system| &system.runs);
+        let contended = runs().filter(|run| run.contention.is_some_and(|part| part > CONTENDED)).count();
+        (contended > 0).then(|| {
+            let (all, limit) = (runs().count(), CONTENDED * 100.0);
+            format!(
+                "DOUBTFUL: in {contended} of {all} runs, threads waited for a processor more than {limit} % of the time"
+            )
+        })
+    }
+
+    /// What is to be said of each system, one line each.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let note = |system: &SystemRuns| {
+            let mut note = format!("{}: {}", system.system.as_str(), system.note);
+            if system.took_all && system.figures.contains_key("max_sink_pps") {
+                note += "; took all that the tester could send";
+            }
+            if let Some(placement) = &system.placement {
+                note += &format!("; {placement}");
+            }
+            note
+        };
+        let mut notes: Vec<String> = Spread::of(&self.tester_alone_pps)
+            .map(|alone| format!("the tester alone, into a drop at the first port: {} kpps", show(&alone, 1e3)))
+            .into_iter()
+            .chain(self.doubt())
+            .collect();
+        notes.extend(self.systems.iter().map(note));
+        notes
     }
 
     /// `forward, 64 bytes`
@@ -269,6 +309,12 @@ impl Case {
     }
 }
 
+/// Part of the offered frames from which on a system took all.
+const TOOK_ALL: f64 = 0.99;
+
+/// With more of the time contended than this, other processes were at work.
+const CONTENDED: f64 = 0.1;
+
 /// The columns of the tables: figure, heading, divisor for the unit shown.
 pub(crate) const COLUMNS: [(&str, &str, f64); 8] = [
     ("max_sink_pps", "max at sink, kpps", 1e3),
@@ -280,6 +326,13 @@ pub(crate) const COLUMNS: [(&str, &str, f64); 8] = [
     ("latency_50_p99_ns", "p99 at 50 %, µs", 1e3),
     ("latency_90_p99_ns", "p99 at 90 %, µs", 1e3),
 ];
+
+/// Figures to the right of the first column.
+pub(crate) fn align(table: &mut Table) {
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+}
 
 /// `1234 (1200-1300)`, with decimals where the figure is small.
 pub(crate) fn show(spread: &Spread, divisor: f64) -> String {
@@ -308,14 +361,8 @@ impl fmt::Display for WireReport {
             let mut table = case.table();
             table.load_style(presets::NOTHING);
             write!(f, "\n{table}")?;
-            if let Some(alone) = Spread::of(&case.tester_alone_pps) {
-                write!(f, "\ntester alone, into a drop at the first port: {} kpps", show(&alone, 1e3))?;
-            }
+            case.notes().iter().try_for_each(|note| write!(f, "\n{note}"))?;
             for system in &case.systems {
-                write!(f, "\n{}: {}", system.system.as_str(), system.note)?;
-                if let Some(placement) = &system.placement {
-                    write!(f, "; {placement}")?;
-                }
                 let odd: Vec<_> = system
                     .runs
                     .iter()

@@ -85,8 +85,9 @@ impl Sink {
     /// # Errors
     /// [`WireError::Io`].
     pub(crate) fn undelivered(&self) -> Result<u64> {
-        let [dropped, _, _, ring_full, fill_empty, _] =
+        // An empty fill ring is counted as dropped too.
+        let [dropped, _, _, ring_full, _, _] =
             self.receiver.kernel_stats().map_err(WireError::io("reading the sink's socket"))?;
-        Ok(dropped + ring_full + fill_empty)
+        Ok(dropped + ring_full)
     }
 }

@@ -7,6 +7,7 @@ use spanwire::xsk::link::{XdpLink, XdpMode};
 use spanwire_lab::netns::Namespace;
 use spanwire_lab::topology::Lab;
 
+use super::process::Process;
 use super::{Mode, Running};
 use crate::wire::bpf::{DEVMAP, Loaded, TC};
 use crate::wire::error::{Result, WireError};
@@ -22,28 +23,16 @@ impl<H> Running for InKernel<H> {
         self.note.clone()
     }
 
-    fn pid(&self) -> Option<u32> {
+    fn process(&mut self) -> Option<&mut Process> {
         None
     }
-
-    fn ended(&mut self) -> bool {
-        false
-    }
-
-    fn log(&mut self) -> String {
-        String::new()
-    }
-}
-
-fn name(mode: Mode) -> &'static str {
-    mode.as_str()
 }
 
 /// XDP redirect from the first port; to mirror, broadcast to the second and the monitor.
 pub(super) fn devmap(lab: &Lab, mode: Mode, xdp_mode: XdpMode) -> Result<Box<dyn Running>> {
     let (wire, monitor) = (lab.wire(0)?, lab.monitor(0)?);
     let loaded = Loaded::load(DEVMAP, |_| Ok(()))?;
-    let (program, ports) = (loaded.program(name(mode))?, loaded.map("ports")?);
+    let (program, ports) = (loaded.program(mode.as_str())?, loaded.map("ports")?);
     let targets = match mode {
         Mode::Forward => vec![wire.b.ifindex],
         Mode::Mirror => vec![wire.b.ifindex, monitor.ifindex],
@@ -86,7 +75,7 @@ pub(super) fn tc(lab: &Lab, mode: Mode) -> Result<Box<dyn Running>> {
         }
         Ok(())
     })?;
-    let program = loaded.program(name(mode))?;
+    let program = loaded.program(mode.as_str())?;
     let ifindex = i32::try_from(wire.a.ifindex).unwrap_or_default();
     let hold = Clsact { namespace: lab.dut().name().to_owned(), port: wire.a.name.clone() };
     lab.dut()

@@ -7,7 +7,7 @@
 //! - [`process`]: what the first two have in common
 
 mod kernel;
-mod process;
+pub(crate) mod process;
 pub(crate) mod spanwire;
 mod testpmd;
 
@@ -19,6 +19,7 @@ use serde::Serialize;
 use spanwire_lab::topology::Lab;
 
 use super::error::Result;
+use process::Process;
 
 /// Something that forwards frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum, Serialize)]
@@ -85,11 +86,7 @@ pub(crate) trait Running {
     /// Version and ways, for the report.
     fn note(&self) -> String;
     /// Its process; `None` for what runs in the kernel alone.
-    fn pid(&self) -> Option<u32>;
-    /// Whether its process has ended.
-    fn ended(&mut self) -> bool;
-    /// The end of its log, from a new line on.
-    fn log(&mut self) -> String;
+    fn process(&mut self) -> Option<&mut Process>;
 }
 
 impl System {

@@ -66,21 +66,13 @@ impl Running for Spanwire {
         // What cannot be read is not in the report.
         let ports = show(self.dir.path()).map(|shown| shown.ports).unwrap_or_default();
         let ports = ports.iter().map(|port| {
-            let copy = if port.zero_copy { "zero-copy" } else { "copy" };
-            format!("{} {} XDP {copy}", port.name, port.xdp_mode)
+            let xdp = if port.xdp_mode.is_empty() { "no" } else { &port.xdp_mode };
+            format!("{} {xdp} XDP {}", port.name, if port.zero_copy { "zero-copy" } else { "copy" })
         });
         [env!("CARGO_PKG_VERSION").to_owned()].into_iter().chain(ports).collect::<Vec<_>>().join(", ")
     }
 
-    fn pid(&self) -> Option<u32> {
-        Some(self.process.pid())
-    }
-
-    fn ended(&mut self) -> bool {
-        self.process.has_ended()
-    }
-
-    fn log(&mut self) -> String {
-        self.process.last_words()
+    fn process(&mut self) -> Option<&mut Process> {
+        Some(&mut self.process)
     }
 }

@@ -107,16 +107,8 @@ impl Running for Testpmd {
         format!("{}, net_af_xdp, io", version(&self.process.log()))
     }
 
-    fn pid(&self) -> Option<u32> {
-        Some(self.process.pid())
-    }
-
-    fn ended(&mut self) -> bool {
-        self.process.has_ended()
-    }
-
-    fn log(&mut self) -> String {
-        self.process.last_words()
+    fn process(&mut self) -> Option<&mut Process> {
+        Some(&mut self.process)
     }
 }
 
