@@ -11,14 +11,18 @@
 //! - [`writer`]: the image into `config.shm`, if the running dataplane can do what it asks.
 //! - [`history`]: the images published last, to go back to.
 //! - [`state`]: what is published and what the dataplane says of it, for operators.
+//! - [`role`]: whether this node mirrors, changed and seen through to the shards.
+//! - [`serve`]: all of this for a producer, over a socket.
 //!
-//! Only [`writer`], [`history`] and [`state`] do I/O, and nothing under `shard/` imports any of it.
+//! Only [`writer`] and what comes after it do I/O, and nothing under `shard/` imports any of it.
 
 pub mod admission;
 pub mod compile;
 pub mod history;
 pub mod json;
 pub mod model;
+pub mod role;
+pub mod serve;
 pub mod state;
 pub mod wires;
 pub mod writer;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shm_layout::protocol::ReadError;
+use shm_layout::record::Role;
 use shm_layout::view::SnapshotView;
 
 use super::slots::Slots;
@@ -68,7 +69,8 @@ impl Adopter {
             }
             Ok(Polled::New { instance, words, .. }) => {
                 self.trouble.clear();
-                build(words, instance, self.serial + 1, &mut self.slots, &self.shards)
+                let role = self.current.load().role;
+                build(words, instance, self.serial + 1, role, &mut self.slots, &self.shards)
             }
             Err(error) => return self.unreadable(&error),
         };
@@ -133,10 +135,12 @@ enum Unbuilt {
     NotYet,
 }
 
+/// The table of an image, after one of this `role`.
 fn build(
     words: &[u64],
     instance: u64,
     serial: u64,
+    role: Role,
     slots: &mut Slots,
     shards: &[Arc<ShardBlock>],
 ) -> Result<Table, Unbuilt> {
@@ -150,7 +154,9 @@ fn build(
         output_ifindex: m.output_ifindex,
         rate: m.rate,
     });
-    let plan = slots.plan(keys).ok_or(Unbuilt::NotYet)?;
+    // A node that takes over begins with fresh samplers, and with ledgers that no older clone is in.
+    let takes_over = role == Role::Standby && view.meta.role == Role::Active;
+    let plan = slots.plan(keys, takes_over).ok_or(Unbuilt::NotYet)?;
     for &slot in plan.fresh() {
         shards.iter().for_each(|shard| shard.entry(slot).reset());
     }

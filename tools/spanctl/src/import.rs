@@ -4,8 +4,9 @@ use std::path::Path;
 
 use serde::Serialize;
 use spanwire::control::compile::Source;
-use spanwire::control::writer::{Receipt, WriteError, publish};
+use spanwire::control::writer::{WriteError, publish};
 use spanwire::control::{Diagnostic, Reason};
+use spanwire::region::RegionError;
 
 use crate::args::{CheckArgs, ImportArgs, OnAmbiguous};
 use crate::document::{Judged, Report, judge, read, refuse};
@@ -56,7 +57,7 @@ pub(crate) fn import(dir: &Path, args: &ImportArgs, out: &Output) -> Result<(), 
         WriteError::Refused(reason) => refuse(vec![reason]),
         WriteError::Region(error) => error.into(),
     })?;
-    warn_unkept(&receipt);
+    warn_unkept(receipt.generation, receipt.unkept.as_ref());
     let generation = receipt.generation;
     if out.json {
         let report = Report::accepted(&judged);
@@ -67,9 +68,9 @@ pub(crate) fn import(dir: &Path, args: &ImportArgs, out: &Output) -> Result<(), 
 }
 
 /// Says that what was published cannot be rolled back to.
-pub(crate) fn warn_unkept(receipt: &Receipt) {
-    if let Some(error) = &receipt.unkept {
-        complain(format!("warning: generation {} is published but not in the history: {error}", receipt.generation));
+pub(crate) fn warn_unkept(generation: u64, unkept: Option<&RegionError>) {
+    if let Some(error) = unkept {
+        complain(format!("warning: generation {generation} is published but not in the history: {error}"));
     }
 }
 
