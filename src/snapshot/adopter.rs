@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shm_layout::protocol::ReadError;
-use shm_layout::record::Role;
 use shm_layout::view::SnapshotView;
 
 use super::slots::Slots;
@@ -69,8 +68,8 @@ impl Adopter {
             }
             Ok(Polled::New { instance, words, .. }) => {
                 self.trouble.clear();
-                let role = self.current.load().role;
-                build(words, instance, self.serial + 1, role, &mut self.slots, &self.shards)
+                let before = self.current.load();
+                build(words, instance, self.serial + 1, &before, &mut self.slots, &self.shards)
             }
             Err(error) => return self.unreadable(&error),
         };
@@ -135,12 +134,12 @@ enum Unbuilt {
     NotYet,
 }
 
-/// The table of an image, after one of this `role`.
+/// The table of an image, to follow the one `before`.
 fn build(
     words: &[u64],
     instance: u64,
     serial: u64,
-    role: Role,
+    before: &Table,
     slots: &mut Slots,
     shards: &[Arc<ShardBlock>],
 ) -> Result<Table, Unbuilt> {
@@ -154,9 +153,7 @@ fn build(
         output_ifindex: m.output_ifindex,
         rate: m.rate,
     });
-    // A node that takes over begins with fresh samplers, and with ledgers that no older clone is in.
-    let takes_over = role == Role::Standby && view.meta.role == Role::Active;
-    let plan = slots.plan(keys, takes_over).ok_or(Unbuilt::NotYet)?;
+    let plan = slots.plan(keys, before.takes_over_as(view.meta.role)).ok_or(Unbuilt::NotYet)?;
     for &slot in plan.fresh() {
         shards.iter().for_each(|shard| shard.entry(slot).reset());
     }

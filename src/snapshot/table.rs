@@ -222,6 +222,12 @@ impl Table {
         table
     }
 
+    /// Whether a node that goes on from this table to one of `role` begins to mirror in the place of another node:
+    /// with fresh samplers, and with ledgers that no older clone is in.
+    pub fn takes_over_as(&self, role: Role) -> bool {
+        self.role == Role::Standby && role == Role::Active
+    }
+
     /// The other port of the wire that `ifindex` is on.
     pub fn peer(&self, ifindex: u32) -> Option<u32> {
         self.peers.get(&ifindex).copied()

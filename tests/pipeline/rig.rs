@@ -160,8 +160,8 @@ impl Rig {
         let words = image_of(plan, self.generation);
         let view = SnapshotView::try_from(words.as_slice()).expect("a valid image");
         let keys: Vec<_> = plan.mirrors.iter().map(|m| key(*m)).collect();
-        let takes_over = self.table.load().role == Role::Standby && plan.role == Role::Active;
-        let slots = self.slots.plan(keys.into_iter(), takes_over).expect("slots");
+        let afresh = self.table.load().takes_over_as(plan.role);
+        let slots = self.slots.plan(keys.into_iter(), afresh).expect("slots");
         slots.fresh().iter().for_each(|&slot| self.block.entry(slot).reset());
         let table = Table::build(&view, 1, self.generation, |key| slots.slot(key));
         self.slots.commit(slots, self.generation);

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use comfy_table::{Attribute, Cell, CellAlignment, Color, Table, presets};
+use anstyle::Style;
+use comfy_table::{Cell, CellAlignment, Color, Table, presets};
 pub(crate) use spanwire::control::model::printable;
 
 /// A table under construction: headings, then rows of as many cells. It is coloured; see [`Output::text`].
@@ -13,6 +14,9 @@ pub(crate) struct Rows {
     /// For each column, whether its cells are states.
     states: Vec<bool>,
 }
+
+/// Titles and headings.
+const BOLD: Style = Style::new().bold();
 
 /// The headings of columns whose cells are states.
 const STATES: [&str; 2] = ["state", "severity"];
@@ -34,8 +38,7 @@ impl Rows {
         table.load_style(presets::NOTHING);
         table.enforce_styling();
         let headings: Vec<S> = headings.into_iter().collect();
-        let bold = |h: &S| Cell::new(h.as_ref().trim_start_matches('>')).add_attribute(Attribute::Bold);
-        table.set_header(headings.iter().map(bold));
+        table.set_header(headings.iter().map(|h| h.as_ref().trim_start_matches('>')));
         let states = headings.iter().map(|h| STATES.contains(&h.as_ref())).collect();
         for (i, heading) in headings.iter().enumerate() {
             if let Some(column) = table.column_mut(i) {
@@ -65,9 +68,10 @@ impl Rows {
             return;
         }
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "\n{title}");
-        for line in self.table.lines() {
-            let _ = writeln!(text, "  {}", line.trim_end());
+        let _ = writeln!(text, "\n{BOLD}{title}{BOLD:#}");
+        for (i, line) in self.table.lines().enumerate() {
+            let style = if i == 0 { BOLD } else { Style::new() };
+            let _ = writeln!(text, "  {style}{}{style:#}", line.trim_end());
         }
     }
 }

@@ -5,6 +5,8 @@
 
 mod history;
 mod live;
+mod manual;
 mod publish;
 mod refuse;
+mod role;
 mod support;
