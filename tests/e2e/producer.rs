@@ -1,12 +1,15 @@
 //! `spanctl serve` beside a dataplane, and a producer that speaks to it as the Go control plane does: connect, write
 //! one JSON object and a newline, read one JSON object, close.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Gid, Uid};
+use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
 use serde_json::{Value, json};
 use spanwire_lab::exchange::{ExchangeSpec, Mirror, run};
 use spanwire_lab::topology::LabSpec;
@@ -42,11 +45,15 @@ impl Serve {
     }
 
     fn ask(&self, request: &Value) -> Value {
-        let mut stream = UnixStream::connect(&self.socket).unwrap();
-        stream.write_all(format!("{request}\n").as_bytes()).unwrap();
+        self.try_ask(request).unwrap()
+    }
+
+    fn try_ask(&self, request: &Value) -> io::Result<Value> {
+        let mut stream = UnixStream::connect(&self.socket)?;
+        stream.write_all(format!("{request}\n").as_bytes())?;
         let mut text = String::new();
-        BufReader::new(stream).read_line(&mut text).unwrap();
-        serde_json::from_str(&text).unwrap()
+        BufReader::new(stream).read_line(&mut text)?;
+        Ok(serde_json::from_str(&text)?)
     }
 
     /// The status after a request that must be done.
@@ -157,6 +164,36 @@ fn a_producer_configures_and_reads_the_counters_while_frames_cross() {
     assert_eq!(binding["interface"], lab.wire(0).unwrap().a.name.as_str());
     assert!(binding["umem_total_frames"].as_u64() > Some(0));
     eprintln!("{} statuses while {} frames crossed", seen.len(), 2 * FRAMES);
+}
+
+/// Whatever the mode of the socket's file: only the owner, root and the socket's group are heard.
+#[test]
+fn a_stranger_is_refused() {
+    const NOBODY: u32 = 65534;
+    const GROUP: u32 = 54_321;
+    let node = Node::idle();
+    let serve = Serve::start(&node);
+    let chmod = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    chmod(node.dir.path(), 0o755);
+    rustix::fs::chown(&serve.socket, None, Some(Gid::from_raw(GROUP))).unwrap();
+    // The credentials are the thread's that connects, and are gone with it.
+    let ask_as = |group: u32| {
+        let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(group));
+        let asking = || {
+            set_thread_res_gid(gid, gid, gid).unwrap();
+            set_thread_res_uid(uid, uid, uid).unwrap();
+            serve.try_ask(&json!({"type": "ping"}))
+        };
+        std::thread::scope(|scope| scope.spawn(asking).join().unwrap())
+    };
+    assert_eq!(ask_as(NOBODY).unwrap_err().kind(), io::ErrorKind::PermissionDenied, "by its mode");
+    assert_eq!(ask_as(GROUP).unwrap()["ok"], true);
+    chmod(&serve.socket, 0o666);
+    let refused = ask_as(NOBODY).unwrap();
+    assert_eq!(refused["ok"], false);
+    assert!(refused["error"].as_str().unwrap().contains("uid 65534, gid 65534"), "{refused}");
+    assert!(refused.get("status").is_none(), "a stranger learns nothing");
+    assert_eq!(ask_as(GROUP).unwrap()["ok"], true);
 }
 
 /// How long ago an RFC 3339 time is.
