@@ -5,11 +5,11 @@
 //!                                                      one answer <── status <── config.shm, stats.shm
 //! ```
 //!
-//! - [`socket`]: the listening socket's file, and who may connect
-//! - [`clients`]: how many there are at once, and who has to go when there are too many
-//! - [`exchange`]: one request in, one answer out, bounded in bytes and time
-//! - [`desk`]: what each request does
-//! - [`status`]: what a producer reads of it
+//! - `socket`: the listening socket's file, and who may connect
+//! - `clients`: how many there are at once, and who has to go when there are too many
+//! - `exchange`: one request in, one answer out, bounded in bytes and time
+//! - `desk`: what each request does
+//! - `status`: what a producer reads of it
 //!
 //! A connection carries one exchange: a JSON object and a newline each way. Nothing a client does holds up
 //! another: each has a thread of its own and a deadline for all of its request, and only what is complete comes to

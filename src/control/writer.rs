@@ -39,7 +39,7 @@ pub enum WriteError {
 pub struct Standing {
     /// Whether this node mirrors.
     pub role: Role,
-    /// [`META_DISARMED`](shm_layout::record::META_DISARMED) or 0.
+    /// [`META_DISARMED`] or 0.
     pub flags: u64,
 }
 

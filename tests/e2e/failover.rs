@@ -102,7 +102,7 @@ impl Peer {
                 return Instant::now();
             }
             assert!(start.elapsed() < PATIENCE, "waited in vain for role {role}: {now}\n{}", self.log());
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(Duration::from_millis(50));
         }
     }
 

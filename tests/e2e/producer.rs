@@ -205,6 +205,30 @@ fn time_of(text: &Value) -> Duration {
     now.saturating_sub(Duration::from_secs(at))
 }
 
+/// Two queues on one shard or on two: what an entry counts is on one binding of each shard, and counted once.
+#[test]
+fn the_counters_of_all_bindings_add_up() {
+    for cpus in ["0", "0,1"] {
+        let lab = lab(LabSpec { queues: 2, ..LabSpec::default() });
+        let node = Node::start(&lab, &["--cpus", cpus]);
+        let serve = Serve::start(&node);
+        serve.apply(1, 1);
+        node.wait_for_ports(&[A, B, MON]);
+        let spec = ExchangeSpec { in_order: false, monitor: None, ..ExchangeSpec::new(&lab, 6, 2000) };
+        let report = run(&lab, &spec, |_| ()).unwrap();
+        assert!(report.holds, "{report}");
+        let stats = node.settled_stats();
+        let status = serve.status();
+        assert_eq!(status["bindings"].as_array().unwrap().len(), 6);
+        assert_eq!(total(&status, "observed"), 2000, "{status:#}");
+        let entry = mirror_of(&stats, A);
+        for counter in ["mirrored_packets", "mirrored_bytes", "mirror_drops_queue_full", "mirror_drops_no_frame"] {
+            assert_eq!(total(&status, counter), entry[counter].as_u64().unwrap(), "{counter}");
+        }
+        assert_eq!(status["worker_heartbeats"].as_array().unwrap().len(), cpus.split(',').count());
+    }
+}
+
 #[test]
 fn a_producer_arms_disarms_and_sets_the_role() {
     let lab = lab(LabSpec::default());
