@@ -109,11 +109,12 @@ impl ConfigWriter {
         })
     }
 
-    /// Publishes the current snapshot again where `change` makes another standing of the one that holds; without
-    /// any snapshot an empty one. In the history it takes the place of its former self.
+    /// Publishes the current snapshot again where `change` makes another standing of the one that holds; where there
+    /// was never any, an empty one. In the history it takes the place of its former self.
     ///
     /// # Errors
-    /// [`RegionError`]; what was published before is then still active.
+    /// [`RegionError`], also where the snapshot that the dataplane uses is lost; what was published before is then
+    /// still active.
     pub fn restand(&mut self, change: impl FnOnce(Standing) -> Standing) -> Result<Restood, RegionError> {
         let current = self.current();
         let before = current.as_ref().map_or_else(Standing::default, |(standing, _)| *standing);
@@ -130,6 +131,8 @@ impl ConfigWriter {
                 kept.image.replace(&MetaRecord { role, flags, ..meta }).map_err(layout)?;
                 (kept.image, Some(kept.generation))
             }
+            // An empty snapshot in the place of one that is lost would take a running dataplane's wires away.
+            None if self.in_use() > 0 => return Err(RegionError::Missing { path: self.dir.join(CONFIG_FILE) }),
             None => {
                 let empty = Snapshot::default();
                 (compile(&empty, &admit(&empty), &Source { role, flags, ..Source::of(b"") }), None)
@@ -148,11 +151,16 @@ impl ConfigWriter {
         self.publish_instead(image, None)
     }
 
+    /// The generation that the dataplane uses, or used last.
+    fn in_use(&self) -> u64 {
+        // What is damaged or gone tells nothing, and must not stop the configuration.
+        last_stats(&self.dir).ok().flatten().map_or(0, |stats| stats.table_generation())
+    }
+
     fn publish_instead(&mut self, image: &mut Image, instead: Option<u64>) -> Result<Receipt, RegionError> {
         SnapshotView::try_from(image.words())
             .map_err(|source| RegionError::Layout { path: self.dir.join(CONFIG_FILE), source })?;
-        // What is damaged or gone tells nothing, and must not stop the configuration.
-        let seen = last_stats(&self.dir).ok().flatten().map_or(0, |stats| stats.table_generation());
+        let seen = self.in_use();
         let kept = self.history.generations().ok().and_then(|all| all.last().copied()).unwrap_or(0);
         self.publisher.continue_after(seen.max(kept));
         let generation = self.publisher.publish(image)?;

@@ -52,6 +52,18 @@ fn a_damaged_region_is_replaced_and_the_snapshot_kept() {
     assert_eq!(place.run(&["role"]).code(0).stdout, "standby\n");
 }
 
+/// Forwarding comes first: an empty snapshot would take the wires away.
+#[test]
+fn a_lost_snapshot_that_is_in_use_is_not_replaced_by_an_empty_one() {
+    let place = Place::new().with_snapshot();
+    Fake::of(&place).publish(&place);
+    std::fs::remove_file(place.dir().join("config.shm")).unwrap();
+    std::fs::remove_dir_all(place.dir().join("history")).unwrap();
+    let why = place.run(&["role", "standby"]).code(2).stderr;
+    assert!(why.contains("not there") && why.contains("spanctl import"), "{why}");
+    assert_eq!(place.published().0, 0);
+}
+
 #[test]
 fn it_is_done_when_every_shard_has_it() {
     let place = Place::new().with_snapshot();
