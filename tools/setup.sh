@@ -41,6 +41,7 @@ missing_packages() {
     has_header linux/bpf.h && has_header asm/types.h || echo linux-libc-dev
     has_command ip && has_command tc || echo iproute2
     has_command ethtool || echo ethtool
+    has_command keepalived || echo keepalived
 }
 
 install_packages() {

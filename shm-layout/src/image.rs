@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bytemuck::Zeroable;
 
 use crate::record::{IMAGE_MAGIC, REQUIRED, Record, STRINGS_HASH, STRINGS_KIND, SectionEntry, SlotHeader, StrRef};
-use crate::view::LayoutError;
+use crate::view::{ImageView, LayoutError, only};
 use crate::{ENDIAN_TAG, LAYOUT_MAJOR, LAYOUT_MINOR, WORD};
 
 /// Whether a reader that does not know a section must refuse the image.
@@ -147,6 +147,24 @@ impl Image {
     /// Its length in bytes.
     pub fn len_bytes(&self) -> usize {
         self.words.len() * WORD
+    }
+
+    /// Overwrites the only record of its section, and seals the image as never published.
+    ///
+    /// # Errors
+    /// The image does not hold, or there is no such section with exactly one record of this release's shape.
+    pub fn replace<R: Record>(&mut self, record: &R) -> Result<(), LayoutError> {
+        let image = ImageView::parse(&self.words)?;
+        only(image.records::<R>()?)?;
+        let section = image.sections().find(|section| section.kind == R::KIND);
+        let at = section.map_or(usize::MAX, |section| section.offset as usize);
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.words);
+        let record = bytemuck::bytes_of(record);
+        if let Some(to) = at.checked_add(record.len()).and_then(|end| bytes.get_mut(at..end)) {
+            to.copy_from_slice(record);
+        }
+        self.seal(0, 0);
+        Ok(())
     }
 
     /// Sets what the publish decides, and the checksum over all of it.

@@ -49,11 +49,12 @@ impl History {
         History { dir: dir.join("history") }
     }
 
-    /// Keeps an image that has been published, and forgets the oldest.
+    /// Keeps an image that has been published, in the place of generation `instead` where one is given, and forgets
+    /// the oldest.
     ///
     /// # Errors
     /// The directory or the file cannot be written, or is not to be trusted.
-    pub fn keep(&self, generation: u64, image: &Image) -> Result<(), RegionError> {
+    pub fn keep(&self, generation: u64, image: &Image, instead: Option<u64>) -> Result<(), RegionError> {
         check_dir(&self.dir, true)?;
         let path = self.path(generation);
         let temporary = path.with_extension(format!("{}.new", std::process::id()));
@@ -69,10 +70,10 @@ impl History {
             let _ = fs::remove_file(&temporary);
             return Err(RegionError::Io { action: "keep a published image as", path, source });
         }
-        for old in self.generations()?.iter().rev().skip(KEPT) {
-            // An image that cannot be removed is one too many, not one too few.
-            let _ = fs::remove_file(self.path(*old));
-        }
+        // An image that cannot be removed is one too many, not one too few.
+        let forget = |old: u64| drop(fs::remove_file(self.path(old)));
+        instead.into_iter().for_each(forget);
+        self.generations()?.into_iter().rev().skip(KEPT).for_each(forget);
         Ok(())
     }
 

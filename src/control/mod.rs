@@ -17,8 +17,10 @@
 //! - [`writer`]: the image into `config.shm`, if the running dataplane can do what it asks.
 //! - [`history`]: the images published last, to go back to.
 //! - [`state`]: what is published and what the dataplane says of it, for operators.
+//! - [`role`]: whether this node mirrors, changed and seen through to the shards.
+//! - [`serve`]: all of this for a producer, over a socket.
 //!
-//! Only [`writer`], [`history`] and [`state`] do I/O, and nothing under `shard/` imports any of it.
+//! Only [`writer`] and what comes after it do I/O, and nothing under `shard/` imports any of it.
 
 pub mod admission;
 pub mod builder;
@@ -30,6 +32,8 @@ pub mod json;
 pub mod junos;
 pub mod model;
 pub mod remarks;
+pub mod role;
+pub mod serve;
 pub mod source;
 pub mod state;
 pub mod wires;

@@ -310,7 +310,7 @@ pub fn quoted(text: &str) -> String {
     if shown.len() < text.len() {
         shown.push('…');
     }
-    shown_json(&serde_json::Value::from(shown).to_string())
+    printable(&serde_json::Value::from(shown).to_string())
 }
 
 /// The beginning of a JSON text on one line: cut after 80 characters, unprintable ones escaped (JSON lets
@@ -320,19 +320,21 @@ pub(crate) fn clipped(json: &str) -> String {
     if shown.len() < json.len() {
         shown.push('…');
     }
-    shown_json(&shown)
+    printable(&shown)
 }
 
-fn shown_json(json: &str) -> String {
-    let mut text = String::with_capacity(json.len());
-    for c in json.chars() {
+/// Text from elsewhere on one line and fit for a terminal: control characters, which it would act on, escaped.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
         match c {
-            // JSON has escaped these where they need it.
-            '"' | '\'' | '\\' => text.push(c),
-            _ => text.extend(c.escape_debug()),
+            // Nothing acts on these, and JSON has escaped them where it needs to.
+            '"' | '\'' | '\\' => shown.push(c),
+            _ => shown.extend(c.escape_debug()),
         }
     }
-    text
+    shown
 }
 
 #[cfg(test)]

@@ -2,20 +2,20 @@
 //!
 //! What the control plane decides outside of a snapshot, the role and whether mirroring is armed, stands over a
 //! new snapshot: it is read back and written again under one hold of the writer lock, so that no change by
-//! another process in between is lost.
+//! another process in between is lost. And the snapshot stands over a change of those: it is published again.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use shm_layout::header::RegionKind;
 use shm_layout::image::Image;
-use shm_layout::record::{CAP_MIRROR, Role};
+use shm_layout::record::{CAP_MIRROR, META_DISARMED, MetaRecord, Role};
 use shm_layout::view::SnapshotView;
 use thiserror::Error;
 
-use super::admission::Admission;
+use super::admission::{Admission, admit};
 use super::compile::{Source, compile};
-use super::history::History;
+use super::history::{History, Kept};
 use super::model::{Reason, Snapshot};
 use super::state::{Stats, last_stats, published};
 use crate::region::{CONFIG_FILE, Publisher, RegionError};
@@ -39,8 +39,28 @@ pub enum WriteError {
 pub struct Standing {
     /// Whether this node mirrors.
     pub role: Role,
-    /// [`META_DISARMED`](shm_layout::record::META_DISARMED) or 0.
+    /// [`META_DISARMED`] or 0.
     pub flags: u64,
+}
+
+impl Standing {
+    /// What an image says.
+    pub(super) fn of(meta: &MetaRecord) -> Standing {
+        Standing { role: meta.role, flags: meta.flags }
+    }
+
+    /// Whether mirroring is armed; frames cross either way.
+    #[must_use]
+    pub fn armed(self) -> bool {
+        self.flags & META_DISARMED == 0
+    }
+
+    /// The same, armed or not.
+    #[must_use]
+    pub fn with_armed(self, armed: bool) -> Standing {
+        let flags = if armed { self.flags & !META_DISARMED } else { self.flags | META_DISARMED };
+        Standing { flags, ..self }
+    }
 }
 
 /// The only writer of a directory's `config.shm`, for as long as it lives.
@@ -75,16 +95,51 @@ impl ConfigWriter {
     /// mirror.
     #[must_use]
     pub fn standing(&self) -> Standing {
-        let current = published(&self.dir).ok().flatten();
-        let current = current.as_ref().and_then(|current| current.view().ok()).map(|view| view.meta);
-        let kept = || {
+        self.current().map_or_else(Standing::default, |(standing, _)| standing)
+    }
+
+    /// What is published now, or else the newest in the history, with what holds beside it.
+    fn current(&self) -> Option<(Standing, Kept)> {
+        let checked = |kept: Kept| Some((Standing::of(&kept.view().ok()?.meta), kept));
+        let now = published(&self.dir).ok().flatten();
+        let now = now.map(|now| Kept { generation: now.generation, image: now.into_image() });
+        now.and_then(checked).or_else(|| {
             let newest_first = self.history.generations().ok()?.into_iter().rev();
-            newest_first
-                .filter_map(|generation| self.history.read(generation).ok())
-                .find_map(|kept| kept.view().ok().map(|view| view.meta))
+            newest_first.filter_map(|generation| self.history.read(generation).ok()).find_map(checked)
+        })
+    }
+
+    /// Publishes the current snapshot again where `change` makes another standing of the one that holds; where there
+    /// was never any, an empty one. In the history it takes the place of its former self.
+    ///
+    /// # Errors
+    /// [`RegionError`], also where the snapshot that the dataplane uses is lost; what was published before is then
+    /// still active.
+    pub fn restand(&mut self, change: impl FnOnce(Standing) -> Standing) -> Result<Restood, RegionError> {
+        let current = self.current();
+        let before = current.as_ref().map_or_else(Standing::default, |(standing, _)| *standing);
+        let generation = current.as_ref().map_or(0, |(_, kept)| kept.generation);
+        let standing = change(before);
+        if standing == before {
+            return Ok(Restood { standing, generation, receipt: None });
+        }
+        let Standing { role, flags } = standing;
+        let (mut image, instead) = match current {
+            Some((_, mut kept)) => {
+                let layout = |source| RegionError::Layout { path: self.dir.join(CONFIG_FILE), source };
+                let meta = kept.view().map_err(layout)?.meta;
+                kept.image.replace(&MetaRecord { role, flags, ..meta }).map_err(layout)?;
+                (kept.image, Some(kept.generation))
+            }
+            // An empty snapshot in the place of one that is lost would take a running dataplane's wires away.
+            None if self.in_use() > 0 => return Err(RegionError::Missing { path: self.dir.join(CONFIG_FILE) }),
+            None => {
+                let empty = Snapshot::default();
+                (compile(&empty, &admit(&empty), &Source { role, flags, ..Source::of(b"") }), None)
+            }
         };
-        let meta = current.or_else(kept);
-        meta.map_or_else(Standing::default, |meta| Standing { role: meta.role, flags: meta.flags })
+        let receipt = self.publish_instead(&mut image, instead)?;
+        Ok(Restood { standing, generation: receipt.generation, receipt: Some(receipt) })
     }
 
     /// Publishes `image` as a generation above every one that was published or that a dataplane has seen here,
@@ -93,15 +148,35 @@ impl ConfigWriter {
     /// # Errors
     /// The image does not hold as a [`SnapshotView`] (a reader would refuse it), or [`RegionError`].
     pub fn publish(&mut self, image: &mut Image) -> Result<Receipt, RegionError> {
+        self.publish_instead(image, None)
+    }
+
+    /// The generation that the dataplane uses, or used last.
+    fn in_use(&self) -> u64 {
+        // What is damaged or gone tells nothing, and must not stop the configuration.
+        last_stats(&self.dir).ok().flatten().map_or(0, |stats| stats.table_generation())
+    }
+
+    fn publish_instead(&mut self, image: &mut Image, instead: Option<u64>) -> Result<Receipt, RegionError> {
         SnapshotView::try_from(image.words())
             .map_err(|source| RegionError::Layout { path: self.dir.join(CONFIG_FILE), source })?;
-        // What is damaged or gone tells nothing, and must not stop the configuration.
-        let seen = last_stats(&self.dir).ok().flatten().map_or(0, |stats| stats.table_generation());
+        let seen = self.in_use();
         let kept = self.history.generations().ok().and_then(|all| all.last().copied()).unwrap_or(0);
         self.publisher.continue_after(seen.max(kept));
         let generation = self.publisher.publish(image)?;
-        Ok(Receipt { generation, unkept: self.history.keep(generation, image).err() })
+        Ok(Receipt { generation, unkept: self.history.keep(generation, image, instead).err() })
     }
+}
+
+/// What came of [`ConfigWriter::restand`].
+#[derive(Debug)]
+pub struct Restood {
+    /// What holds now.
+    pub standing: Standing,
+    /// The generation it holds since; 0 where nothing was ever published.
+    pub generation: u64,
+    /// What came of the publish; `None` where nothing had to change.
+    pub receipt: Option<Receipt>,
 }
 
 /// Publishes one image into `dir`: [`ConfigWriter::open`] and [`ConfigWriter::publish`].

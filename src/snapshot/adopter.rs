@@ -68,7 +68,8 @@ impl Adopter {
             }
             Ok(Polled::New { instance, words, .. }) => {
                 self.trouble.clear();
-                build(words, instance, self.serial + 1, &mut self.slots, &self.shards)
+                let before = self.current.load();
+                build(words, instance, self.serial + 1, &before, &mut self.slots, &self.shards)
             }
             Err(error) => return self.unreadable(&error),
         };
@@ -133,10 +134,12 @@ enum Unbuilt {
     NotYet,
 }
 
+/// The table of an image, to follow the one `before`.
 fn build(
     words: &[u64],
     instance: u64,
     serial: u64,
+    before: &Table,
     slots: &mut Slots,
     shards: &[Arc<ShardBlock>],
 ) -> Result<Table, Unbuilt> {
@@ -150,7 +153,7 @@ fn build(
         output_ifindex: m.output_ifindex,
         rate: m.rate,
     });
-    let plan = slots.plan(keys).ok_or(Unbuilt::NotYet)?;
+    let plan = slots.plan(keys, before.takes_over_as(view.meta.role)).ok_or(Unbuilt::NotYet)?;
     for &slot in plan.fresh() {
         shards.iter().for_each(|shard| shard.entry(slot).reset());
     }

@@ -43,13 +43,14 @@ impl Slots {
         Slots { used: HashMap::new(), leaving: Vec::new(), free: Vec::new(), next: 0, capacity }
     }
 
-    /// Slots for a generation with these entries; `None`, and nothing changed, where there are not enough.
-    pub fn plan(&mut self, keys: impl Iterator<Item = EntryKey>) -> Option<Plan> {
+    /// Slots for a generation with these entries; `None`, and nothing changed, where there are not enough. With
+    /// `afresh` an entry that stays gets another slot too, and so begins at zero.
+    pub fn plan(&mut self, keys: impl Iterator<Item = EntryKey>, afresh: bool) -> Option<Plan> {
         let mut plan = Plan { slots: HashMap::new(), fresh: Vec::new() };
         for key in keys {
             let slot = match self.used.get(&key) {
-                Some(&slot) => slot,
-                None => {
+                Some(&slot) if !afresh => slot,
+                _ => {
                     let Some(slot) = self.take() else {
                         self.free.append(&mut plan.fresh);
                         return None;
@@ -71,10 +72,10 @@ impl Slots {
         })
     }
 
-    /// Puts a plan in force with the table of this serial: entries it does not have are leaving.
+    /// Puts a plan in force with the table of this serial: slots it does not have are leaving.
     pub fn commit(&mut self, plan: Plan, serial: u64) {
         for (key, slot) in self.used.drain() {
-            if !plan.slots.contains_key(&key) {
+            if plan.slots.get(&key) != Some(&slot) {
                 self.leaving.push((slot, serial));
             }
         }
@@ -112,31 +113,46 @@ mod tests {
     #[test]
     fn an_unchanged_entry_keeps_its_slot_and_a_gone_one_waits() {
         let mut slots = Slots::new(3);
-        let plan = slots.plan([key(1, 7), key(2, 7)].into_iter()).unwrap();
+        let plan = slots.plan([key(1, 7), key(2, 7)].into_iter(), false).unwrap();
         let (one, two) = (plan.slot(key(1, 7)), plan.slot(key(2, 7)));
         assert_eq!(plan.fresh().len(), 2);
         slots.commit(plan, 1);
 
-        let plan = slots.plan([key(1, 7), key(2, 8)].into_iter()).unwrap();
+        let plan = slots.plan([key(1, 7), key(2, 8)].into_iter(), false).unwrap();
         assert_eq!(plan.slot(key(1, 7)), one);
         assert_eq!(plan.fresh(), [plan.slot(key(2, 8))]);
         assert_ne!(plan.slot(key(2, 8)), two, "still in use by the older table");
         slots.commit(plan, 2);
 
-        assert!(slots.plan([key(1, 7), key(2, 8), key(3, 1)].into_iter()).is_none(), "none is free yet");
+        assert!(slots.plan([key(1, 7), key(2, 8), key(3, 1)].into_iter(), false).is_none(), "none is free yet");
         slots.release(2, |_| false);
         assert_eq!(slots.leaving(), 1, "a clone is in flight");
         slots.release(1, |_| true);
         assert_eq!(slots.leaving(), 1, "a shard still uses the table that has it");
         slots.release(2, |slot| slot == two);
-        let plan = slots.plan([key(1, 7), key(2, 8), key(3, 1)].into_iter()).unwrap();
+        let plan = slots.plan([key(1, 7), key(2, 8), key(3, 1)].into_iter(), false).unwrap();
         assert_eq!(plan.slot(key(3, 1)), two);
     }
 
     #[test]
     fn a_plan_that_fails_gives_its_slots_back() {
         let mut slots = Slots::new(2);
-        assert!(slots.plan((0..3).map(|i| key(i, 1))).is_none());
-        assert!(slots.plan((0..2).map(|i| key(i, 1))).is_some());
+        assert!(slots.plan((0..3).map(|i| key(i, 1)), false).is_none());
+        assert!(slots.plan((0..2).map(|i| key(i, 1)), false).is_some());
+    }
+
+    #[test]
+    fn afresh_even_what_stays_gets_another_slot() {
+        let mut slots = Slots::new(2);
+        let plan = slots.plan([key(1, 7)].into_iter(), true).unwrap();
+        let before = plan.slot(key(1, 7));
+        slots.commit(plan, 1);
+        let plan = slots.plan([key(1, 7)].into_iter(), true).unwrap();
+        assert_ne!(plan.slot(key(1, 7)), before);
+        assert_eq!(plan.fresh(), [plan.slot(key(1, 7))]);
+        slots.commit(plan, 2);
+        assert!(slots.plan([key(1, 7)].into_iter(), true).is_none(), "the first one's clones are in flight");
+        slots.release(2, |_| true);
+        assert_eq!(slots.plan([key(1, 7)].into_iter(), true).unwrap().slot(key(1, 7)), before);
     }
 }

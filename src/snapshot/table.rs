@@ -139,6 +139,8 @@ pub struct Table {
     pub generation: u64,
     /// When it was published, nanoseconds of `CLOCK_MONOTONIC`.
     pub published_at: u64,
+    /// Whether the node is the one of its group that mirrors.
+    pub role: Role,
     /// Whether this node mirrors at all.
     pub mirroring: bool,
     /// Why it does not; empty when it does.
@@ -171,6 +173,7 @@ impl Table {
             instance,
             generation: view.image.generation,
             published_at: view.image.published_at,
+            role: view.meta.role,
             mirroring: idle_reason.is_empty(),
             idle_reason,
             wires: view.wires.iter().map(|w| (w.a_ifindex, w.b_ifindex)).collect(),
@@ -219,6 +222,12 @@ impl Table {
         table
     }
 
+    /// Whether a node that goes on from this table to one of `role` begins to mirror in the place of another node:
+    /// with fresh samplers, and with ledgers that no older clone is in.
+    pub fn takes_over_as(&self, role: Role) -> bool {
+        self.role == Role::Standby && role == Role::Active
+    }
+
     /// The other port of the wire that `ifindex` is on.
     pub fn peer(&self, ifindex: u32) -> Option<u32> {
         self.peers.get(&ifindex).copied()
@@ -229,9 +238,11 @@ impl Table {
         self.policies.get(&ifindex)
     }
 
-    /// Monitor ports in use, ifindexes, each once, in no order that matters.
+    /// Monitor ports of the entries whose ingress is on a wire, ifindexes, each once, in no order that matters. A
+    /// node that does not mirror has them too: they are ready when it begins to.
     pub fn monitors(&self) -> Vec<u32> {
-        let mut all: Vec<u32> = self.policies.values().flat_map(|p| p.outputs.iter().copied()).collect();
+        let on_wire = self.entries.iter().filter(|entry| self.peers.contains_key(&entry.port_ifindex));
+        let mut all: Vec<u32> = on_wire.map(|entry| entry.key.output_ifindex).collect();
         all.sort_unstable();
         all.dedup();
         all

@@ -3,8 +3,10 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
+mod failover;
 mod lifecycle;
 mod node;
+mod producer;
 
 use std::time::Duration;
 

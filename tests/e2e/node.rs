@@ -24,7 +24,7 @@ pub fn lab(spec: LabSpec) -> Lab {
     Lab::create(spec).expect("a lab")
 }
 
-fn program(name: &str) -> PathBuf {
+pub fn program(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_spanwired")).with_file_name(name);
     assert!(path.exists(), "{} is not built: run `cargo test --workspace`", path.display());
     path
@@ -72,7 +72,7 @@ impl Node {
     pub fn stop(&mut self) -> String {
         let mut daemon = self.daemon.take().expect("a running dataplane");
         signal(daemon.id(), "TERM");
-        let status = wait(&mut daemon, Duration::from_secs(20));
+        let status = wait(&mut daemon, "spanwired", Duration::from_secs(20));
         let log = log_of(&mut daemon);
         assert!(status.success(), "spanwired ended with {status}:\n{log}");
         log
@@ -134,6 +134,15 @@ impl Node {
         });
     }
 
+    /// Waits until the dataplane tells of itself.
+    pub fn wait_for_running(&self) {
+        let start = Instant::now();
+        while self.spanctl(&["stats"]).status.code() != Some(0) {
+            assert!(start.elapsed() < Duration::from_secs(20), "the dataplane does not tell of itself");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     pub fn wait_for(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let start = Instant::now();
         loop {
@@ -184,7 +193,8 @@ fn log_of(daemon: &mut Child) -> String {
     log
 }
 
-fn wait(daemon: &mut Child, patience: Duration) -> std::process::ExitStatus {
+/// Waits for the end of a process.
+pub fn wait(daemon: &mut Child, name: &str, patience: Duration) -> std::process::ExitStatus {
     let start = Instant::now();
     while start.elapsed() < patience {
         if let Some(status) = daemon.try_wait().expect("a child") {
@@ -193,7 +203,7 @@ fn wait(daemon: &mut Child, patience: Duration) -> std::process::ExitStatus {
         std::thread::sleep(Duration::from_millis(5));
     }
     let _ = daemon.kill();
-    panic!("spanwired did not end in {patience:?}: {}", log_of(daemon));
+    panic!("{name} did not end in {patience:?}: {}", log_of(daemon));
 }
 
 pub fn signal(pid: u32, name: &str) {

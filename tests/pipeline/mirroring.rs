@@ -86,6 +86,41 @@ fn a_standby_forwards_and_observes_nothing() {
     assert_eq!(cloned(&mut rig, 0, 3), [0, 1, 2]);
 }
 
+/// The sampler's phase and the counts end with the standby; the clones queued before it leave, and count where they
+/// were made.
+#[test]
+fn a_node_that_takes_over_again_begins_afresh() {
+    let mut plan = Plan::wire(&[(A, MON, 3)]);
+    let mut rig = Rig::new(Spec::default(), &plan);
+    for number in 0..4 {
+        rig.port(A).nic.receive(&frame(number, 60));
+    }
+    rig.breathe();
+    let row = rig.ledger((A, MON, 3));
+    assert_eq!((row[Entry::Observed as usize], row[Entry::InFlight as usize]), (4, 2), "0 and 3 are on the way");
+
+    plan.role = Role::Standby;
+    rig.swap(&plan);
+    for number in 4..9 {
+        rig.port(A).nic.receive(&frame(number, 60));
+    }
+    rig.breathe();
+    assert_eq!(rig.ledger((A, MON, 3))[Entry::Observed as usize], 4, "a standby observes nothing");
+    // Taken over again while the first clones are still on the way.
+    plan.role = Role::Active;
+    rig.swap(&plan);
+    assert_eq!(rig.ledger((A, MON, 3)), [0; 14]);
+    assert_eq!(rig.sent(MON).len(), 2, "what was queued before, and nothing since");
+    rig.breathe();
+    assert_eq!(rig.ledger((A, MON, 3)), [0; 14], "they belong to the ledger they were counted in");
+    assert_eq!(cloned(&mut rig, 0, 7), [0, 3, 6], "in phase with the first frame");
+
+    // A new table under the same role goes on.
+    rig.swap(&plan);
+    assert_eq!(rig.ledger((A, MON, 3))[Entry::Observed as usize], 7);
+    assert_eq!(cloned(&mut rig, 7, 5), [9]);
+}
+
 #[test]
 fn vlan_entries_sample_apart_and_the_port_takes_the_rest() {
     let (v10, v20) = (1 << 30, (1 << 30) + 1);

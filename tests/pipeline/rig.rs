@@ -142,7 +142,8 @@ fn publish(table: &Current, slots: &mut Slots, plan: &Plan, generation: u64, blo
     let words = image_of(plan, generation);
     let view = SnapshotView::try_from(words.as_slice()).expect("a valid image");
     let keys: Vec<_> = plan.mirrors.iter().map(|m| key(*m)).collect();
-    let planned = slots.plan(keys.into_iter()).expect("slots");
+    let afresh = table.load().takes_over_as(plan.role);
+    let planned = slots.plan(keys.into_iter(), afresh).expect("slots");
     for block in blocks {
         planned.fresh().iter().for_each(|&slot| block.entry(slot).reset());
     }

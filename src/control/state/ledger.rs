@@ -32,6 +32,22 @@ impl Values {
         }
     }
 
+    /// The value of this name; 0 where the row has none.
+    #[must_use]
+    pub fn get(&self, name: &str) -> u64 {
+        self.iter().find(|(description, _)| description.name == name).map_or(0, |(_, value)| value)
+    }
+
+    /// A row of zeroes for the ledger of a mirror entry.
+    pub(in crate::control) fn no_entry() -> Values {
+        Values::zero(Entry::DESCRIPTIONS)
+    }
+
+    /// Adds another row of the same kind.
+    pub(in crate::control) fn add_row(&mut self, row: &Values) {
+        self.add(&row.values);
+    }
+
     /// What each value means, and the value, in the order of the row.
     pub fn iter(&self) -> impl Iterator<Item = (&'static Description, u64)> {
         self.descriptions.iter().zip(self.values.iter().copied())

@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use shm_layout::counters::Partition;
 use shm_layout::header::{RegionKind, WRITER_START};
 use shm_layout::record::{
-    BindingRecord, CAP_MIRROR, EntryRecord, EntryStateRecord, PortStateRecord, Record, ShardRecord, StatsMetaRecord,
-    SwapRecord, UmemRecord,
+    BindingRecord, CAP_MIRROR, EntryRecord, EntryStateRecord, PartitionKind, PortStateRecord, Record, ShardRecord,
+    StatsMetaRecord, SwapRecord, UmemRecord,
 };
 use shm_layout::view::{ImageView, LayoutError, Strings};
 use shm_layout::words::Words;
@@ -18,6 +19,7 @@ use time::format_description::well_known::Rfc3339;
 use super::show::PortState;
 use super::{StateError, published};
 use crate::clock;
+use crate::control::model::{Reason, printable};
 use crate::region::{Access, Polled, RegionError, RegionFile, STATS_FILE, Subscriber};
 
 /// How long an answer newer than the question is waited for.
@@ -99,6 +101,19 @@ impl Stats {
     #[must_use]
     pub fn swaps(&self) -> &[SwapRecord] {
         &self.swaps
+    }
+
+    /// The ports in use.
+    #[must_use]
+    pub fn ports(&self) -> &[PortState] {
+        &self.ports
+    }
+
+    /// Clones on the way out: in tx rings, with the kernel, or completed and not taken back yet.
+    #[must_use]
+    pub fn clones_in_flight(&self) -> u64 {
+        let mirror = self.umem.iter().filter(|row| row.partition == PartitionKind::Mirror);
+        mirror.map(|row| row.values[Partition::Tx as usize]).sum()
     }
 
     /// The shards and what each has adopted.
@@ -248,6 +263,22 @@ pub struct Adoption {
     pub shards: Vec<ShardState>,
     /// The dataplane.
     pub dataplane: Dataplane,
+}
+
+impl Adoption {
+    /// Why the generation is not in use after a wait of `waited`: the shards that are behind.
+    #[must_use]
+    pub fn behind(&self, waited: Duration) -> Reason {
+        let late = self.shards.iter().filter(|shard| shard.adopted_generation < self.generation);
+        let late: Vec<String> = late.map(|s| format!("shard {} at {}", s.id, s.adopted_generation)).collect();
+        let late = if late.is_empty() { "no shard has started".to_owned() } else { late.join(", ") };
+        let seconds = waited.as_secs_f64();
+        let mut text = format!("generation {} is not in use everywhere after {seconds} s: {late}", self.generation);
+        if !self.dataplane.last_reject.is_empty() {
+            text += &format!("; the dataplane refused a snapshot: {}", printable(&self.dataplane.last_reject));
+        }
+        Reason::new(text)
+    }
 }
 
 /// Waits at most `timeout` until every shard of a running dataplane uses `generation` or a newer one. The

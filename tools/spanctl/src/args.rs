@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::document::Source;
 
@@ -43,10 +44,18 @@ pub(crate) enum Command {
     History,
     /// Publish an earlier snapshot again, as a new generation
     Rollback(RollbackArgs),
+    /// Show whether this node mirrors, or set it
+    Role(RoleArgs),
+    /// Serve a producer's control socket until SIGTERM or a request to shut down
+    Serve(ServeArgs),
     /// Compile a configuration to an image file
     Compile(CompileArgs),
     /// Check an image file and show what it holds
     Inspect(InspectArgs),
+    /// Write a shell's completions of a command on standard output
+    Completions(CompletionsArgs),
+    /// Write the manual pages of spanctl and spanwired
+    Man(ManArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -126,6 +135,62 @@ pub(crate) struct WireArgs {
     /// Wire between two ports, names or ifindexes, for a document that names no wires; repeat for more
     #[arg(long = "wire", value_name = "A:B")]
     pub wires: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RoleArgs {
+    /// active mirrors, standby only forwards; without it the role is shown
+    pub role: Option<RoleChoice>,
+    /// Seconds to wait at most until every shard has it and earlier clones have left
+    #[arg(long, value_name = "S", default_value = "5", value_parser = seconds, requires = "role")]
+    pub timeout: Duration,
+}
+
+/// The role of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoleChoice {
+    /// Forward and mirror
+    Active,
+    /// Forward only
+    Standby,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ServeArgs {
+    /// Where the socket is to be
+    #[arg(long, value_name = "PATH")]
+    pub socket: PathBuf,
+    #[command(flatten)]
+    pub wires: WireArgs,
+    /// What to do where only the mirror table is refused
+    #[arg(long, value_enum, default_value_t, value_name = "POLICY")]
+    pub on_ambiguous: OnAmbiguous,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub shell: Shell,
+    /// The command
+    #[arg(long, value_enum, default_value_t, value_name = "COMMAND")]
+    pub of: Program,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ManArgs {
+    /// Directory to write them to; made where it is missing
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// A command with completions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Program {
+    /// The control command
+    #[default]
+    Spanctl,
+    /// The dataplane
+    Spanwired,
 }
 
 /// What to do where only the mirror table is refused.

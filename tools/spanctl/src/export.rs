@@ -14,5 +14,5 @@ pub(crate) fn export(dir: &Path, out: &Output) -> Result<(), Failure> {
         return Err(Failure::Error(format!("{}: nothing has been published yet (spanctl import)", dir.display())));
     };
     let snapshot = decompile(&published.view()?);
-    out.text(&json::export(&snapshot))
+    out.raw(&json::export(&snapshot))
 }

@@ -134,7 +134,7 @@ pub(crate) fn rollback(dir: &Path, args: &RollbackArgs, out: &Output) -> Result<
         Err(WriteError::Refused(reason)) => return refuse(from, vec![reason], out),
         Err(WriteError::Region(error)) => return Err(error.into()),
     };
-    warn_unkept(&receipt);
+    warn_unkept(receipt.generation, receipt.unkept.as_ref());
     let generation = receipt.generation;
     if out.json {
         let reasons = Vec::new();

@@ -6,8 +6,9 @@ use serde::Serialize;
 use spanwire::control::compile::Source as Compiled;
 use spanwire::control::json;
 use spanwire::control::source::Format;
-use spanwire::control::writer::{Receipt, WriteError, publish};
+use spanwire::control::writer::{WriteError, publish};
 use spanwire::control::{Diagnostic, Reason};
+use spanwire::region::RegionError;
 
 use crate::args::{CheckArgs, CommitArgs, ImportArgs, OnAmbiguous};
 use crate::document::{Judged, Report, Source, ended, judge, read, read_source, shown};
@@ -62,7 +63,7 @@ fn publish_source(dir: &Path, source: Source<'_>, out: &Output) -> Result<(), Fa
         WriteError::Refused(reason) => refused(Failure::Refused(vec![reason]), out),
         WriteError::Region(error) => error.into(),
     })?;
-    warn_unkept(&receipt);
+    warn_unkept(receipt.generation, receipt.unkept.as_ref());
     let generation = receipt.generation;
     if out.json {
         let report = Report::accepted(&judged);
@@ -78,9 +79,9 @@ fn refused(failure: Failure, out: &Output) -> Failure {
 }
 
 /// Says that what was published cannot be rolled back to.
-pub(crate) fn warn_unkept(receipt: &Receipt) {
-    if let Some(error) = &receipt.unkept {
-        complain(format!("warning: generation {} is published but not in the history: {error}", receipt.generation));
+pub(crate) fn warn_unkept(generation: u64, unkept: Option<&RegionError>) {
+    if let Some(error) = unkept {
+        complain(format!("warning: generation {generation} is published but not in the history: {error}"));
     }
 }
 

@@ -7,6 +7,9 @@
 //! - [`history`]: `history` and `rollback`
 //! - [`image`]: `compile` and `inspect`, images in files
 //! - [`show`], [`stats`], [`wait`]: what is published and how it fares
+//! - [`role`]: whether this node mirrors
+//! - [`serve`]: the control socket of a producer
+//! - [`manual`]: `completions` and `man`
 //! - [`output`]: standard output, exit codes; [`table`]: tables for people
 #![forbid(unsafe_code)]
 
@@ -16,7 +19,10 @@ mod export;
 mod history;
 mod image;
 mod import;
+mod manual;
 mod output;
+mod role;
+mod serve;
 mod show;
 mod stats;
 mod table;
@@ -55,7 +61,11 @@ fn run(args: Args, out: &Output) -> Result<(), Failure> {
         Command::Wait(wait) => wait::wait(dir, &wait, out),
         Command::History => history::history(dir, out),
         Command::Rollback(rollback) => history::rollback(dir, &rollback, out),
+        Command::Role(role) => role::role(dir, &role, out),
+        Command::Serve(serve) => serve::serve(dir, serve),
         Command::Compile(compile) => image::compile_file(dir, &compile, out),
         Command::Inspect(inspect) => image::inspect(&inspect, out),
+        Command::Completions(completions) => manual::completions(&completions, out),
+        Command::Man(man) => manual::man(&man, out),
     }
 }

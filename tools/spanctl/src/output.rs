@@ -6,8 +6,12 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use spanwire::control::Reason;
+use spanwire::control::serve::ServeError;
 use spanwire::control::state::StateError;
 use spanwire::region::RegionError;
+
+/// What helps where a region is damaged.
+const REPAIR: &str = "spanctl import replaces config.shm and spanwired its stats.shm";
 
 /// How a command ends when it is not done.
 #[derive(Debug)]
@@ -49,12 +53,37 @@ impl From<io::Error> for Failure {
 
 impl From<StateError> for Failure {
     fn from(error: StateError) -> Failure {
-        Failure::Error(error.to_string())
+        match error {
+            StateError::Region(error) => error.into(),
+            StateError::Layout { .. } => Failure::Error(format!("{error} ({REPAIR})")),
+            // It says so itself.
+            StateError::Nothing { .. } => Failure::Error(error.to_string()),
+        }
     }
 }
 
 impl From<RegionError> for Failure {
     fn from(error: RegionError) -> Failure {
+        let next = match &error {
+            RegionError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "run as the user that spanwired runs as, or as root"
+            }
+            RegionError::Layout { .. } | RegionError::Read { .. } => REPAIR,
+            RegionError::Missing { .. } => {
+                "spanctl import publishes a snapshot, spanctl history lists the earlier ones"
+            }
+            RegionError::Type { .. } | RegionError::Owner { .. } | RegionError::Mode { .. } => {
+                "put it right, or choose another directory with --dir"
+            }
+            RegionError::Locked { .. } => "try again when it has ended",
+            RegionError::Io { .. } | RegionError::Publish { .. } => return Failure::Error(error.to_string()),
+        };
+        Failure::Error(format!("{error} ({next})"))
+    }
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Failure {
         Failure::Error(error.to_string())
     }
 }
@@ -77,8 +106,13 @@ impl Output {
     }
 
     /// Writes text as it is.
-    pub(crate) fn text(&self, text: &str) -> Result<(), Failure> {
+    pub(crate) fn raw(&self, text: &str) -> Result<(), Failure> {
         Ok(io::stdout().write_all(text.as_bytes())?)
+    }
+
+    /// Writes text for people. Its colours get through only on a terminal, and not where `NO_COLOR` is set.
+    pub(crate) fn text(&self, text: &str) -> Result<(), Failure> {
+        Ok(anstream::stdout().write_all(text.as_bytes())?)
     }
 
     /// Writes a document for a program that may be read by people too.
@@ -94,7 +128,7 @@ impl Output {
     fn finish(&self, text: serde_json::Result<String>) -> Result<(), Failure> {
         let mut text = text.map_err(|e| Failure::Error(format!("cannot write the document: {e}")))?;
         text.push('\n');
-        self.text(&text)
+        self.raw(&text)
     }
 
     /// Writes out what is buffered: an error that appears only then must not be lost.

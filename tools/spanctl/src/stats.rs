@@ -20,7 +20,10 @@ pub(crate) fn stats(dir: &Path, args: &StatsArgs, out: &Output) -> Result<(), Fa
         match (out.json, args.watch) {
             (true, true) => out.line(&report)?,
             (true, false) => out.document(&report)?,
-            (false, true) if out.is_terminal() => out.text(&format!("{CLEAR}{}", text(&report)))?,
+            (false, true) if out.is_terminal() => {
+                out.raw(CLEAR)?;
+                out.text(&text(&report))?;
+            }
             (false, true) => out.text(&format!("{}\n", text(&report)))?,
             (false, false) => out.text(&text(&report))?,
         }

@@ -2,11 +2,33 @@
 
 use std::fmt::Write;
 
-use comfy_table::{CellAlignment, Table, presets};
+use anstyle::Style;
+use comfy_table::{Cell, CellAlignment, Color, Table, presets};
+pub(crate) use spanwire::control::model::printable;
 
-/// A table under construction: headings, then rows of as many cells.
+/// A table under construction: headings, then rows of as many cells. It is coloured; see [`Output::text`].
+///
+/// [`Output::text`]: crate::output::Output::text
 pub(crate) struct Rows {
     table: Table,
+    /// For each column, whether its cells are states.
+    states: Vec<bool>,
+}
+
+/// Titles and headings.
+const BOLD: Style = Style::new().bold();
+
+/// The headings of columns whose cells are states.
+const STATES: [&str; 2] = ["state", "severity"];
+
+/// What a state looks like.
+fn colour(state: &str) -> Option<Color> {
+    match state {
+        "active" => Some(Color::Green),
+        "inactive" => Some(Color::Red),
+        "unknown" | "warning" => Some(Color::Yellow),
+        _ => None,
+    }
 }
 
 impl Rows {
@@ -14,8 +36,10 @@ impl Rows {
     pub(crate) fn new<S: AsRef<str>>(headings: impl IntoIterator<Item = S>) -> Rows {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
+        table.enforce_styling();
         let headings: Vec<S> = headings.into_iter().collect();
         table.set_header(headings.iter().map(|h| h.as_ref().trim_start_matches('>')));
+        let states = headings.iter().map(|h| STATES.contains(&h.as_ref())).collect();
         for (i, heading) in headings.iter().enumerate() {
             if let Some(column) = table.column_mut(i) {
                 column.set_padding((if i == 0 { 0 } else { 1 }, 1));
@@ -24,12 +48,18 @@ impl Rows {
                 }
             }
         }
-        Rows { table }
+        Rows { table, states }
     }
 
     /// Adds a row.
     pub(crate) fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
-        self.table.add_row(cells.into_iter().map(Into::into));
+        let states = self.states.iter().copied().chain(std::iter::repeat(false));
+        self.table.add_row(cells.into_iter().zip(states).map(|(cell, is_state)| {
+            let text: String = cell.into();
+            let colour = is_state.then(|| colour(&text)).flatten();
+            let cell = Cell::new(text);
+            colour.map_or(cell.clone(), |colour| cell.fg(colour))
+        }));
     }
 
     /// Adds the table to `text`, under a title; nothing where it has no rows.
@@ -38,23 +68,12 @@ impl Rows {
             return;
         }
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "\n{title}");
-        for line in self.table.lines() {
-            let _ = writeln!(text, "  {}", line.trim_end());
+        let _ = writeln!(text, "\n{BOLD}{title}{BOLD:#}");
+        for (i, line) in self.table.lines().enumerate() {
+            let style = if i == 0 { BOLD } else { Style::new() };
+            let _ = writeln!(text, "  {style}{}{style:#}", line.trim_end());
         }
     }
-}
-
-/// Text from elsewhere, fit for a terminal: control characters escaped, which it would act on.
-pub(crate) fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '"' | '\'' | '\\' => shown.push(c),
-            _ => shown.extend(c.escape_debug()),
-        }
-    }
-    shown
 }
 
 /// An ifindex with its name, where it has one.
@@ -93,6 +112,17 @@ mod tests {
         rows.row(["a", "5"]);
         rows.row(["long", "12345"]);
         rows.under("things", &mut text);
-        assert_eq!(text, "\nthings\n  name  count\n  a         5\n  long  12345\n");
+        let plain = anstream::adapter::strip_str(&text).to_string();
+        assert_eq!(plain, "\nthings\n  name  count\n  a         5\n  long  12345\n");
+    }
+
+    #[test]
+    fn states_have_their_colours() {
+        let mut rows = Rows::new(["name", "state"]);
+        rows.row(["inactive", "active"]);
+        let mut text = String::new();
+        rows.under("things", &mut text);
+        let line = text.lines().last().unwrap_or_default();
+        assert_eq!(line.matches("\u{1b}[38;5;10m").count(), 1, "only the state: {line:?}");
     }
 }

@@ -6,6 +6,8 @@
 mod history;
 mod junos;
 mod live;
+mod manual;
 mod publish;
 mod refuse;
+mod role;
 mod support;

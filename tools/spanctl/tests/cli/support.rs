@@ -39,7 +39,7 @@ impl Ran {
     pub fn code(self, want: i32) -> Ran {
         assert_eq!(self.code, want, "{self:?}");
         assert!(!self.stderr.contains("panicked"), "{self:?}");
-        for line in self.stderr.lines().filter(|_| want != 2 || !self.stderr.contains("Usage:")) {
+        for line in self.stderr.lines().filter(|_| want != 2 || !self.stderr.contains("--help")) {
             assert!(line.starts_with("spanctl: "), "{line}");
         }
         self

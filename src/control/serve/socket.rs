@@ -1,0 +1,220 @@
+//! The socket's file: made with its mode, never taken from a living server, removed at the end.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FlockOperation, Mode, OFlags, fchmod, flock};
+use rustix::io::Errno;
+use rustix::net::sockopt::socket_peercred;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with};
+
+use super::ServeError;
+
+/// Who may connect: the owner and the group.
+const MODE: u32 = 0o660;
+/// Clients that may wait to be accepted.
+const BACKLOG: i32 = 256;
+
+/// A listening socket and its file.
+#[derive(Debug)]
+pub(super) struct Socket {
+    path: PathBuf,
+    listener: UnixListener,
+    /// Device and inode of the file.
+    file: (u64, u64),
+    /// Held for as long as the socket: of two servers that start at once, one gets it.
+    _lock: File,
+}
+
+impl Socket {
+    /// Listens at `path`.
+    pub(super) fn bind(path: &Path) -> Result<Socket, ServeError> {
+        let io = |action| move |source: io::Error| ServeError::Io { action, path: path.to_owned(), source };
+        let address = SocketAddrUnix::new(path).map_err(|e| io("use it as a socket's name")(e.into()))?;
+        let lock = lock(path)?;
+        match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(io("look at it")(error)),
+            Ok(meta) if !meta.file_type().is_socket() => return Err(ServeError::NoSocket { path: path.to_owned() }),
+            Ok(_) if is_served(&address).map_err(|e| io("connect to it")(e.into()))? => {
+                return Err(ServeError::InUse { path: path.to_owned() });
+            }
+            Ok(_) => fs::remove_file(path).map_err(io("remove it, which nobody listens on,"))?,
+        }
+        let listening = || -> io::Result<UnixListener> {
+            let socket = unix_socket()?;
+            // Before the bind, which takes the mode over: at no moment may others connect.
+            fchmod(&socket, Mode::from_raw_mode(MODE))?;
+            bind(&socket, &address)?;
+            // The umask may have taken the group's part away.
+            fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
+            listen(&socket, BACKLOG)?;
+            Ok(socket.into())
+        };
+        let listener = listening().map_err(io("listen there"))?;
+        let meta = fs::symlink_metadata(path).map_err(io("look at it"))?;
+        Ok(Socket { path: path.to_owned(), listener, file: (meta.dev(), meta.ino()), _lock: lock })
+    }
+
+    /// The next client, if one comes within `patience`.
+    pub(super) fn accept(&self, patience: Duration) -> Result<Option<UnixStream>, ServeError> {
+        let timeout = Timespec { tv_sec: 0, tv_nsec: patience.subsec_nanos().into() };
+        let mut fds = [PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN)];
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(0) | Err(Errno::INTR) => return Ok(None),
+            Ok(_) => {}
+            Err(error) => {
+                let path = self.path.clone();
+                return Err(ServeError::Io { action: "wait for clients", path, source: error.into() });
+            }
+        }
+        match self.listener.accept() {
+            Ok((stream, _)) => Ok(Some(stream)),
+            Err(error) => {
+                // Gone again before it was accepted, or descriptors are short: for a moment, so do not spin.
+                if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) {
+                    tracing::warn!("a client cannot be accepted: {error}");
+                    std::thread::sleep(patience);
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether the process at the other end may ask for anything: it runs as the same user as this one or as root,
+    /// or belongs to the group that the socket's file has now. The file's mode says the same; this holds also
+    /// where somebody has opened that up.
+    pub(super) fn check_peer(&self, stream: &UnixStream) -> Result<(), String> {
+        let peer = socket_peercred(stream).map_err(|error| format!("its credentials cannot be read: {error}"))?;
+        let (uid, gid) = (peer.uid.as_raw(), peer.gid.as_raw());
+        let own = rustix::process::geteuid().as_raw();
+        if uid == own || uid == 0 {
+            return Ok(());
+        }
+        let pid = peer.pid.as_raw_nonzero().get();
+        let group = fs::symlink_metadata(&self.path).map(|meta| meta.gid());
+        match group {
+            Ok(group) if group == gid || supplementary_groups(pid).contains(&group) => Ok(()),
+            _ => Err(format!(
+                "process {pid} runs as uid {uid}, gid {gid} (allowed: uid {own}, root, and the group of the socket)"
+            )),
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // Somebody else's by now, where it was removed and made again.
+        let ours = fs::symlink_metadata(&self.path).is_ok_and(|meta| (meta.dev(), meta.ino()) == self.file);
+        if ours && let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!("{}: cannot remove it: {error}", self.path.display());
+        }
+    }
+}
+
+fn unix_socket() -> Result<OwnedFd, Errno> {
+    // Non-blocking: neither a connect to a full backlog nor an accept of a client that has gone may wait.
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+}
+
+/// Whether somebody listens there.
+fn is_served(address: &SocketAddrUnix) -> Result<bool, Errno> {
+    match connect(&unix_socket()?, address) {
+        // Again: its backlog is full.
+        Ok(()) | Err(Errno::AGAIN) => Ok(true),
+        Err(Errno::CONNREFUSED) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The lock of whoever serves `path`. Its file stays: a lock on a file that is removed keeps nobody out.
+fn lock(path: &Path) -> Result<File, ServeError> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".lock");
+    let lock = path.with_file_name(name);
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o640)
+        .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+        .open(&lock)
+        .map_err(|source| ServeError::Io { action: "open", path: lock.clone(), source })?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => Err(ServeError::InUse { path: path.to_owned() }),
+        Err(error) => Err(ServeError::Io { action: "lock", path: lock, source: error.into() }),
+    }
+}
+
+/// The supplementary groups of a process, which its credentials on a socket do not tell; none where it is gone.
+fn supplementary_groups(pid: i32) -> Vec<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let groups = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
+    groups.split_whitespace().filter_map(|group| group.parse().ok()).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_only_if_nobody_listens_on_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let bound = Socket::bind(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, MODE);
+        assert!(matches!(Socket::bind(&path), Err(ServeError::InUse { .. })));
+        drop(bound);
+        assert!(!path.exists());
+
+        // Left by a process that was killed.
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        drop(Socket::bind(&path).unwrap());
+
+        // Of a program that knows no lock.
+        let foreign = UnixListener::bind(&path).unwrap();
+        assert!(matches!(Socket::bind(&path), Err(ServeError::InUse { .. })));
+        drop(foreign);
+
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "precious").unwrap();
+        assert!(matches!(Socket::bind(&path), Err(ServeError::NoSocket { .. })));
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn what_took_its_place_is_not_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let bound = Socket::bind(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "another").unwrap();
+        drop(bound);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_is_an_error() {
+        let path = PathBuf::from(format!("/tmp/{}", "x".repeat(200)));
+        assert!(matches!(Socket::bind(&path), Err(ServeError::Io { .. })));
+    }
+
+    #[test]
+    fn groups_of_a_process() {
+        let mine: Vec<u32> = rustix::process::getgroups().unwrap().iter().map(|gid| gid.as_raw()).collect();
+        let mut found = supplementary_groups(std::process::id() as i32);
+        found.sort_unstable();
+        assert!(mine.iter().all(|gid| found.contains(gid)), "{mine:?} {found:?}");
+        assert!(supplementary_groups(i32::MAX).is_empty());
+    }
+}

@@ -1,0 +1,277 @@
+//! The status a producer reads, under the names it knows.
+//!
+//! A binding is one socket: a queue of a port. A worker is a shard. What a mirror entry counts on a shard is put
+//! down to the ingress port's first queue there, so that a sum over the bindings counts every frame once.
+//! Frames belong to a shard, so all bindings of a shard show the same `umem_*` values.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+use shm_layout::counters::{Partition, Shard};
+use shm_layout::record::CAP_MIRROR;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::Options;
+use crate::clock;
+use crate::control::model::VERSION;
+use crate::control::state::{Dataplane, PortState, Stats, StatsReport, Values, last_stats, published, role_name};
+use crate::control::writer::Standing;
+use crate::region::CONFIG_FILE;
+
+/// What is told of this server, the published snapshot and the dataplane.
+#[derive(Debug, Serialize)]
+pub(super) struct Status {
+    pid: u32,
+    config_snapshot_protocol_version: u32,
+    started_at: String,
+    control_socket: String,
+    state_file: String,
+    workers: usize,
+    helper_mode: &'static str,
+    /// Whether a dataplane runs.
+    enabled: bool,
+    forwarding_armed: bool,
+    capabilities: Capabilities,
+    /// The producer's generation of what is published.
+    last_snapshot_generation: u64,
+    last_fib_generation: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_snapshot_at: Option<String>,
+    worker_heartbeats: Vec<String>,
+    bindings: Vec<Binding>,
+    per_binding: Vec<Counters>,
+    // Beyond what the producer knows.
+    role: &'static str,
+    generation: u64,
+    dataplane: Dataplane,
+}
+
+#[derive(Debug, Serialize)]
+struct Capabilities {
+    forwarding_supported: bool,
+    unsupported_reasons: Vec<String>,
+}
+
+/// One socket.
+#[derive(Debug, Serialize)]
+struct Binding {
+    registered: bool,
+    armed: bool,
+    ready: bool,
+    bound: bool,
+    xsk_registered: bool,
+    xsk_bind_mode: &'static str,
+    zero_copy: bool,
+    #[serde(flatten)]
+    counters: Counters,
+}
+
+/// What is counted of a socket.
+#[derive(Clone, Debug, Serialize)]
+struct Counters {
+    slot: usize,
+    queue_id: u32,
+    worker_id: u32,
+    interface: String,
+    ifindex: u32,
+    #[serde(flatten)]
+    values: Values,
+    #[serde(flatten)]
+    mirror: Values,
+    /// Clones never take what forwarding needs, so there is no reserve to run into.
+    mirror_drops_tx_frame_reserve: u64,
+    umem_total_frames: u64,
+    umem_inflight_frames: u64,
+}
+
+/// Tells the status.
+#[derive(Debug)]
+pub(super) struct Reporter {
+    options: Options,
+    started_at: u64,
+    heartbeats: Mutex<Heartbeats>,
+}
+
+/// When each shard was last seen to go on.
+#[derive(Debug, Default)]
+struct Heartbeats(HashMap<u32, Heartbeat>);
+
+#[derive(Debug)]
+struct Heartbeat {
+    breaths: u64,
+    /// Nanoseconds since the Unix epoch.
+    at: u64,
+}
+
+impl Heartbeats {
+    /// Takes note of what a shard has done by a time, and returns when it was last seen to do something.
+    fn note(&mut self, shard: u32, breaths: u64, now: u64) -> u64 {
+        let known = self.0.entry(shard).or_insert(Heartbeat { breaths, at: now });
+        if known.breaths != breaths {
+            *known = Heartbeat { breaths, at: now };
+        }
+        known.at
+    }
+}
+
+impl Reporter {
+    /// One that begins now.
+    pub(super) fn new(options: &Options) -> Reporter {
+        Reporter { options: options.clone(), started_at: clock::unix_ns(), heartbeats: Mutex::default() }
+    }
+
+    /// Whether the dataplane can mirror, or why not.
+    pub(super) fn can_mirror(&self) -> Result<(), Vec<String>> {
+        can_mirror(running(&self.options.dir).as_ref())
+    }
+
+    /// The status now. A region that cannot be read is as good as one that is not there: the producer publishes
+    /// again, which repairs it.
+    pub(super) fn status(&self) -> Status {
+        let dir = &self.options.dir;
+        let stats = running(dir);
+        let report = stats.as_ref().map(StatsReport::of);
+        let config = published(dir).ok().flatten();
+        let view = config.as_ref().and_then(|config| config.view().ok());
+        let meta = view.as_ref().map(|view| view.meta);
+        let standing = meta.as_ref().map_or_else(Standing::default, Standing::of);
+        let mut parents = HashMap::new();
+        for port in view.iter().flat_map(|view| view.ports.iter()).filter(|port| port.vlan_id > 0) {
+            parents.entry(port.ifindex).or_insert(port.parent_ifindex);
+        }
+        let unsupported = can_mirror(stats.as_ref()).err().unwrap_or_default();
+        let ports = stats.as_ref().map(Stats::ports).unwrap_or_default();
+        let counters = report.as_ref().map(|report| counters(report, &parents)).unwrap_or_default();
+        let bindings = counters.iter().map(|row| binding(row, ports, standing.armed()));
+        Status {
+            pid: std::process::id(),
+            config_snapshot_protocol_version: VERSION,
+            started_at: rfc3339(self.started_at),
+            control_socket: self.options.socket.display().to_string(),
+            state_file: dir.join(CONFIG_FILE).display().to_string(),
+            workers: report.as_ref().map_or(0, |report| report.shards.len()),
+            helper_mode: "spanwire",
+            enabled: stats.is_some(),
+            forwarding_armed: standing.armed(),
+            capabilities: Capabilities {
+                forwarding_supported: unsupported.is_empty(),
+                unsupported_reasons: unsupported,
+            },
+            last_snapshot_generation: meta.map_or(0, |meta| meta.source_generation),
+            last_fib_generation: meta.map_or(0, |meta| meta.fib_generation),
+            last_snapshot_at: meta.map(|meta| rfc3339(meta.compiled_at)),
+            worker_heartbeats: report.as_ref().map(|report| self.heartbeats(report)).unwrap_or_default(),
+            bindings: bindings.collect(),
+            per_binding: counters,
+            role: role_name(standing.role),
+            generation: config.as_ref().map_or(0, |config| config.generation),
+            dataplane: Dataplane::of(stats.as_ref()),
+        }
+    }
+
+    fn heartbeats(&self, report: &StatsReport) -> Vec<String> {
+        let gathered = clock::unix_ns().saturating_sub(report.dataplane.age_ns);
+        let mut heartbeats = self.heartbeats.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = |row: &crate::control::state::ShardRow| {
+            heartbeats.note(row.shard.id, row.values.get(Shard::Breaths.name()), gathered)
+        };
+        report.shards.iter().map(|row| rfc3339(seen(row))).collect()
+    }
+}
+
+/// The statistics of a dataplane that runs.
+fn running(dir: &Path) -> Option<Stats> {
+    last_stats(dir).ok().flatten().filter(Stats::running)
+}
+
+fn can_mirror(stats: Option<&Stats>) -> Result<(), Vec<String>> {
+    let why = match stats {
+        None => "no dataplane is running (start spanwired)",
+        Some(stats) if stats.capabilities() & CAP_MIRROR == 0 => {
+            "the dataplane has no mirror frames (restart spanwired with --mirror-frames above 0)"
+        }
+        Some(_) => return Ok(()),
+    };
+    Err(vec![why.to_owned()])
+}
+
+/// A row for each socket. `parents` are the ports below VLAN interfaces.
+fn counters(report: &StatsReport, parents: &HashMap<u32, u32>) -> Vec<Counters> {
+    let mut rows: Vec<Counters> = Vec::with_capacity(report.bindings.len());
+    let mut first = HashMap::new();
+    for (slot, row) in report.bindings.iter().enumerate() {
+        let known = first.entry((row.ifindex, row.shard)).or_insert(slot);
+        if report.bindings[*known].queue > row.queue {
+            *known = slot;
+        }
+        let frames = |which: Partition| {
+            let of_shard = report.umem.iter().filter(|umem| umem.shard == row.shard);
+            of_shard.map(|umem| umem.values.get(which.name())).sum()
+        };
+        rows.push(Counters {
+            slot,
+            queue_id: row.queue,
+            worker_id: row.shard,
+            interface: report
+                .ports
+                .iter()
+                .find(|p| p.ifindex == row.ifindex)
+                .map_or_else(String::new, |p| p.name.clone()),
+            ifindex: row.ifindex,
+            values: row.values.clone(),
+            mirror: Values::no_entry(),
+            mirror_drops_tx_frame_reserve: 0,
+            umem_total_frames: frames(Partition::Size),
+            umem_inflight_frames: frames(Partition::Tx),
+        });
+    }
+    for entry in &report.mirrors {
+        let below = parents.get(&entry.ingress_ifindex).copied();
+        for part in &entry.shards {
+            let at = |port: u32| first.get(&(port, part.shard)).copied();
+            if let Some(slot) = at(entry.ingress_ifindex).or_else(|| at(below?)) {
+                rows[slot].mirror.add_row(&part.values);
+            }
+        }
+    }
+    rows
+}
+
+fn binding(row: &Counters, ports: &[PortState], armed: bool) -> Binding {
+    let port = ports.iter().find(|port| port.ifindex == row.ifindex);
+    let zero_copy = port.is_some_and(|port| port.zero_copy);
+    Binding {
+        // A socket is told of only while it is bound and a shard has it.
+        registered: true,
+        bound: true,
+        xsk_registered: true,
+        armed,
+        ready: port.is_some_and(|port| port.state == "active"),
+        xsk_bind_mode: if zero_copy { "zerocopy" } else { "copy" },
+        zero_copy,
+        counters: row.clone(),
+    }
+}
+
+fn rfc3339(unix_ns: u64) -> String {
+    let at = OffsetDateTime::from_unix_timestamp_nanos(unix_ns.into()).ok();
+    at.and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heartbeat_is_the_last_time_something_was_done() {
+        let mut heartbeats = Heartbeats::default();
+        assert_eq!(heartbeats.note(0, 5, 100), 100);
+        assert_eq!(heartbeats.note(0, 5, 200), 100, "it hangs");
+        assert_eq!(heartbeats.note(1, 9, 200), 200);
+        assert_eq!(heartbeats.note(0, 6, 300), 300);
+        assert_eq!(heartbeats.note(0, 1, 400), 400, "another dataplane");
+    }
+}

@@ -1,0 +1,283 @@
+//! `spanctl serve` beside a dataplane, and a producer that speaks to it as the Go control plane does: connect, write
+//! one JSON object and a newline, read one JSON object, close.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Gid, Uid};
+use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
+use serde_json::{Value, json};
+use spanwire_lab::exchange::{ExchangeSpec, Mirror, run};
+use spanwire_lab::topology::LabSpec;
+use spanwire_lab::traffic::Pace;
+
+use super::exchange;
+use super::node::{A, B, MON, Node, lab, mirror_of, program, signal, wait};
+
+/// A server. Killed when dropped.
+struct Serve {
+    socket: PathBuf,
+    child: Option<Child>,
+}
+
+impl Serve {
+    fn start(node: &Node) -> Serve {
+        let socket = node.dir.path().join("control.sock");
+        let child = Command::new(program("spanctl"))
+            .arg("--dir")
+            .arg(node.dir.path())
+            .args(["serve", "--wire", &format!("{A}:{B}"), "--socket"])
+            .arg(&socket)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let serve = Serve { socket, child: Some(child) };
+        let start = Instant::now();
+        while UnixStream::connect(&serve.socket).is_err() {
+            assert!(start.elapsed() < Duration::from_secs(20), "nobody listens");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        serve
+    }
+
+    fn ask(&self, request: &Value) -> Value {
+        self.try_ask(request).unwrap()
+    }
+
+    fn try_ask(&self, request: &Value) -> io::Result<Value> {
+        let mut stream = UnixStream::connect(&self.socket)?;
+        stream.write_all(format!("{request}\n").as_bytes())?;
+        let mut text = String::new();
+        BufReader::new(stream).read_line(&mut text)?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// The status after a request that must be done.
+    #[track_caller]
+    fn done(&self, request: &Value) -> Value {
+        let answer = self.ask(request);
+        assert_eq!(answer["ok"], true, "{request}: {answer}");
+        answer["status"].clone()
+    }
+
+    fn status(&self) -> Value {
+        self.done(&json!({"type": "status"}))
+    }
+
+    fn apply(&self, generation: u64, rate: u32) -> Value {
+        self.done(&json!({"type": "apply_snapshot", "snapshot": {
+            "version": 3, "generation": generation, "fib_generation": 7,
+            "interfaces": [{"name": "ge-0/0/0", "ifindex": A}, {"name": "ge-0/0/1", "ifindex": B}],
+            "mirror_configs": [{"ingress_ifindex": A, "output_ifindex": MON, "rate": rate}],
+        }}))
+    }
+
+    fn arm(&self, armed: bool) {
+        let status = self.done(&json!({"type": "set_forwarding_state", "forwarding": {"armed": armed}}));
+        assert_eq!(status["forwarding_armed"], armed);
+    }
+
+    fn ha(&self, active: bool) {
+        let groups = json!([{"rg_id": 1, "active": false}, {"rg_id": 2, "active": active}]);
+        self.done(&json!({"type": "update_ha_state", "ha_state": {"groups": groups}}));
+    }
+
+    /// Waits for the end of a server that was asked to end; the end must be clean, and the socket gone.
+    fn ended(&mut self) {
+        let status = wait(self.child.as_mut().unwrap(), "spanctl serve", Duration::from_secs(20));
+        self.child = None;
+        assert!(status.success(), "spanctl serve ended with {status}");
+        assert!(!self.socket.exists());
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// The sum of a counter over the bindings, which must be the same in both places.
+fn total(status: &Value, counter: &str) -> u64 {
+    let sum = |list: &str| -> u64 {
+        let rows = status[list].as_array().unwrap().iter();
+        rows.map(|row| row[counter].as_u64().unwrap_or_else(|| panic!("{counter} in {row}"))).sum()
+    };
+    let total = sum("bindings");
+    assert_eq!(total, sum("per_binding"), "{counter}");
+    total
+}
+
+#[test]
+fn a_producer_configures_and_reads_the_counters_while_frames_cross() {
+    const FRAMES: u32 = 20_000;
+    let lab = lab(LabSpec::default());
+    let node = Node::start(&lab, &[]);
+    let serve = Serve::start(&node);
+    node.wait_for_running();
+    let status = serve.apply(1001, 4);
+    assert_eq!((&status["last_snapshot_generation"], &status["last_fib_generation"]), (&json!(1001), &json!(7)));
+    assert_eq!(status["capabilities"]["forwarding_supported"], true, "{status:#}");
+    node.wait_for_ports(&[A, B, MON]);
+
+    let (report, seen) = std::thread::scope(|scope| {
+        let traffic = scope.spawn(|| {
+            let spec = ExchangeSpec {
+                mirror_a: Some(Mirror::new(4)),
+                pace: Pace::per_second(10_000),
+                ..ExchangeSpec::new(&lab, 1, FRAMES)
+            };
+            run(&lab, &spec, |_| ()).unwrap()
+        });
+        let mut seen = Vec::new();
+        while !traffic.is_finished() {
+            seen.push(total(&serve.status(), "mirrored_packets"));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        (traffic.join().unwrap(), seen)
+    });
+    assert!(report.holds, "{report}");
+    let clones = u64::from(FRAMES.div_ceil(4));
+    assert!(seen.is_sorted() && seen.iter().any(|n| (1..clones).contains(n)), "the counters grow: {seen:?}");
+
+    node.settled_stats();
+    let status = serve.status();
+    assert_eq!(total(&status, "mirrored_packets"), clones, "{status:#}");
+    assert_eq!(total(&status, "rx_packets"), u64::from(2 * FRAMES));
+    for reason in ["no_frame", "tx_frame_reserve", "no_binding", "queue_full", "queue_full_same_worker"] {
+        assert_eq!(total(&status, &format!("mirror_drops_{reason}")), 0);
+    }
+    assert_eq!(status["workers"], 1);
+    let age = time_of(&status["worker_heartbeats"][0]);
+    assert!(age < Duration::from_secs(60), "a heartbeat {age:?} ago");
+    let binding = status["bindings"].as_array().unwrap().iter().find(|b| b["ifindex"] == A).unwrap();
+    let stats = node.json(&["stats"]);
+    assert_eq!(binding["mirrored_bytes"], mirror_of(&stats, A)["mirrored_bytes"]);
+    assert_eq!((&binding["queue_id"], &binding["worker_id"], &binding["ready"]), (&json!(0), &json!(0), &json!(true)));
+    assert_eq!(binding["interface"], lab.wire(0).unwrap().a.name.as_str());
+    assert!(binding["umem_total_frames"].as_u64() > Some(0));
+    eprintln!("{} statuses while {} frames crossed", seen.len(), 2 * FRAMES);
+}
+
+/// Whatever the mode of the socket's file: only the owner, root and the socket's group are heard.
+#[test]
+fn a_stranger_is_refused() {
+    const NOBODY: u32 = 65534;
+    const GROUP: u32 = 54_321;
+    let node = Node::idle();
+    let serve = Serve::start(&node);
+    let chmod = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    chmod(node.dir.path(), 0o755);
+    rustix::fs::chown(&serve.socket, None, Some(Gid::from_raw(GROUP))).unwrap();
+    // The credentials are the thread's that connects, and are gone with it.
+    let ask_as = |group: u32| {
+        let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(group));
+        let asking = || {
+            set_thread_res_gid(gid, gid, gid).unwrap();
+            set_thread_res_uid(uid, uid, uid).unwrap();
+            serve.try_ask(&json!({"type": "ping"}))
+        };
+        std::thread::scope(|scope| scope.spawn(asking).join().unwrap())
+    };
+    assert_eq!(ask_as(NOBODY).unwrap_err().kind(), io::ErrorKind::PermissionDenied, "by its mode");
+    assert_eq!(ask_as(GROUP).unwrap()["ok"], true);
+    chmod(&serve.socket, 0o666);
+    let refused = ask_as(NOBODY).unwrap();
+    assert_eq!(refused["ok"], false);
+    assert!(refused["error"].as_str().unwrap().contains("uid 65534, gid 65534"), "{refused}");
+    assert!(refused.get("status").is_none(), "a stranger learns nothing");
+    assert_eq!(ask_as(GROUP).unwrap()["ok"], true);
+}
+
+/// How long ago an RFC 3339 time is.
+fn time_of(text: &Value) -> Duration {
+    let date = Command::new("date").args(["-d", text.as_str().unwrap(), "+%s"]).output().unwrap();
+    assert!(date.status.success(), "{text} is no time");
+    let at: u64 = String::from_utf8(date.stdout).unwrap().trim().parse().unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    now.saturating_sub(Duration::from_secs(at))
+}
+
+/// Two queues on one shard or on two: what an entry counts is on one binding of each shard, and counted once.
+#[test]
+fn the_counters_of_all_bindings_add_up() {
+    for cpus in ["0", "0,1"] {
+        let lab = lab(LabSpec { queues: 2, ..LabSpec::default() });
+        let node = Node::start(&lab, &["--cpus", cpus]);
+        let serve = Serve::start(&node);
+        serve.apply(1, 1);
+        node.wait_for_ports(&[A, B, MON]);
+        let spec = ExchangeSpec { in_order: false, monitor: None, ..ExchangeSpec::new(&lab, 6, 2000) };
+        let report = run(&lab, &spec, |_| ()).unwrap();
+        assert!(report.holds, "{report}");
+        let stats = node.settled_stats();
+        let status = serve.status();
+        assert_eq!(status["bindings"].as_array().unwrap().len(), 6);
+        assert_eq!(total(&status, "observed"), 2000, "{status:#}");
+        let entry = mirror_of(&stats, A);
+        for counter in ["mirrored_packets", "mirrored_bytes", "mirror_drops_queue_full", "mirror_drops_no_frame"] {
+            assert_eq!(total(&status, counter), entry[counter].as_u64().unwrap(), "{counter}");
+        }
+        assert_eq!(status["worker_heartbeats"].as_array().unwrap().len(), cpus.split(',').count());
+    }
+}
+
+#[test]
+fn a_producer_arms_disarms_and_sets_the_role() {
+    let lab = lab(LabSpec::default());
+    let mut node = Node::start(&lab, &[]);
+    let mut serve = Serve::start(&node);
+    node.wait_for_running();
+    serve.apply(1, 7);
+    node.wait_for_ports(&[A, B, MON]);
+    exchange(&lab, 1, 500, Some(7), None);
+
+    serve.arm(false);
+    exchange(&lab, 2, 500, None, None);
+    let show = node.json(&["show"]);
+    assert_eq!((&mirror_of(&show, A)["reason"], &show["armed"]), (&json!("disarmed"), &json!(false)));
+    serve.arm(true);
+    serve.ha(false);
+    let show = node.json(&["show"]);
+    let entry = mirror_of(&show, A);
+    assert_eq!((&entry["state"], &entry["reason"]), (&json!("inactive"), &json!("standby")));
+    exchange(&lab, 3, 500, None, None);
+    serve.apply(2, 7);
+    exchange(&lab, 4, 500, None, None);
+    assert_eq!(mirror_of(&node.settled_stats(), A)["observed"], 500, "a standby observes nothing");
+    serve.ha(true);
+    // Afresh: the first frame is cloned whatever the sampler had seen, and the ledger begins at zero.
+    exchange(&lab, 5, 500, Some(7), None);
+    assert_eq!(mirror_of(&node.settled_stats(), A)["observed"], 500);
+
+    // The server ends, the dataplane goes on.
+    serve.done(&json!({"type": "shutdown"}));
+    serve.ended();
+    assert!(node.is_running());
+
+    // What a killed server left is replaced; SIGTERM ends one cleanly.
+    let mut serve = Serve::start(&node);
+    signal(serve.child.as_ref().unwrap().id(), "KILL");
+    serve.child.take().unwrap().wait().unwrap();
+    assert!(serve.socket.exists());
+    let mut serve = Serve::start(&node);
+    assert_eq!(serve.status()["last_snapshot_generation"], 2);
+    let second = node.spanctl(&["serve", "--socket", serve.socket.to_str().unwrap()]);
+    assert_eq!(second.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("somebody listens"), "{second:?}");
+    signal(serve.child.as_ref().unwrap().id(), "TERM");
+    serve.ended();
+
+    // A file that is no socket is left alone.
+    std::fs::write(&serve.socket, "").unwrap();
+    let refused = node.spanctl(&["serve", "--socket", serve.socket.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    assert!(serve.socket.exists());
+}
