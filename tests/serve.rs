@@ -32,6 +32,7 @@ impl Serving {
             dir: root.path().join("run"),
             socket: root.path().join("socket"),
             wires: Vec::new(),
+            links: |_| None,
             omit_ambiguous: false,
         };
         change(&mut options);

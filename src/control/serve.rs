@@ -23,13 +23,14 @@ mod status;
 
 use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use super::model::Links;
 use clients::{Clients, Permits, Seat};
 use desk::Desk;
 use exchange::Unread;
@@ -53,6 +54,9 @@ pub struct Options {
     pub socket: PathBuf,
     /// Wires for snapshots that name none, each `A:B`; see [`add_wires`](super::wires::add_wires).
     pub wires: Vec<String>,
+    /// The devices of the dataplane in that directory, where they can be known: what is missing there, or slow, is said
+    /// of a snapshot.
+    pub links: fn(&Path) -> Option<Links>,
     /// Publish without mirror entries where only the mirror table is refused.
     pub omit_ambiguous: bool,
 }

@@ -123,7 +123,7 @@ pub fn reclaim(
     }
 }
 
-/// Looks at one of [`AUDITS`] parts of the frames for completions that are overdue. The frames in quarantine still
+/// Looks at one of `AUDITS` parts of the frames for completions that are overdue. The frames in quarantine still
 /// count as held by their port: nobody knows whether the kernel will touch them again.
 pub fn audit<D: Doorbell>(part: &mut u32, ports: &[Port<D>], umem: &mut Umem) {
     let len = umem.frames().div_ceil(AUDITS);

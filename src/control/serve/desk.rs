@@ -11,12 +11,12 @@ use shm_layout::record::Role;
 use super::Options;
 use super::clients::Permits;
 use super::status::{Reporter, Status};
-use crate::control::compile::{Source, admit_or_omit};
+use crate::control::compile::Source;
 use crate::control::model::{Reason, VERSION, clipped};
 use crate::control::role::{self, Reach};
+use crate::control::source::{self, Ports};
 use crate::control::wires::add_wires;
 use crate::control::writer::{Standing, publish};
-use crate::control::{admit, json};
 
 /// How long a change of the role is seen through to the shards: well within what a producer waits.
 const ROLE_PATIENCE: Duration = Duration::from_secs(1);
@@ -156,9 +156,14 @@ impl Desk {
     /// Builds, admits and publishes a snapshot, as `spanctl import` does.
     fn apply(&self, document: &str) -> Result<(), Vec<Reason>> {
         check_version(document).map_err(|reason| vec![reason])?;
-        let mut snapshot = json::parse(document.as_bytes())?;
-        add_wires(&mut snapshot, &self.options.wires)?;
-        let admission = if self.options.omit_ambiguous { admit_or_omit(&mut snapshot) } else { admit(&snapshot) };
+        let links = (self.options.links)(&self.options.dir);
+        let mut draft = source::read(document.as_bytes(), links.as_ref().map_or(Ports::Own, Ports::Live))?;
+        draft.faults.extend(add_wires(&mut draft.snapshot, &self.options.wires).err().unwrap_or_default());
+        let admission = match self.options.omit_ambiguous {
+            true => draft.admit_or_omit(links.as_ref()),
+            false => draft.admit(links.as_ref()),
+        };
+        let snapshot = draft.snapshot;
         if !admission.accepted() {
             tracing::warn!(
                 "generation {} of the producer is refused: {}",

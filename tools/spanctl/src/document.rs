@@ -101,7 +101,7 @@ fn listed(file: &Path) -> Result<Links, Failure> {
 }
 
 /// The devices of the live system. A snapshot can do without them.
-fn live(dir: &Path, format: Format) -> Result<Option<Links>, Failure> {
+pub(crate) fn live(dir: &Path, format: Format) -> Result<Option<Links>, Failure> {
     let stats = last_stats(dir).ok().flatten().filter(Stats::running);
     match (links::read(stats.map(|stats| stats.pid())), format) {
         (Ok(links), _) => Ok(Some(links)),

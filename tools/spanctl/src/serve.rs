@@ -6,9 +6,11 @@ use std::sync::atomic::AtomicBool;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use spanwire::control::serve::{Options, Server};
+use spanwire::control::source::Format;
 use spanwire::logging;
 
 use crate::args::{OnAmbiguous, ServeArgs};
+use crate::document::live;
 use crate::output::Failure;
 
 /// Serves until it is asked to stop, and removes the socket.
@@ -23,6 +25,7 @@ pub(crate) fn serve(dir: &Path, args: ServeArgs) -> Result<(), Failure> {
         dir: dir.to_owned(),
         socket: args.socket,
         wires: args.wires.wires,
+        links: |dir| live(dir, Format::Snapshot).ok().flatten(),
         omit_ambiguous: args.on_ambiguous == OnAmbiguous::Omit,
     })?;
     Ok(server.run(&stop)?)
