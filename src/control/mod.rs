@@ -8,6 +8,7 @@
 //! - [`wires`]: the `--wire A:B` arguments, for snapshots that name no wires themselves.
 //! - [`admission`]: the rules between entries; decides whether a snapshot may be published at all.
 //! - [`compile`]: an admitted snapshot to the image the dataplane reads, and back.
+//! - [`sizing`]: the mirror frames it can need, and whether a dataplane has them.
 //! - [`writer`]: the image into `config.shm`, if the running dataplane can do what it asks.
 //! - [`history`]: the images published last, to go back to.
 //! - [`state`]: what is published and what the dataplane says of it, for operators.
@@ -19,6 +20,7 @@ pub mod compile;
 pub mod history;
 pub mod json;
 pub mod model;
+pub mod sizing;
 pub mod state;
 pub mod wires;
 pub mod writer;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use spanwire::control::compile::Source;
-use spanwire::control::writer::{Receipt, WriteError, publish};
+use spanwire::control::writer::{Receipt, WriteError, publish, remark};
 use spanwire::control::{Diagnostic, Reason};
 
 use crate::args::{CheckArgs, ImportArgs, OnAmbiguous};
@@ -20,7 +20,7 @@ struct ImportReport<'a> {
 }
 
 /// Judges a document and publishes nothing.
-pub(crate) fn check(args: &CheckArgs, out: &Output) -> Result<(), Failure> {
+pub(crate) fn check(dir: &Path, args: &CheckArgs, out: &Output) -> Result<(), Failure> {
     let stdin = Path::new("-");
     if args.file == stdin && args.interfaces.as_deref() == Some(stdin) {
         return Err(Failure::Error("FILE and --interfaces cannot both be standard input".to_owned()));
@@ -28,12 +28,13 @@ pub(crate) fn check(args: &CheckArgs, out: &Output) -> Result<(), Failure> {
     let document = read(&args.file)?;
     let interfaces = args.interfaces.as_deref().map(read).transpose()?;
     let judged = judge(&document, interfaces.as_deref(), &args.wires.wires, OnAmbiguous::Reject);
-    let judged = judged.map_err(|reasons| {
+    let mut judged = judged.map_err(|reasons| {
         refuse(reasons, out, |reasons, out| {
             // The exit code says that it is refused, whether or not anybody reads the document.
             let _ = out.document(&Report::refused(reasons));
         })
     })?;
+    judged.admission.diagnostics.extend(remark(dir, &judged.snapshot));
     if out.json {
         return out.document(&Report::accepted(&judged));
     }
@@ -50,13 +51,15 @@ pub(crate) fn import(dir: &Path, args: &ImportArgs, out: &Output) -> Result<(), 
             let _ = out.document(&ImportReport { generation: None, report: Report::refused(reasons) });
         })
     };
-    let judged = judge(&document, None, &args.wires.wires, args.on_ambiguous).map_err(refuse)?;
+    let mut judged = judge(&document, None, &args.wires.wires, args.on_ambiguous).map_err(refuse)?;
     let digest = Source::of(&document).digest;
     let receipt = publish(dir, &judged.snapshot, &judged.admission, digest).map_err(|error| match error {
         WriteError::Refused(reason) => refuse(vec![reason]),
         WriteError::Region(error) => error.into(),
     })?;
     warn_unkept(&receipt);
+    // Said, not published: `show` holds the snapshot against the dataplane of its own time.
+    judged.admission.diagnostics.extend(remark(dir, &judged.snapshot));
     let generation = receipt.generation;
     if out.json {
         let report = Report::accepted(&judged);

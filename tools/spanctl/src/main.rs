@@ -46,7 +46,7 @@ fn main() -> ExitCode {
 fn run(args: Args, out: &Output) -> Result<(), Failure> {
     let dir = &args.dir;
     match args.command {
-        Command::Check(check) => import::check(&check, out),
+        Command::Check(check) => import::check(dir, &check, out),
         Command::Import(import) => import::import(dir, &import, out),
         Command::Export => export::export(dir, out),
         Command::Show => show::show(dir, out),

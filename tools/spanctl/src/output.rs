@@ -77,8 +77,13 @@ impl Output {
     }
 
     /// Writes text as it is.
-    pub(crate) fn text(&self, text: &str) -> Result<(), Failure> {
+    pub(crate) fn raw(&self, text: &str) -> Result<(), Failure> {
         Ok(io::stdout().write_all(text.as_bytes())?)
+    }
+
+    /// Writes text for people.
+    pub(crate) fn text(&self, text: &str) -> Result<(), Failure> {
+        self.raw(text)
     }
 
     /// Writes a document for a program that may be read by people too.

@@ -7,4 +7,5 @@ mod history;
 mod live;
 mod publish;
 mod refuse;
+mod stats;
 mod support;
