@@ -4,6 +4,7 @@ pub mod clock;
 pub mod control;
 pub mod counters;
 pub mod daemon;
+pub mod links;
 pub mod packet;
 pub mod region;
 pub mod shard;

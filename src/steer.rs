@@ -108,9 +108,10 @@ fn load_hint(source: &libbpf_rs::Error) -> &'static str {
     }
 }
 
-/// Rust aligns embedded bytes to 1, and ELF headers are read in place.
+/// Embedded bytes of an object, aligned: Rust aligns them to 1, and ELF headers are read in place.
 #[repr(C, align(8))]
-struct Aligned<T: ?Sized>(T);
+#[derive(Debug)]
+pub struct Aligned<T: ?Sized>(pub T);
 
 static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/span.bpf.o")));
 
@@ -267,7 +268,7 @@ const LOG_LIMIT: usize = 16 << 10;
 
 /// Runs `work` and returns with its result what libbpf warned of meanwhile, the verifier's log of
 /// a refused program among it, from a new line on.
-fn with_libbpf_log<T>(work: impl FnOnce() -> T) -> (T, String) {
+pub fn with_libbpf_log<T>(work: impl FnOnce() -> T) -> (T, String) {
     static PRINT: Once = Once::new();
     PRINT.call_once(|| {
         set_print(Some((PrintLevel::Info, on_libbpf_print)));

@@ -11,7 +11,8 @@ Formatting, lints, every test of the workspace (those on real sockets in network
 tests, documentation, and tools/demo.sh.
 
   --quick   without the demo
-  --long    with the long campaigns (sets SPANWIRE_LONG=1)
+  --long    with the long campaigns (sets SPANWIRE_LONG=1) and ten minutes of each fuzz target, which need a nightly
+            compiler and cargo-fuzz
   --help    this
 
 Exit status: 0 if every step passed, 1 if one did not, 2 for a wrong option.
@@ -19,11 +20,12 @@ END
 }
 
 QUICK=
+LONG=
 for option; do
     case $option in
         --help | -h) usage; exit 0 ;;
         --quick) QUICK=1 ;;
-        --long) export SPANWIRE_LONG=1 ;;
+        --long) LONG=1; export SPANWIRE_LONG=1 ;;
         *) echo "test.sh: unknown option $option (try --help)" >&2; exit 2 ;;
     esac
 done
@@ -50,6 +52,20 @@ components() {
         echo "cargo fmt and cargo clippy are needed (rustup component add rustfmt clippy)" >&2
         return 1
     }
+}
+
+# Ten minutes of each fuzz target. Without a sanitizer: the code under test has no unsafe block.
+fuzz() {
+    as_owner cargo +nightly fuzz --version || {
+        echo "needed: rustup toolchain install nightly --profile minimal; cargo install --locked cargo-fuzz" >&2
+        return 1
+    }
+    local target
+    for target in image importer junos; do
+        as_owner mkdir -p "tools/fuzz/corpus/$target" &&
+            as_owner cargo +nightly fuzz run --fuzz-dir tools/fuzz -s none "$target" "tools/fuzz/corpus/$target" \
+                "tools/fuzz/seeds/$target" -- -max_total_time=600 -timeout=30 -print_final_stats=1 || return
+    done
 }
 
 # Namespaces of runs that were killed. PREFIX-PID-… of a living process is left alone.
@@ -82,5 +98,8 @@ step 'tests and documentation tests' cargo test --workspace --locked
 step 'documentation' as_owner env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 if [[ -z $QUICK ]]; then
     step 'demo' tools/demo.sh
+fi
+if [[ -n $LONG ]]; then
+    step 'fuzz targets' fuzz
 fi
 printf '\nevery step passed, %d s\n' $((SECONDS - START))

@@ -14,8 +14,8 @@
 //! An output that is a VLAN interface is judged as its parent port too: what it sends leaves there.
 //!
 //! Published, but `inactive` with a warning: an entry whose ingress is on no wire. Whether ports exist and are
-//! up is the dataplane's to say, since that changes while a snapshot does not. All checks are linear in
-//! the size of the snapshot.
+//! up is the dataplane's to say, since that changes while a snapshot does not; [`remarks`](super::remarks) warns of
+//! it. All checks are linear in the size of the snapshot.
 
 use std::collections::HashMap;
 use std::fmt::{self, Display};
@@ -24,9 +24,11 @@ use std::ops::RangeInclusive;
 use serde::{Serialize, Serializer};
 
 use super::model::{
-    Diagnostic, Interface, MAX_IFINDEX, MAX_MTU, MAX_VLAN_ID, MIN_VERSION, Mirror, Reason, Severity, Snapshot, VERSION,
-    quoted,
+    Diagnostic, Interface, Links, MAX_IFINDEX, MAX_MTU, MAX_VLAN_ID, MIN_VERSION, Mirror, Origin, Reason, Severity,
+    Snapshot, VERSION, quoted,
 };
+use super::remarks::remarks;
+use crate::counters::MAX_ENTRIES;
 
 /// What [`admit`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -114,15 +116,21 @@ impl Serialize for InactiveReason {
     }
 }
 
-/// Judges a snapshot; never stops at the first problem.
+/// Judges a snapshot by itself; never stops at the first problem.
 #[must_use]
 pub fn admit(snapshot: &Snapshot) -> Admission {
+    judge(snapshot, &[], None)
+}
+
+/// Judges a snapshot whose entries come from `origins`, for these devices where they are known.
+pub(super) fn judge(snapshot: &Snapshot, origins: &[Option<Origin>], links: Option<&Links>) -> Admission {
     let names = Names::of(snapshot);
+    let places = Places(origins);
     let mut reasons = Vec::new();
-    numbers(snapshot, &mut reasons);
+    numbers(snapshot, places, &mut reasons);
     let wire_of_port = wires(snapshot, &names, &mut reasons);
-    mirrors(snapshot, &names, &wire_of_port, &mut reasons);
-    let (states, mut diagnostics) = states(snapshot, &names, &wire_of_port);
+    mirrors(snapshot, &names, places, &wire_of_port, &mut reasons);
+    let (states, mut diagnostics) = states(snapshot, &names, places, &wire_of_port);
     if snapshot.wires.is_empty() {
         // The Go control plane never names wires, so this is how one is forgotten.
         diagnostics.insert(
@@ -130,16 +138,51 @@ pub fn admit(snapshot: &Snapshot) -> Admission {
             Diagnostic {
                 severity: Severity::Warning,
                 subject: "wires".to_owned(),
-                message: "there are none, so nothing is forwarded (name them in \"wires\", or with --wire A:B)"
+                message: "there are none, so nothing is forwarded (name them in \"wires\", as a secure-wire, or with \
+                          --wire A:B)"
                     .to_owned(),
             },
         );
     }
+    diagnostics.extend(remarks(snapshot, &names, places, links));
     Admission { reasons, diagnostics, states }
 }
 
+/// What messages call the mirror entries: by their instances where those are known.
+#[derive(Clone, Copy)]
+pub(super) struct Places<'a>(&'a [Option<Origin>]);
+
+impl Places<'_> {
+    fn origin(&self, i: usize) -> Option<&Origin> {
+        self.0.get(i)?.as_ref()
+    }
+
+    /// The entry.
+    pub(super) fn entry(&self, i: usize) -> String {
+        self.place(i, "", |origin| format!("ingress {}", origin.ingress))
+    }
+
+    fn ingress(&self, i: usize) -> String {
+        self.place(i, ".ingress_ifindex", |origin| format!("ingress {}", origin.ingress))
+    }
+
+    fn output(&self, i: usize) -> String {
+        self.place(i, ".output_ifindex", |origin| format!("ingress {} output {}", origin.ingress, origin.output))
+    }
+
+    fn place(&self, i: usize, key: &str, written: impl Fn(&Origin) -> String) -> String {
+        match self.origin(i) {
+            None => format!("mirror_configs[{i}]{key}"),
+            Some(origin) if origin.ingress.at.is_none() => {
+                format!("mirror_configs[{i}]{key} (instance {})", quoted(&origin.instance))
+            }
+            Some(origin) => format!("instance {} {}", quoted(&origin.instance), written(origin)),
+        }
+    }
+}
+
 /// The interfaces by ifindex; of several with the same one the first, as [`Snapshot::interface_by_index`].
-struct Names<'a>(HashMap<u32, &'a Interface>);
+pub(super) struct Names<'a>(HashMap<u32, &'a Interface>);
 
 impl<'a> Names<'a> {
     fn of(snapshot: &'a Snapshot) -> Self {
@@ -151,7 +194,7 @@ impl<'a> Names<'a> {
     }
 
     /// `11 ("ge-0/0/0.0")`, or only the number if the snapshot has no name for it.
-    fn show(&self, ifindex: u32) -> String {
+    pub(super) fn show(&self, ifindex: u32) -> String {
         match self.0.get(&ifindex).map(|i| if i.name.is_empty() { &i.linux_name } else { &i.name }) {
             Some(name) if !name.is_empty() => format!("{ifindex} ({})", quoted(name)),
             _ => ifindex.to_string(),
@@ -159,45 +202,54 @@ impl<'a> Names<'a> {
     }
 
     /// `(parent, tag)` if the ifindex is a VLAN interface's.
-    fn vlan(&self, ifindex: u32) -> Option<(u32, u16)> {
+    pub(super) fn vlan(&self, ifindex: u32) -> Option<(u32, u16)> {
         self.0.get(&ifindex).and_then(|i| i.vlan())
     }
 
+    /// MTU in bytes, if the snapshot says.
+    pub(super) fn mtu(&self, ifindex: u32) -> Option<u32> {
+        self.0.get(&ifindex).map(|i| i.mtu).filter(|mtu| *mtu > 0)
+    }
+
     /// The port below a VLAN interface.
-    fn parent(&self, ifindex: u32) -> Option<u32> {
+    pub(super) fn parent(&self, ifindex: u32) -> Option<u32> {
         self.vlan(ifindex).map(|(parent, _)| parent)
     }
 }
 
 /// The ranges that hold for each number by itself.
-fn numbers(snapshot: &Snapshot, reasons: &mut Vec<Reason>) {
+fn numbers(snapshot: &Snapshot, places: Places<'_>, reasons: &mut Vec<Reason>) {
     if !(MIN_VERSION..=VERSION).contains(&snapshot.version) {
         reasons.push(Reason::new(format!(
             "unsupported snapshot protocol version {} (want {MIN_VERSION} to {VERSION})",
             snapshot.version
         )));
     }
-    let mut check = |list: &str, index: usize, key: &str, value: u32, range: RangeInclusive<u32>| {
+    if snapshot.mirrors.len() > MAX_ENTRIES {
+        let n = snapshot.mirrors.len();
+        reasons.push(Reason::new(format!("mirror_configs: {n} entries (allowed: at most {MAX_ENTRIES})")));
+    }
+    let mut check = |place: &dyn Fn() -> String, value: u32, range: RangeInclusive<u32>| {
         if !range.contains(&value) {
-            let (min, max) = range.into_inner();
-            reasons.push(Reason::new(format!(
-                "{list}[{index}].{key}: {value} is out of range (allowed: an integer in {min}..={max})"
-            )));
+            let (place, (min, max)) = (place(), range.into_inner());
+            reasons
+                .push(Reason::new(format!("{place}: {value} is out of range (allowed: an integer in {min}..={max})")));
         }
     };
     for (i, interface) in snapshot.interfaces.iter().enumerate() {
-        check("interfaces", i, "ifindex", interface.ifindex, 0..=MAX_IFINDEX);
-        check("interfaces", i, "parent_ifindex", interface.parent_ifindex, 0..=MAX_IFINDEX);
-        check("interfaces", i, "vlan_id", interface.vlan_id.into(), 0..=MAX_VLAN_ID.into());
-        check("interfaces", i, "mtu", interface.mtu, 0..=MAX_MTU);
+        let mut check = |key, value, range| check(&|| format!("interfaces[{i}].{key}"), value, range);
+        check("ifindex", interface.ifindex, 0..=MAX_IFINDEX);
+        check("parent_ifindex", interface.parent_ifindex, 0..=MAX_IFINDEX);
+        check("vlan_id", interface.vlan_id.into(), 0..=MAX_VLAN_ID.into());
+        check("mtu", interface.mtu, 0..=MAX_MTU);
     }
     for (i, wire) in snapshot.wires.iter().enumerate() {
-        check("wires", i, "a_ifindex", wire.a_ifindex, 1..=MAX_IFINDEX);
-        check("wires", i, "b_ifindex", wire.b_ifindex, 1..=MAX_IFINDEX);
+        check(&|| format!("wires[{i}].a_ifindex"), wire.a_ifindex, 1..=MAX_IFINDEX);
+        check(&|| format!("wires[{i}].b_ifindex"), wire.b_ifindex, 1..=MAX_IFINDEX);
     }
     for (i, mirror) in snapshot.mirrors.iter().enumerate() {
-        check("mirror_configs", i, "ingress_ifindex", mirror.ingress_ifindex, 1..=MAX_IFINDEX);
-        check("mirror_configs", i, "output_ifindex", mirror.output_ifindex, 1..=MAX_IFINDEX);
+        check(&|| places.ingress(i), mirror.ingress_ifindex, 1..=MAX_IFINDEX);
+        check(&|| places.output(i), mirror.output_ifindex, 1..=MAX_IFINDEX);
     }
 }
 
@@ -234,39 +286,46 @@ fn wires(snapshot: &Snapshot, names: &Names<'_>, reasons: &mut Vec<Reason>) -> H
 }
 
 /// Checks the mirror entries between each other and against the wires.
-fn mirrors(snapshot: &Snapshot, names: &Names<'_>, wire_of_port: &HashMap<u32, usize>, reasons: &mut Vec<Reason>) {
-    let ingresses = Ingresses::of(&snapshot.mirrors, names);
+fn mirrors(
+    snapshot: &Snapshot,
+    names: &Names<'_>,
+    places: Places<'_>,
+    wire_of_port: &HashMap<u32, usize>,
+    reasons: &mut Vec<Reason>,
+) {
+    let table = Table::of(&snapshot.mirrors, names, places);
     for (i, &mirror) in snapshot.mirrors.iter().enumerate() {
-        if let Some(text) = ingresses.duplicate(i, mirror, names) {
-            reasons.push(Reason::new(format!("mirror_configs[{i}].ingress_ifindex: {text}")));
+        if let Some(text) = table.duplicate(i, mirror) {
+            reasons.push(Reason::new(format!("{}: {text}", places.ingress(i))));
         }
         let output = mirror.output_ifindex;
         let shown = format!("ifindex {}", names.show(output));
-        // A VLAN output sends through its parent, so what holds for one holds for the other.
-        let sends_on = [Some((output, "")), names.parent(output).map(|port| (port, "the parent of "))];
-        for (port, of) in sends_on.into_iter().flatten() {
-            let refused = ingresses.feedback(i, mirror, port, names);
+        for (port, of) in table.sends_on(mirror) {
             let on_wire = wire_of_port.get(&port).map(|&w| {
                 let name = quoted(&snapshot.wires[w].name);
                 format!("is a port of wires[{w}] {name} (allowed: a port on no wire)")
             });
-            for text in refused.into_iter().chain(on_wire) {
+            for text in table.feedback(i, mirror, port).into_iter().chain(on_wire) {
                 let port = if of.is_empty() { String::new() } else { format!("ifindex {}, {of}", names.show(port)) };
-                reasons.push(Reason::new(format!("mirror_configs[{i}].output_ifindex: {port}{shown} {text}")));
+                reasons.push(Reason::new(format!("{}: {port}{shown} {text}", places.output(i))));
             }
         }
     }
 }
 
 /// The mirror entries by what they receive on; of several with the same key the first.
-struct Ingresses {
+struct Table<'a> {
+    names: &'a Names<'a>,
+    places: Places<'a>,
     by_ifindex: HashMap<u32, usize>,
     by_vlan: HashMap<(u32, u16), usize>,
     by_parent: HashMap<u32, usize>,
+    /// Whether an entry's clones come back to it.
+    on_loop: Vec<bool>,
 }
 
-impl Ingresses {
-    fn of(mirrors: &[Mirror], names: &Names<'_>) -> Self {
+impl<'a> Table<'a> {
+    fn of(mirrors: &[Mirror], names: &'a Names<'a>, places: Places<'a>) -> Self {
         let mut by_ifindex = HashMap::with_capacity(mirrors.len());
         let mut by_vlan = HashMap::new();
         let mut by_parent = HashMap::new();
@@ -277,51 +336,108 @@ impl Ingresses {
                 by_parent.entry(parent).or_insert(i);
             }
         }
-        Self { by_ifindex, by_vlan, by_parent }
+        let mut table = Self { names, places, by_ifindex, by_vlan, by_parent, on_loop: Vec::new() };
+        table.on_loop = loops(mirrors.len(), |i| table.next(mirrors[i]));
+        table
+    }
+
+    /// The ports a mirror's clones leave by: a VLAN output sends through its parent, so what holds for one holds
+    /// for the other. With each, how it relates to the output.
+    fn sends_on(&self, mirror: Mirror) -> impl Iterator<Item = (u32, &'static str)> + use<> {
+        let parent = self.names.parent(mirror.output_ifindex);
+        [Some((mirror.output_ifindex, "")), parent.map(|port| (port, "the parent of "))].into_iter().flatten()
+    }
+
+    /// An entry that receives a mirror's clones.
+    fn next(&self, mirror: Mirror) -> Option<usize> {
+        self.sends_on(mirror).find_map(|(port, _)| self.by_ifindex.get(&port).or(self.by_parent.get(&port)).copied())
     }
 
     /// What is wrong if an earlier entry has the ingress of entry `i`.
-    fn duplicate(&self, i: usize, mirror: Mirror, names: &Names<'_>) -> Option<String> {
-        let ingress = mirror.ingress_ifindex;
-        if let Some(first) = self.by_ifindex.get(&ingress).filter(|&&first| first != i) {
-            let ingress = names.show(ingress);
+    fn duplicate(&self, i: usize, mirror: Mirror) -> Option<String> {
+        let (names, ingress) = (self.names, mirror.ingress_ifindex);
+        let one = "(allowed: one entry per ingress)";
+        let (first, same) = match self.by_ifindex.get(&ingress).filter(|&&first| first != i) {
+            Some(&first) => (first, None),
+            None => {
+                let (parent, tag) = names.vlan(ingress)?;
+                (*self.by_vlan.get(&(parent, tag)).filter(|&&first| first != i)?, Some((parent, tag)))
+            }
+        };
+        let shown = names.show(ingress);
+        let place = self.places.entry(first);
+        if let (Some(a), Some(b)) = (self.places.origin(first), self.places.origin(i)) {
+            // In the Go control plane's words, which operators look for.
+            let (a, b) = (quoted(&a.instance), quoted(&b.instance));
+            let same = same.map(|(parent, tag)| format!(", VLAN {tag} on ifindex {}", names.show(parent)));
+            let same = same.unwrap_or_default();
             return Some(format!(
-                "duplicate ingress ifindex {ingress}, first in mirror_configs[{first}] (allowed: one entry per ingress)"
+                "duplicate port-mirroring ingress ifindex {ingress} in instances {a} and {b}{same}, first as {place} {one}"
             ));
         }
-        let (parent, tag) = names.vlan(ingress)?;
-        let first = self.by_vlan.get(&(parent, tag)).filter(|&&first| first != i)?;
-        Some(format!(
-            "duplicate ingress: ifindex {} is VLAN {tag} on ifindex {}, as that of mirror_configs[{first}] is (allowed: one entry per ingress)",
-            names.show(ingress),
-            names.show(parent)
-        ))
+        Some(match same {
+            None => format!("duplicate ingress ifindex {shown}, first in {place} {one}"),
+            Some((parent, tag)) => format!(
+                "duplicate ingress: ifindex {shown} is VLAN {tag} on ifindex {}, as that of {place} is {one}",
+                names.show(parent)
+            ),
+        })
     }
 
     /// What is wrong if clones that entry `i` sends on `port` go where some entry receives.
-    fn feedback(&self, i: usize, mirror: Mirror, port: u32, names: &Names<'_>) -> Option<String> {
-        if port == mirror.ingress_ifindex {
-            return Some("is the entry's own ingress (allowed: another port)".to_owned());
+    fn feedback(&self, i: usize, mirror: Mirror, port: u32) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let ingress = mirror.ingress_ifindex;
+        if port == ingress {
+            wrong.push("is the entry's own ingress (allowed: another port)".to_owned());
         }
-        if names.parent(mirror.ingress_ifindex) == Some(port) {
-            let ingress = names.show(mirror.ingress_ifindex);
-            return Some(format!(
-                "is the parent port of the entry's ingress ifindex {ingress} (allowed: another port)"
-            ));
+        if self.names.parent(ingress) == Some(port) {
+            let ingress = self.names.show(ingress);
+            wrong.push(format!("is the parent port of the entry's ingress ifindex {ingress} (allowed: another port)"));
         }
-        let what = "a mirror chain or loop (allowed: an output on which nothing is mirrored)";
-        if let Some(other) = self.by_ifindex.get(&port).filter(|&&other| other != i) {
-            return Some(format!("is the ingress of mirror_configs[{other}], {what}"));
+        let mut fed = |of: &str, other: usize| {
+            let what = if self.on_loop[i] && self.on_loop[other] { "loop" } else { "chain" };
+            let place = self.places.entry(other);
+            wrong
+                .push(format!("is {of} of {place}, a mirror {what} (allowed: an output on which nothing is mirrored)"));
+        };
+        let other = |found: Option<&usize>| found.copied().filter(|&other| other != i);
+        if let Some(other) = other(self.by_ifindex.get(&port)).filter(|_| port != ingress) {
+            fed("the ingress", other);
         }
-        let other = self.by_parent.get(&port).filter(|&&other| other != i)?;
-        Some(format!("is the parent port of the ingress of mirror_configs[{other}], {what}"))
+        if let Some(other) = other(self.by_parent.get(&port)) {
+            fed("the parent port of the ingress", other);
+        }
+        wrong
     }
+}
+
+/// Which of `n` entries lead back to themselves, each followed by `next`.
+fn loops(n: usize, next: impl Fn(usize) -> Option<usize>) -> Vec<bool> {
+    let mut on_loop = vec![false; n];
+    // The walk that an entry was first met on, from 1.
+    let mut walk_of = vec![0; n];
+    for start in 0..n {
+        let walk = start + 1;
+        let mut at = Some(start);
+        while let Some(i) = at.filter(|&i| walk_of[i] == 0) {
+            walk_of[i] = walk;
+            at = next(i);
+        }
+        // Only a walk that met itself has a loop of its own, which begins there.
+        while let Some(i) = at.filter(|&i| walk_of[i] == walk && !on_loop[i]) {
+            on_loop[i] = true;
+            at = next(i);
+        }
+    }
+    on_loop
 }
 
 /// The entries' states, with a warning for each that lies idle.
 fn states(
     snapshot: &Snapshot,
     names: &Names<'_>,
+    places: Places<'_>,
     wire_of_port: &HashMap<u32, usize>,
 ) -> (Vec<StaticState>, Vec<Diagnostic>) {
     let mut diagnostics = Vec::new();
@@ -339,7 +455,7 @@ fn states(
         };
         diagnostics.push(Diagnostic {
             severity: Severity::Warning,
-            subject: format!("mirror_configs[{i}]"),
+            subject: places.entry(i),
             message: format!(
                 "{reason}: ifindex {}{place} receives nothing until a wire has that port",
                 names.show(ingress)
@@ -471,9 +587,9 @@ mod tests {
             &[(1, 2), (2, 3), (3, 1)],
             &[],
             &[
-                "mirror_configs[0].output_ifindex: ifindex 2 is the ingress of mirror_configs[1]",
-                "mirror_configs[1].output_ifindex: ifindex 3 is the ingress of mirror_configs[2]",
-                "mirror_configs[2].output_ifindex: ifindex 1 is the ingress of mirror_configs[0]",
+                "mirror_configs[0].output_ifindex: ifindex 2 is the ingress of mirror_configs[1], a mirror loop",
+                "mirror_configs[1].output_ifindex: ifindex 3 is the ingress of mirror_configs[2], a mirror loop",
+                "mirror_configs[2].output_ifindex: ifindex 1 is the ingress of mirror_configs[0], a mirror loop",
             ],
         );
         refused(
@@ -481,6 +597,33 @@ mod tests {
             &[],
             &[
                 "mirror_configs[0].output_ifindex: ifindex 11 (\"in\") is the parent port of the ingress of mirror_configs[1]",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_chain_into_a_loop_is_no_loop() {
+        refused(
+            &[(1, 2), (2, 3), (3, 2)],
+            &[],
+            &[
+                "mirror_configs[0].output_ifindex: ifindex 2 is the ingress of mirror_configs[1], a mirror chain",
+                "mirror_configs[1].output_ifindex: ifindex 3 is the ingress of mirror_configs[2], a mirror loop",
+                "mirror_configs[2].output_ifindex: ifindex 2 is the ingress of mirror_configs[1], a mirror loop",
+            ],
+        );
+    }
+
+    #[test]
+    fn an_entry_gets_all_its_reasons() {
+        refused(
+            &[(110, 22), (111, 22), (110, 11)],
+            WIRE,
+            &[
+                "mirror_configs[2].ingress_ifindex: duplicate ingress ifindex 110",
+                "mirror_configs[2].output_ifindex: ifindex 11 (\"in\") is the parent port of the entry's ingress",
+                "mirror_configs[2].output_ifindex: ifindex 11 (\"in\") is the parent port of the ingress of mirror_configs[0], a mirror chain",
+                "mirror_configs[2].output_ifindex: ifindex 11 (\"in\") is a port of wires[0] \"w\"",
             ],
         );
     }

@@ -12,8 +12,9 @@ use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{DiagnosticRecord, MetaRecord, MirrorRecord, Placement, PortRecord, Role, WireRecord};
 use shm_layout::{record, view::SnapshotView};
 
-use super::admission::{Admission, StaticState, admit};
-use super::model::{Diagnostic, Interface, Mirror, Reason, Severity, Snapshot, Wire};
+use super::admission::{Admission, StaticState};
+use super::draft::Draft;
+use super::model::{Diagnostic, Interface, Mirror, Severity, Snapshot, Wire};
 use crate::clock;
 
 /// What an image says about where it came from, and what holds for it beside the snapshot.
@@ -37,7 +38,8 @@ impl Source {
     }
 }
 
-/// Compiles an admitted snapshot; `admission` is [`admit`]'s answer to it.
+/// Compiles an admitted snapshot; `admission` is the answer to it of [`admit`](super::admission::admit) or
+/// [`Draft::admit`].
 ///
 /// Every section but DIAGNOSTICS is required: a dataplane that cannot read one of them must not guess.
 #[must_use]
@@ -161,39 +163,20 @@ pub fn diagnostics(view: &SnapshotView<'_>) -> Vec<Diagnostic> {
         .collect()
 }
 
-/// Judges a snapshot whose mirror table may be left out: where it is refused for the table alone, the table is
-/// emptied and each reason against it becomes a warning to publish. Fail-closed: nothing is mirrored rather
-/// than half of what was meant.
-///
-/// A snapshot that is refused without its table too is left as it was, and so are the reasons.
+/// Judges a snapshot whose mirror table may be left out: [`Draft::admit_or_omit`].
 #[must_use]
 pub fn admit_or_omit(snapshot: &mut Snapshot) -> Admission {
-    let refused = admit(snapshot);
-    if refused.accepted() {
-        return refused;
-    }
-    let mirrors = std::mem::take(&mut snapshot.mirrors);
-    let mut without = admit(snapshot);
-    if !without.accepted() {
-        snapshot.mirrors = mirrors;
-        return refused;
-    }
-    without.diagnostics.extend(refused.reasons.iter().map(omitted));
-    without
-}
-
-fn omitted(reason: &Reason) -> Diagnostic {
-    Diagnostic {
-        severity: Severity::Warning,
-        subject: "mirror_configs".to_owned(),
-        message: format!("the mirror table is left out: {reason}"),
-    }
+    let mut draft = Draft::from(std::mem::take(snapshot));
+    let admission = draft.admit_or_omit(None);
+    *snapshot = draft.snapshot;
+    admission
 }
 
 #[cfg(test)]
 #[allow(clippy::expect_used)]
 mod tests {
     use super::*;
+    use crate::control::admit;
 
     fn wired(mirrors: &[(u32, u32)], wires: &[(u32, u32)]) -> Snapshot {
         Snapshot {

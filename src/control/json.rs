@@ -1,7 +1,8 @@
 //! Snapshot documents (JSON) to [`Snapshot`] and back.
 //!
 //! ```text
-//! bytes ── syntax ──> Document ── fields ──> Snapshot     or every Reason against it
+//! bytes ── syntax ──> Document ──┬── fields ──> Snapshot     or every Reason against it
+//!                                └── config ──> why an instance of the producer's has no entry
 //! ```
 //!
 //! The documents are what Go's `encoding/json` emits for the producer's snapshot, or what an operator wrote
@@ -18,6 +19,7 @@
 //!
 //! The rules between entries are [`admission`](super::admission)'s.
 
+mod config;
 mod export;
 mod syntax;
 
@@ -30,8 +32,10 @@ use time::format_description::well_known::Rfc3339;
 
 pub use export::export;
 
+use super::draft::Draft;
 use super::model::{
-    Interface, MAX_IFINDEX, MAX_MTU, MAX_VLAN_ID, MIN_VERSION, Mirror, Reason, Snapshot, VERSION, Wire, clipped, quoted,
+    Interface, Link, MAX_IFINDEX, MAX_MTU, MAX_VLAN_ID, MIN_VERSION, Mirror, Reason, Snapshot, VERSION, Wire, clipped,
+    quoted,
 };
 
 /// Any one of these tells a snapshot from a stray JSON file when the version is absent.
@@ -46,13 +50,23 @@ const TELLING_KEYS: [&str; 4] = ["mirror_configs", "wires", "interfaces", "gener
 /// Every problem of the document, in the order of [`Snapshot`]'s fields: where it is (`mirror_configs[3].rate`),
 /// what was found, what is allowed. A document that is not JSON has one reason, with line and column.
 pub fn parse(bytes: &[u8]) -> Result<Snapshot, Vec<Reason>> {
+    parse_draft(bytes, None).map(|draft| draft.snapshot)
+}
+
+/// Reads a snapshot document as [`parse`] does, with `interfaces` in place of its own where they are given, and
+/// with what its `config` tells: the instance of each mirror entry, and a warning for each ingress of an instance
+/// that did not become an entry.
+///
+/// # Errors
+/// As [`parse`]. A `config` of another shape than the Go control plane's tells nothing and is no error.
+pub fn parse_draft(bytes: &[u8], interfaces: Option<Vec<Interface>>) -> Result<Draft, Vec<Reason>> {
     let document = syntax::read(bytes).map_err(|reason| vec![reason])?;
     let Value::Object(top) = &document else {
         return Err(vec![wrong(&Path::Top, &document, "a snapshot object")]);
     };
     let mut fields = Fields::default();
     let version = fields.version(top);
-    let snapshot = Snapshot {
+    let mut snapshot = Snapshot {
         version,
         generation: fields.optional(&Path::Top, top, "generation", 0..=u64::MAX),
         fib_generation: fields.optional(&Path::Top, top, "fib_generation", 0..=u64::MAX),
@@ -61,7 +75,12 @@ pub fn parse(bytes: &[u8]) -> Result<Snapshot, Vec<Reason>> {
         mirrors: fields.list(top, "mirror_configs", Fields::mirror),
         wires: fields.list(top, "wires", Fields::wire),
     };
-    fields.finish(snapshot)
+    if let Some(interfaces) = interfaces {
+        snapshot.interfaces = interfaces;
+    }
+    let snapshot = fields.finish(snapshot)?;
+    let config::Explained { origins, diagnostics } = config::explain(top, &snapshot);
+    Ok(Draft { snapshot, origins, diagnostics, ..Draft::default() })
 }
 
 /// Reads a bare JSON list shaped as a snapshot's `interfaces`.
@@ -69,13 +88,22 @@ pub fn parse(bytes: &[u8]) -> Result<Snapshot, Vec<Reason>> {
 /// # Errors
 /// As [`parse`], with paths from `interfaces[0]` on.
 pub fn parse_interfaces(bytes: &[u8]) -> Result<Vec<Interface>, Vec<Reason>> {
+    parse_links(bytes).map(|links| links.into_iter().map(|link| link.interface).collect())
+}
+
+/// Reads the same list with what it may tell beside: `up` (a boolean), `speed` (Mbit/s) and `stuck_offload` (a
+/// string).
+///
+/// # Errors
+/// As [`parse_interfaces`].
+pub fn parse_links(bytes: &[u8]) -> Result<Vec<Link>, Vec<Reason>> {
     let document = syntax::read(bytes).map_err(|reason| vec![reason])?;
     let Value::Array(entries) = &document else {
         return Err(vec![wrong(&Path::Top, &document, "a list of interfaces")]);
     };
     let mut fields = Fields::default();
-    let interfaces = fields.entries("interfaces", entries, Fields::interface);
-    fields.finish(interfaces)
+    let links = fields.entries("interfaces", entries, Fields::link);
+    fields.finish(links)
 }
 
 /// Where in the document a value is; made into text only for a [`Reason`].
@@ -169,6 +197,16 @@ impl Fields {
         }
     }
 
+    fn link(&mut self, at: &Path<'_>, entry: &Object) -> Link {
+        let stuck_offload = self.text(at, entry, "stuck_offload");
+        Link {
+            interface: self.interface(at, entry),
+            up: self.boolean(at, entry, "up"),
+            speed: Some(self.optional(at, entry, "speed", 0..=u32::MAX)).filter(|speed| *speed > 0),
+            stuck_offload: Some(stuck_offload).filter(|feature| !feature.is_empty()),
+        }
+    }
+
     fn mirror(&mut self, at: &Path<'_>, entry: &Object) -> Mirror {
         Mirror {
             ingress_ifindex: self.required(at, entry, "ingress_ifindex", 1..=MAX_IFINDEX),
@@ -247,6 +285,16 @@ impl Fields {
             Some(other) => {
                 self.reasons.push(wrong(&Path::Key(at, key), other, "a string"));
                 String::new()
+            }
+        }
+    }
+
+    fn boolean(&mut self, at: &Path<'_>, object: &Object, key: &str) -> Option<bool> {
+        match present(object, key)? {
+            Value::Bool(value) => Some(*value),
+            other => {
+                self.reasons.push(wrong(&Path::Key(at, key), other, "true or false"));
+                None
             }
         }
     }
@@ -561,6 +609,25 @@ mod tests {
             "interfaces[0].mtu: -1 is out of range (allowed: an integer in 0..=2147483647)"
         );
         assert!(text(b"[").contains("truncated"));
+    }
+
+    #[test]
+    fn what_a_list_tells_of_the_devices() {
+        let links = parse_links(br#"[{"ifindex":3,"up":false,"speed":1000,"stuck_offload":"rxvlan"},{"speed":0}]"#);
+        let links = links.expect("accepted");
+        assert_eq!((links[0].interface.ifindex, links[0].up, links[0].speed), (3, Some(false), Some(1000)));
+        assert_eq!(links[0].stuck_offload.as_deref(), Some("rxvlan"));
+        assert_eq!(links[1], Link::default());
+        let reasons = parse_links(br#"[{"up":1,"speed":"10G","stuck_offload":[]}]"#).expect_err("refused");
+        let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            reasons,
+            [
+                "interfaces[0].stuck_offload: [] is a list (allowed: a string)",
+                "interfaces[0].up: 1 is a number (allowed: true or false)",
+                "interfaces[0].speed: \"10G\" is a string (allowed: an integer in 0..=4294967295)",
+            ]
+        );
     }
 
     #[test]

@@ -4,9 +4,15 @@
 //!
 //! - [`model`]: what a snapshot is, plain data; also [`Reason`] and [`Diagnostic`], the two ways to say
 //!   that something is wrong.
+//! - [`source`]: which format a document has, and from it to a [`Draft`].
 //! - [`json`]: snapshot documents to [`Snapshot`] and back; every problem of a document is reported.
+//! - [`junos`]: Junos configuration text to a tree and back; [`builder`]: the tree and the interfaces there are to a
+//!   [`Draft`].
+//! - [`instances`]: port-mirroring instances to mirror entries, for both.
 //! - [`wires`]: the `--wire A:B` arguments, for snapshots that name no wires themselves.
+//! - [`draft`]: a snapshot that is not admitted yet, and what is known of it beside.
 //! - [`admission`]: the rules between entries; decides whether a snapshot may be published at all.
+//! - [`remarks`]: what of a snapshot lies idle or may not keep up on the devices there are.
 //! - [`compile`]: an admitted snapshot to the image the dataplane reads, and back.
 //! - [`sizing`]: the mirror frames it can need, and whether a dataplane has them.
 //! - [`writer`]: the image into `config.shm`, if the running dataplane can do what it asks.
@@ -16,14 +22,21 @@
 //! Only [`writer`], [`history`] and [`state`] do I/O, and nothing under `shard/` imports any of it.
 
 pub mod admission;
+pub mod builder;
 pub mod compile;
+pub mod draft;
 pub mod history;
+pub mod instances;
 pub mod json;
+pub mod junos;
 pub mod model;
+pub mod remarks;
 pub mod sizing;
+pub mod source;
 pub mod state;
 pub mod wires;
 pub mod writer;
 
 pub use admission::{Admission, InactiveReason, StaticState, admit};
-pub use model::{Diagnostic, Interface, Mirror, Reason, Severity, Snapshot, Wire};
+pub use draft::Draft;
+pub use model::{Diagnostic, Interface, Link, Links, Mirror, Reason, Severity, Snapshot, Wire};

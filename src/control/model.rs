@@ -3,6 +3,7 @@
 //! An ifindex is a kernel interface index. Interfaces without a kernel device of their own carry synthetic
 //! ones from 2^30 up, so an ifindex is never an array index. 0 stands for "none".
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -111,8 +112,100 @@ impl Interface {
     }
 }
 
+/// The interfaces by the names they answer to: what [`Snapshot::find_interface`] finds, for many questions.
+#[derive(Clone, Debug)]
+pub struct NameIndex<'a>(HashMap<&'a str, &'a Interface>);
+
+impl<'a> NameIndex<'a> {
+    /// The names of these.
+    #[must_use]
+    pub fn of(interfaces: &'a [Interface]) -> Self {
+        let with_device = interfaces.iter().filter(|i| i.ifindex > 0);
+        Self(with_device.flat_map(|i| [(i.name.as_str(), i), (i.linux_name.as_str(), i)]).collect())
+    }
+
+    /// The interface that answers to `name`.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&'a Interface> {
+        let find = |name: &str| self.0.get(name).copied().filter(|_| !name.is_empty());
+        find(name).or_else(|| find(&linux_form(name)?))
+    }
+}
+
+/// A network device as the live system has it, or as a list that stands for it says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// The device, under its names.
+    pub interface: Interface,
+    /// Administratively up and with carrier; `None` if that is not known.
+    pub up: Option<bool>,
+    /// Megabits (10^6 bits) a second; `None` if that is not known.
+    pub speed: Option<u32>,
+    /// A VLAN offload that cannot be turned off, as `ethtool -K` calls it.
+    pub stuck_offload: Option<String>,
+}
+
+/// The network devices there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Links {
+    /// The devices.
+    pub all: Vec<Link>,
+    /// Where they are, to end a sentence with: `in this network namespace`.
+    pub place: String,
+}
+
+impl Links {
+    /// The devices as a snapshot lists them.
+    #[must_use]
+    pub fn interfaces(&self) -> Vec<Interface> {
+        self.all.iter().map(|link| link.interface.clone()).collect()
+    }
+}
+
+/// A place in a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// From 1.
+    pub line: u32,
+    /// In characters, from 1.
+    pub column: u32,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {} column {}", self.line, self.column)
+    }
+}
+
+/// Where a mirror entry comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The name of the port-mirroring instance.
+    pub instance: String,
+    /// The ingress as the instance names it.
+    pub ingress: Written,
+    /// The output as the instance names it.
+    pub output: Written,
+}
+
+/// A name as a configuration has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// The name.
+    pub name: String,
+    /// Where it stands; `None` if the configuration came as data.
+    pub at: Option<Position>,
+}
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&quoted(&self.name))?;
+        self.at.map_or(Ok(()), |at| write!(f, " ({at})"))
+    }
+}
+
 /// `name` with '/' replaced by '-', or `None` if that changes nothing.
-fn linux_form(name: &str) -> Option<String> {
+pub(crate) fn linux_form(name: &str) -> Option<String> {
     name.contains('/').then(|| name.replace('/', "-"))
 }
 
@@ -120,7 +213,7 @@ fn linux_form(name: &str) -> Option<String> {
 ///
 /// The three keys and their order are the wire contract of `mirror_configs`; serialisation follows the
 /// order of the fields.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct Mirror {
     /// Frames received here are mirrored: a port or a VLAN interface, 1..=[`MAX_IFINDEX`].
     pub ingress_ifindex: u32,
@@ -280,6 +373,10 @@ mod tests {
         assert_eq!(find("no/device"), None);
         assert_eq!(find("twice"), Some(4));
         assert_eq!(find(""), None);
+        let names = NameIndex::of(&snapshot.interfaces);
+        for name in ["a/b", "a-b", "no/device", "twice", "", "no-device", "c"] {
+            assert_eq!(names.find(name), snapshot.find_interface(name), "{name}");
+        }
         assert_eq!(snapshot.interface_by_index(2).map(|i| i.name.as_str()), Some("a/b"));
         assert_eq!(snapshot.interface_by_index(0), None);
         assert_eq!(snapshot.interface_by_index(9), None);

@@ -7,9 +7,11 @@
 //! - [`link`]: attaches the XDP program that fills the rings
 //! - [`netdev`]: what the kernel says of a device, and its VLAN offloads
 //! - [`packet_socket`]: promiscuous mode, and frames as they are on the wire for tests and tools
+//! - [`endpoint`]: a socket that only sends and one that only receives, for traffic generators and sinks
 //! - [`fake`]: the kernel's side of the rings, for tests and benches
 
 pub mod abi;
+pub mod endpoint;
 pub mod fake;
 pub mod link;
 pub mod netdev;

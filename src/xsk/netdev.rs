@@ -192,6 +192,26 @@ pub fn link_state(ifindex: u32) -> Result<Option<LinkState>, NetdevError> {
     }
 }
 
+/// The speed of a device's link, in megabits (10^6 bits) a second; `None` where it has none or does not say.
+///
+/// # Errors
+/// [`NetdevError::NoIndex`] when there is no such device.
+pub fn speed(ifindex: u32) -> Result<Option<u32>, NetdevError> {
+    let control = Control::open()?;
+    control.stable(ifindex, |name| control.speed(name))
+}
+
+/// A VLAN offload of a device that is on and cannot be turned off, as `ethtool -K` names it.
+///
+/// # Errors
+/// [`NetdevError::NoIndex`] when there is no such device.
+pub fn stuck_vlan_offload(ifindex: u32) -> Result<Option<&'static str>, NetdevError> {
+    let control = Control::open()?;
+    let of = control.stable(ifindex, |name| Ok((control.vlan_features(name)?, control.features(name)?)))?;
+    let (features, now) = of;
+    Ok(features.iter().find(|f| now.is_active(f.bit) && !now.is_changeable(f.bit)).map(|f| f.alias))
+}
+
 /// `eth1 (ifindex 3)`, or `ifindex 3` when it has no name any more: for messages.
 pub fn label(ifindex: u32) -> String {
     match Control::open().and_then(|control| control.name(ifindex)) {
@@ -308,12 +328,15 @@ const ETHTOOL_GSTRINGS: u32 = 0x1b;
 const ETHTOOL_GSSET_INFO: u32 = 0x37;
 const ETHTOOL_GFEATURES: u32 = 0x3a;
 const ETHTOOL_SFEATURES: u32 = 0x3b;
+const ETHTOOL_GLINKSETTINGS: u32 = 0x4c;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 const ETH_SS_FEATURES: u32 = 4;
 const ETH_GSTRING_LEN: usize = 32;
 /// Words of `struct ethtool_drvinfo`, and where its `driver` string starts and ends.
 const DRVINFO_WORDS: usize = 49;
 const DRVINFO_DRIVER: std::ops::Range<usize> = 1..9;
+/// Words of the fixed part of `struct ethtool_link_settings`.
+const LINK_SETTINGS_WORDS: usize = 12;
 /// Words of `struct ethtool_channels`.
 const CHANNELS_WORDS: usize = 9;
 
@@ -382,10 +405,15 @@ impl Features {
         self.word(bit, 2) == 1
     }
 
+    /// Ours to change.
+    fn is_changeable(&self, bit: usize) -> bool {
+        self.word(bit, 0) == 1
+    }
+
     /// Asked to be on, and ours to change. What is only wanted matters too: it is off because
     /// another feature is, and would come on with it.
     fn is_wanted(&self, bit: usize) -> bool {
-        self.word(bit, 0) == 1 && self.word(bit, 1) == 1
+        self.is_changeable(bit) && self.word(bit, 1) == 1
     }
 }
 
@@ -499,6 +527,29 @@ impl Control {
             Err(source) if is_unsupported(&source) => Ok(Queues { rx: 1, tx: 1 }),
             Err(source) => Err(Refusal { what: "the queue counts", source }),
         }
+    }
+
+    fn speed(&self, name: &IfName) -> Result<Option<u32>, Refusal> {
+        let mut settings = vec![0; LINK_SETTINGS_WORDS];
+        settings[0] = ETHTOOL_GLINKSETTINGS;
+        // The first call asks how many words each of the three masks behind the fixed part has: a negative number.
+        for _ in 0..2 {
+            match self.ethtool(name, &mut settings) {
+                Err(source) if is_unsupported(&source) => return Ok(None),
+                answer => answer.map_err(|source| Refusal { what: "the speed", source })?,
+            }
+            let [.., masks] = settings[3].to_ne_bytes();
+            let masks = masks.cast_signed();
+            if masks >= 0 {
+                // SPEED_UNKNOWN is all ones.
+                return Ok(Some(settings[1]).filter(|speed| !matches!(*speed, 0 | u32::MAX)));
+            }
+            let mut again = vec![0; LINK_SETTINGS_WORDS + 3 * usize::from(masks.unsigned_abs())];
+            again[0] = ETHTOOL_GLINKSETTINGS;
+            again[3] = u32::from_ne_bytes([0, 0, 0, masks.unsigned_abs()]);
+            settings = again;
+        }
+        Ok(None)
     }
 
     /// The number of features this kernel knows.
@@ -622,7 +673,7 @@ mod tests {
         let features = Features(vec![0b01, 0b11, 0b10, 0, 1 << 3, 1 << 3, 0, 0]);
         assert!(features.is_wanted(0) && !features.is_active(0));
         // Fixed on: not ours to change, and still on.
-        assert!(!features.is_wanted(1) && features.is_active(1));
+        assert!(!features.is_wanted(1) && features.is_active(1) && !features.is_changeable(1));
         assert!(features.is_wanted(32 + 3) && !features.is_active(32 + 3));
         assert!(!features.is_wanted(64) && !features.is_active(64));
     }

@@ -293,6 +293,18 @@ impl Umem {
         }
     }
 
+    /// The bytes of a frame in hand, to write. Empty where the extent lies outside the frame.
+    pub(crate) fn packet_mut<'a, P: Partition>(&'a self, frame: &'a mut Frame<P>, at: Extent) -> &'a mut [u8] {
+        match self.position(frame, at) {
+            // SAFETY: inside the frame by `position`; the token is borrowed exclusively, so the frame is in nobody
+            // else's hands and nobody else touches the bytes while the slice lives.
+            Some(start) => unsafe {
+                std::slice::from_raw_parts_mut(self.area.memory.as_mut_ptr().add(start), at.len as usize)
+            },
+            None => &mut [],
+        }
+    }
+
     /// Copies the packet at `from` in one frame to the start of another. `None` where it does not fit.
     pub(crate) fn copy_packet(&self, from: &Frame<Primary>, at: Extent, to: &mut Frame<Mirror>) -> Option<Extent> {
         let start = self.position(from, at)?;

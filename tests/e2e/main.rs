@@ -116,6 +116,44 @@ fn a_go_snapshot_is_mirrored_as_written() {
     assert_eq!(exported["mirror_configs"].to_string(), source["mirror_configs"].to_string());
 }
 
+/// A Junos configuration that names the ports as the dataplane's namespace does, which spanctl runs outside of.
+#[test]
+fn a_junos_configuration_is_mirrored_as_written() {
+    let lab = lab(LabSpec::default());
+    let node = Node::start(&lab, &[]);
+    node.import(&document(&[]));
+    let (wire, mon) = (lab.wire(0).unwrap(), &lab.monitor(0).unwrap().name);
+    let (a, b) = (&wire.a.name, &wire.b.name);
+    let file = node.file(&format!(
+        "security {{ forwarding-options {{ secure-wire w {{ interface [ {a}.0 {b} ]; }} }} }}
+        interfaces {{ {a} {{ unit 7 {{ vlan-id 7; }} }} }}
+        forwarding-options {{ port-mirroring {{
+            instance span {{ input {{ rate 10; ingress {{ interface {a}.0; }} }} output {{ interface {mon}; }} }}
+            instance tagged {{ input {{ ingress {{ interface {a}.7; }} }} output {{ interface {mon}.0; }} }}
+        }} }}"
+    ));
+    let published = node.json(&["commit", file.to_str().unwrap()]);
+    assert_eq!(published["diagnostics"], serde_json::json!([]), "the ports are there, up, and as fast as each other");
+    let vlan = (1 << 30) | (A << 12) | 7;
+    let entry =
+        |ingress: u32, rate: u32| serde_json::json!({"ingress_ifindex": ingress, "output_ifindex": MON, "rate": rate});
+    assert_eq!(published["mirrors"], serde_json::json!([entry(A, 10), entry(vlan, 0)]));
+    let generation = published["generation"].to_string();
+    assert!(node.spanctl(&["wait", "--generation", &generation]).status.success());
+    node.wait_for_ports(&[A, B, MON]);
+    exchange(&lab, 50, 1000, Some(10), None);
+    let before = node.settled_stats()["mirrors"].clone();
+
+    // What is refused changes neither the table nor its counters.
+    let bad = std::fs::read_to_string(&file).unwrap().replace(&format!("interface {mon};"), &format!("interface {b};"));
+    let refused = node.spanctl(&["commit", node.file(&bad).to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!((refused.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+    assert!(said.contains("is a port of wires[0]"), "{said}");
+    assert_eq!(node.settled_stats()["mirrors"], before);
+    assert_eq!(node.json(&["show"])["generation"].to_string(), generation);
+}
+
 /// Entries of VLAN interfaces sample their own tag on the parent, the parent's own entry the rest.
 #[test]
 fn a_vlan_entry_mirrors_its_tag_with_the_tag() {

@@ -6,6 +6,7 @@ mod handoff;
 mod histories;
 mod lanes;
 mod mirroring;
+mod publication;
 mod rig;
 
 use rig::{A, B, MON, Plan, Rig, Spec, frame};

@@ -4,6 +4,7 @@
 //! ```text
 //! cargo +nightly fuzz run -s none image    fuzz/corpus/image    fuzz/seeds/image    -- -max_total_time=600
 //! cargo +nightly fuzz run -s none importer fuzz/corpus/importer fuzz/seeds/importer -- -max_total_time=600
+//! cargo +nightly fuzz run -s none junos    fuzz/corpus/junos    fuzz/seeds/junos    -- -max_total_time=600
 //! ```
 //! Without a sanitizer, as the code under test has no unsafe block.
 #![forbid(unsafe_code)]
@@ -11,9 +12,10 @@
 use shm_layout::image::Image;
 use shm_layout::record::{SlotHeader, StatsMetaRecord, SwapRecord, UmemRecord};
 use shm_layout::view::{ImageView, SnapshotView};
+use spanwire::control::builder::{build, live_interfaces};
 use spanwire::control::compile::{Source, compile, decompile, diagnostics};
-use spanwire::control::json::{export, parse, parse_interfaces};
-use spanwire::control::{Snapshot, admit};
+use spanwire::control::json::{export, parse, parse_draft, parse_interfaces, parse_links};
+use spanwire::control::{Links, Snapshot, admit, junos as configuration};
 use spanwire::snapshot::table::Table;
 
 /// A valid image with every section, to mutate.
@@ -84,9 +86,34 @@ fn same_through_an_image(snapshot: &Snapshot) {
 pub fn importer(input: &[u8]) {
     let _ = parse_interfaces(input);
     let Ok(snapshot) = parse(input) else { return };
+    let draft = parse_draft(input, None).expect("the same document");
+    assert_eq!(draft.snapshot, snapshot);
+    let _ = draft.admit(Some(&Links::default()));
     let document = export(&snapshot);
     let again = parse(document.as_bytes()).expect("an export is a document");
     assert_eq!(again, snapshot, "{document}");
     assert_eq!(export(&again), document);
     same_through_an_image(&snapshot);
+}
+
+/// What a Junos configuration is built on.
+const INTERFACES: &[u8] = include_bytes!("../../../tests/fixtures/two-instances.interfaces.json");
+
+/// A Junos configuration in either syntax.
+pub fn junos(input: &[u8]) {
+    let Ok(tree) = configuration::parse(input) else { return };
+    for text in [tree.to_braces(), tree.to_set()] {
+        let again = configuration::parse(text.as_bytes()).expect("what is printed is a configuration");
+        assert_eq!(again, tree, "{text}");
+    }
+    let links = Links { all: parse_links(INTERFACES).expect("a list"), place: String::new() };
+    for interfaces in [links.interfaces(), live_interfaces(&tree, &links)] {
+        let mut draft = build(&tree, interfaces);
+        assert_eq!(draft.origins.len(), draft.snapshot.mirrors.len());
+        let admission = draft.admit_or_omit(Some(&links));
+        assert_eq!(admission.states.len(), draft.snapshot.mirrors.len());
+        if admission.accepted() {
+            same_through_an_image(&draft.snapshot);
+        }
+    }
 }

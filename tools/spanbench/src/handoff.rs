@@ -22,13 +22,13 @@ use thiserror::Error;
 pub(crate) struct HandoffArgs {
     /// Directory of the running dataplane
     #[arg(long, env = "SPANWIRE_DIR", default_value = "/run/spanwire", value_name = "DIR")]
-    dir: PathBuf,
+    pub dir: PathBuf,
     /// Publishes to measure
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
-    publishes: u64,
+    pub publishes: u64,
     /// Milliseconds to sleep after each publish
     #[arg(long, default_value_t = 5)]
-    pause_ms: u64,
+    pub pause_ms: u64,
 }
 
 /// Why nothing was measured.
@@ -61,9 +61,9 @@ pub(crate) enum HandoffError {
 pub(crate) struct HandoffReport {
     publishes: u64,
     shards: usize,
-    image_bytes: usize,
-    p50_ns: u64,
-    p99_ns: u64,
+    pub image_bytes: usize,
+    pub p50_ns: u64,
+    pub p99_ns: u64,
     p999_ns: u64,
     max_ns: u64,
 }

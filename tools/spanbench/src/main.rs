@@ -1,13 +1,21 @@
 //! spanbench: measures spanwire.
 //!
 //! - [`core`]: what a frame costs a shard's processor, on kernel-free rings
+//! - [`wire`]: real frames over real sockets, beside other forwarders
 //! - [`handoff`]: how soon the shards of a running dataplane use what is published
-//! - [`rig`]: the shard it is measured on
+//! - [`report`]: runs the set and writes it down
+//! - [`rig`]: the shard that `core` measures
+//! - [`summary`], [`machine`], [`interrupt`]: medians, where they are from, and ending in good order
 #![forbid(unsafe_code)]
 
 mod core;
 mod handoff;
+mod interrupt;
+mod machine;
+mod report;
 mod rig;
+mod summary;
+mod wire;
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
@@ -31,17 +39,22 @@ struct Args {
 enum Command {
     /// What a frame costs a shard's processor: no kernel, no privilege
     Core(core::CoreArgs),
+    /// Throughput, loss and latency of real frames, beside other forwarders: root, in namespaces of its own
+    Wire(wire::args::WireArgs),
     /// How long a publish takes to reach the last shard of a running dataplane
     Handoff(handoff::HandoffArgs),
+    /// All of these, written down as Markdown with pictures, and as JSON
+    Report(report::ReportArgs),
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    let json = args.json;
     let text = match &args.command {
-        Command::Core(core) => core::run(core).map_err(|e| e.to_string()).and_then(|r| render(&r, args.json)),
-        Command::Handoff(handoff) => {
-            handoff::run(handoff).map_err(|e| e.to_string()).and_then(|r| render(&r, args.json))
-        }
+        Command::Core(core) => show(core::run(core), json),
+        Command::Wire(wire) => show(wire::run(wire), json),
+        Command::Handoff(handoff) => show(handoff::run(handoff), json),
+        Command::Report(report) => show(report::run(report), json),
     };
     let written = text.and_then(|text| match writeln!(std::io::stdout(), "{text}") {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.to_string()),
@@ -56,6 +69,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn render(report: &(impl Serialize + Display), json: bool) -> Result<String, String> {
-    if json { serde_json::to_string_pretty(report).map_err(|e| e.to_string()) } else { Ok(report.to_string()) }
+fn show<R: Serialize + Display, E: Display>(outcome: Result<R, E>, json: bool) -> Result<String, String> {
+    let report = outcome.map_err(|error| error.to_string())?;
+    if json { serde_json::to_string_pretty(&report).map_err(|e| e.to_string()) } else { Ok(report.to_string()) }
 }

@@ -12,6 +12,7 @@ use spanwire::shard::Shard;
 use spanwire::shard::mailbox::{Command, Mailbox};
 use spanwire::shard::port::{Identity, Port};
 use spanwire::snapshot::table::{Current, Table};
+use spanwire::xsk::abi::PACKET_HEADROOM;
 use spanwire::xsk::fake::{FakeDoorbell, FakeNic};
 use spanwire::xsk::socket::RingSizes;
 use thiserror::Error;
@@ -31,28 +32,44 @@ pub(crate) enum RigError {
     Layout(#[from] shm_layout::view::LayoutError),
 }
 
+/// How the monitor port fares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Monitor {
+    /// It sends everything at once.
+    Healthy,
+    /// Its link is down.
+    Down,
+    /// It takes nothing off its tx ring.
+    Stalled,
+}
+
 /// The shard and the kernel's side of its rings.
 pub(crate) struct Rig {
     pub shard: Shard<FakeDoorbell>,
     nics: [FakeNic; 3],
+    monitor: Monitor,
 }
 
 impl Rig {
+    /// Bytes of a frame.
+    pub(crate) const FRAME: usize = 2048;
+    /// Where in it a packet begins that was received.
+    pub(crate) const HEADROOM: usize = PACKET_HEADROOM as usize;
+
     /// A rig that mirrors what port A receives at `rate`; `None` mirrors nothing.
-    pub(crate) fn new(primary: u32, mirror: u32, rate: Option<u32>) -> Result<Rig, RigError> {
+    pub(crate) fn new(primary: u32, mirror: u32, rate: Option<u32>, monitor: Monitor) -> Result<Rig, RigError> {
         let mailbox = Arc::new(Mailbox::default());
         let table = Arc::new(Current::new(table(rate)?));
         let block = Arc::new(ShardBlock::new(0, 0));
-        let mut shard = Shard::new(primary, mirror, 2048, table, Arc::clone(&mailbox), block)?;
+        let mut shard = Shard::new(primary, mirror, Self::FRAME as u32, table, Arc::clone(&mailbox), block)?;
         let mut add = |socket, ifindex, role| -> Result<FakeNic, RigError> {
             let rx = if role == PortRole::Wire { 2048 } else { 0 };
             let sizes = RingSizes { fill: 4096, rx, tx: 2048, completion: 4096 };
             let (nic, rings) = FakeNic::new(shard.area(), sizes, 0)?;
             let identity = Identity { socket, ifindex, queue: 0, queues: 1, role };
             let port = Port::new(identity, rings, FakeDoorbell::default(), Arc::new(BindingBlock::default()));
-            for command in
-                [Command::Add(Box::new(port)), Command::Link { socket, up: true, mtu: 1500, zero_copy: false }]
-            {
+            let up = role == PortRole::Wire || monitor != Monitor::Down;
+            for command in [Command::Add(Box::new(port)), Command::Link { socket, up, mtu: 1500, zero_copy: false }] {
                 // The mailbox is emptied at once, so there is always room.
                 let _ = mailbox.commands.push(command);
                 shard.breathe();
@@ -60,7 +77,7 @@ impl Rig {
             Ok(nic)
         };
         let nics = [add(1, A, PortRole::Wire)?, add(2, B, PortRole::Wire)?, add(3, MONITOR, PortRole::Monitor)?];
-        Ok(Rig { shard, nics })
+        Ok(Rig { shard, nics, monitor })
     }
 
     /// Gives port A `count` packets of `len` bytes, their bytes untouched.
@@ -70,7 +87,8 @@ impl Rig {
 
     /// Takes and completes everything on the tx rings: frames at port B, clones at the monitor.
     pub(crate) fn transmit(&mut self) -> (usize, usize) {
-        (self.nics[1].transmit_untouched(), self.nics[2].transmit_untouched())
+        let clones = if self.monitor == Monitor::Stalled { 0 } else { self.nics[2].transmit_untouched() };
+        (self.nics[1].transmit_untouched(), clones)
     }
 }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::document::Source;
+
 /// Check, publish and show what spanwire mirrors.
 ///
 /// Exit status: 0 done, 1 refused, 2 usage or I/O.
@@ -23,10 +25,12 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Say whether a snapshot would be accepted; publishes nothing and needs no dataplane
+    /// Say whether a configuration would be accepted; publishes nothing and needs no dataplane
     Check(CheckArgs),
     /// Publish a snapshot
     Import(ImportArgs),
+    /// Publish a Junos configuration or a snapshot
+    Commit(CommitArgs),
     /// Write the published snapshot as a JSON document
     Export,
     /// Show what is published, and whether it works
@@ -39,7 +43,7 @@ pub(crate) enum Command {
     History,
     /// Publish an earlier snapshot again, as a new generation
     Rollback(RollbackArgs),
-    /// Compile a snapshot to an image file
+    /// Compile a configuration to an image file
     Compile(CompileArgs),
     /// Check an image file and show what it holds
     Inspect(InspectArgs),
@@ -47,13 +51,35 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct CheckArgs {
-    /// Snapshot document; - for standard input
+    #[command(flatten)]
+    pub source: SourceArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CommitArgs {
+    #[command(flatten)]
+    pub source: SourceArgs,
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+}
+
+/// A configuration and what it is read with.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SourceArgs {
+    /// Junos configuration or JSON snapshot; - for standard input
     pub file: PathBuf,
-    /// JSON list of interfaces to use in place of the document's own
+    /// JSON list of interfaces to use in place of the live system's and of a snapshot's own
     #[arg(long, value_name = "FILE")]
     pub interfaces: Option<PathBuf>,
     #[command(flatten)]
     pub wires: WireArgs,
+}
+
+impl SourceArgs {
+    /// With FILE read.
+    pub(crate) fn of<'a>(&'a self, document: &'a [u8], on_ambiguous: OnAmbiguous) -> Source<'a> {
+        Source { document, interfaces: self.interfaces.as_deref(), wires: &self.wires.wires, on_ambiguous }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -62,6 +88,12 @@ pub(crate) struct ImportArgs {
     pub file: PathBuf,
     #[command(flatten)]
     pub wires: WireArgs,
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct PolicyArgs {
     /// What to do where only the mirror table is refused
     #[arg(long, value_enum, default_value_t, value_name = "POLICY")]
     pub on_ambiguous: OnAmbiguous,
@@ -76,13 +108,11 @@ pub(crate) struct RollbackArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct CompileArgs {
-    /// Snapshot document; - for standard input
-    pub file: PathBuf,
+    #[command(flatten)]
+    pub source: SourceArgs,
     /// Image file to write
     #[arg(short, long, value_name = "IMG")]
     pub output: PathBuf,
-    #[command(flatten)]
-    pub wires: WireArgs,
 }
 
 #[derive(Debug, clap::Args)]

@@ -6,13 +6,16 @@ use std::path::Path;
 
 use serde::Serialize;
 use shm_layout::header::MAX_SLOT;
-use spanwire::control::compile::admit_or_omit;
 use spanwire::control::json;
+use spanwire::control::source::{self, Format, Ports};
+use spanwire::control::state::{Stats, last_stats};
 use spanwire::control::wires::add_wires;
-use spanwire::control::{Admission, Diagnostic, Mirror, Reason, Snapshot, Wire, admit};
+use spanwire::control::writer::gate;
+use spanwire::control::{Admission, Diagnostic, Links, Mirror, Reason, Snapshot, Wire};
+use spanwire::links;
 
-use crate::args::OnAmbiguous;
-use crate::output::{Failure, Output};
+use crate::args::{OnAmbiguous, SourceArgs};
+use crate::output::{Failure, Output, complain};
 
 /// The largest input read, bytes: what cannot be published anyway must not fill the memory first.
 const MAX_INPUT: u64 = MAX_SLOT as u64;
@@ -39,6 +42,26 @@ pub(crate) fn shown(file: &Path) -> String {
     if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() }
 }
 
+/// A configuration and what it is read with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source<'a> {
+    pub document: &'a [u8],
+    /// The `--interfaces` list.
+    pub interfaces: Option<&'a Path>,
+    /// The `--wire` arguments.
+    pub wires: &'a [String],
+    pub on_ambiguous: OnAmbiguous,
+}
+
+/// Reads FILE of a command that takes `--interfaces` too.
+pub(crate) fn read_source(args: &SourceArgs) -> Result<Vec<u8>, Failure> {
+    let stdin = Path::new("-");
+    if args.file == stdin && args.interfaces.as_deref() == Some(stdin) {
+        return Err(Failure::Error("FILE and --interfaces cannot both be standard input".to_owned()));
+    }
+    read(&args.file)
+}
+
 /// A snapshot that may be published.
 #[derive(Debug)]
 pub(crate) struct Judged {
@@ -46,25 +69,50 @@ pub(crate) struct Judged {
     pub admission: Admission,
 }
 
-/// Reads a snapshot document, completes it with the options, and judges it.
-pub(crate) fn judge(
-    document: &[u8],
-    interfaces: Option<&[u8]>,
-    wires: &[String],
-    on_ambiguous: OnAmbiguous,
-) -> Result<Judged, Vec<Reason>> {
-    let mut snapshot = json::parse(document)?;
-    if let Some(list) = interfaces {
-        let refuse = |reason: &Reason| Reason::new(format!("--interfaces: {reason}"));
-        snapshot.interfaces =
-            json::parse_interfaces(list).map_err(|reasons| reasons.iter().map(refuse).collect::<Vec<_>>())?;
-    }
-    add_wires(&mut snapshot, wires)?;
-    let admission = match on_ambiguous {
-        OnAmbiguous::Reject => admit(&snapshot),
-        OnAmbiguous::Omit => admit_or_omit(&mut snapshot),
+/// Reads a configuration of either format, completes it with the options, and judges it.
+pub(crate) fn judge(dir: &Path, source: Source<'_>) -> Result<Judged, Failure> {
+    let listed = source.interfaces.map(listed).transpose()?;
+    let live = if listed.is_none() { live(dir, Format::of(source.document))? } else { None };
+    let ports = match (&listed, &live) {
+        (Some(links), _) => Ports::Listed(links),
+        (None, Some(links)) => Ports::Live(links),
+        (None, None) => Ports::Own,
     };
-    if admission.accepted() { Ok(Judged { snapshot, admission }) } else { Err(admission.reasons) }
+    let mut draft = source::read(source.document, ports).map_err(Failure::Refused)?;
+    // What is wrong with the arguments is said along with all else.
+    draft.faults.extend(add_wires(&mut draft.snapshot, source.wires).err().unwrap_or_default());
+    let mut admission = match source.on_ambiguous {
+        OnAmbiguous::Reject => draft.admit(ports.links()),
+        OnAmbiguous::Omit => draft.admit_or_omit(ports.links()),
+    };
+    admission.reasons.extend(gate(dir, &draft.snapshot).err());
+    match admission.accepted() {
+        true => Ok(Judged { snapshot: draft.snapshot, admission }),
+        false => Err(Failure::Refused(admission.reasons)),
+    }
+}
+
+/// The `--interfaces` list.
+fn listed(file: &Path) -> Result<Links, Failure> {
+    let refuse = |reason: &Reason| Reason::new(format!("--interfaces: {reason}"));
+    let all = json::parse_links(&read(file)?);
+    let all = all.map_err(|reasons| Failure::Refused(reasons.iter().map(refuse).collect()))?;
+    Ok(Links { all, place: "in the list of --interfaces".to_owned() })
+}
+
+/// The devices of the live system. A snapshot can do without them.
+fn live(dir: &Path, format: Format) -> Result<Option<Links>, Failure> {
+    let stats = last_stats(dir).ok().flatten().filter(Stats::running);
+    match (links::read(stats.map(|stats| stats.pid())), format) {
+        (Ok(links), _) => Ok(Some(links)),
+        (Err(error), Format::Junos) => {
+            Err(Failure::Error(format!("{error} (--interfaces FILE gives the interfaces instead)")))
+        }
+        (Err(error), Format::Snapshot) => {
+            complain(format!("note: {error}; whether the ports are there is not checked"));
+            Ok(None)
+        }
+    }
 }
 
 /// What was judged, as a document. The lists are what is, or would be, published: all empty where it is refused.
@@ -93,10 +141,13 @@ impl<'a> Report<'a> {
     }
 }
 
-/// Ends a command whose input is refused, with `report` on standard output where documents are wanted.
-pub(crate) fn refuse(reasons: Vec<Reason>, out: &Output, report: impl FnOnce(&[Reason], &Output)) -> Failure {
-    if out.json {
-        report(&reasons, out);
+/// Ends a command; one whose input is refused with `report` on standard output where documents are wanted.
+pub(crate) fn ended(failure: Failure, out: &Output, report: impl FnOnce(&[Reason]) -> Result<(), Failure>) -> Failure {
+    if let Failure::Refused(reasons) = &failure
+        && out.json
+    {
+        // The exit code says that it is refused, whether or not anybody reads the document.
+        let _ = report(reasons);
     }
-    Failure::Refused(reasons)
+    failure
 }

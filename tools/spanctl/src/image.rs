@@ -18,20 +18,16 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::args::{CompileArgs, InspectArgs, OnAmbiguous};
-use crate::document::{Report, judge, read, refuse, shown};
+use crate::document::{Report, ended, judge, read, read_source, shown};
 use crate::import::{counts, warn};
 use crate::output::{Failure, Output};
 use crate::table::{Rows, printable, rate};
 
 /// Compiles a document to a file, for an active node with mirroring armed.
-pub(crate) fn compile_file(args: &CompileArgs, out: &Output) -> Result<(), Failure> {
-    let document = read(&args.file)?;
-    let judged = judge(&document, None, &args.wires.wires, OnAmbiguous::Reject).map_err(|reasons| {
-        refuse(reasons, out, |reasons, out| {
-            // The exit code says that it is refused, whether or not anybody reads the document.
-            let _ = out.document(&Report::refused(reasons));
-        })
-    })?;
+pub(crate) fn compile_file(dir: &Path, args: &CompileArgs, out: &Output) -> Result<(), Failure> {
+    let document = read_source(&args.source)?;
+    let refused = |failure| ended(failure, out, |reasons| out.document(&Report::refused(reasons)));
+    let judged = judge(dir, args.source.of(&document, OnAmbiguous::Reject)).map_err(refused)?;
     let image = compile(&judged.snapshot, &judged.admission, &Source::of(&document));
     std::fs::write(&args.output, image.bytes())
         .map_err(|e| Failure::Error(format!("cannot write {}: {e}", args.output.display())))?;
@@ -94,9 +90,8 @@ pub(crate) fn inspect(args: &InspectArgs, out: &Output) -> Result<(), Failure> {
     let bytes = read(&args.image)?;
     let found = Image::from_bytes(&bytes).and_then(|image| inspection(image.words())).map_err(|error| {
         let reasons = vec![Reason::new(format!("{}: {error}", shown(&args.image)))];
-        refuse(reasons, out, |reasons, out| {
-            // As above.
-            let _ = out.document(&Inspection { reasons: reasons.to_vec(), ..Inspection::default() });
+        ended(Failure::Refused(reasons), out, |reasons| {
+            out.document(&Inspection { reasons: reasons.to_vec(), ..Inspection::default() })
         })
     })?;
     if out.json { out.document(&found) } else { out.text(&text(&found, &args.image)) }

@@ -1,39 +1,32 @@
-//! `check` and `import`.
+//! `check`, `import` and `commit`.
 
 use std::path::Path;
 
 use serde::Serialize;
-use spanwire::control::compile::Source;
+use spanwire::control::compile::Source as Compiled;
+use spanwire::control::json;
+use spanwire::control::source::Format;
 use spanwire::control::writer::{Receipt, WriteError, publish, remark};
 use spanwire::control::{Diagnostic, Reason};
 
-use crate::args::{CheckArgs, ImportArgs, OnAmbiguous};
-use crate::document::{Judged, Report, judge, read, refuse};
+use crate::args::{CheckArgs, CommitArgs, ImportArgs, OnAmbiguous};
+use crate::document::{Judged, Report, Source, ended, judge, read, read_source, shown};
 use crate::output::{Failure, Output, complain};
 
 /// [`Report`] with the generation, null where nothing was published.
 #[derive(Serialize)]
-struct ImportReport<'a> {
+struct PublishReport<'a> {
     generation: Option<u64>,
     #[serde(flatten)]
     report: Report<'a>,
 }
 
-/// Judges a document and publishes nothing.
+/// Judges a configuration and publishes nothing.
 pub(crate) fn check(dir: &Path, args: &CheckArgs, out: &Output) -> Result<(), Failure> {
-    let stdin = Path::new("-");
-    if args.file == stdin && args.interfaces.as_deref() == Some(stdin) {
-        return Err(Failure::Error("FILE and --interfaces cannot both be standard input".to_owned()));
-    }
-    let document = read(&args.file)?;
-    let interfaces = args.interfaces.as_deref().map(read).transpose()?;
-    let judged = judge(&document, interfaces.as_deref(), &args.wires.wires, OnAmbiguous::Reject);
-    let mut judged = judged.map_err(|reasons| {
-        refuse(reasons, out, |reasons, out| {
-            // The exit code says that it is refused, whether or not anybody reads the document.
-            let _ = out.document(&Report::refused(reasons));
-        })
-    })?;
+    let document = read_source(&args.source)?;
+    let source = args.source.of(&document, OnAmbiguous::Reject);
+    let refused = |failure| ended(failure, out, |reasons| out.document(&Report::refused(reasons)));
+    let mut judged = judge(dir, source).map_err(refused)?;
     judged.admission.diagnostics.extend(remark(dir, &judged.snapshot));
     if out.json {
         return out.document(&Report::accepted(&judged));
@@ -42,19 +35,32 @@ pub(crate) fn check(dir: &Path, args: &CheckArgs, out: &Output) -> Result<(), Fa
     out.text(&format!("accepted: {}\n", counts(&judged)))
 }
 
-/// Judges a document and publishes it.
+/// Judges a snapshot and publishes it.
 pub(crate) fn import(dir: &Path, args: &ImportArgs, out: &Output) -> Result<(), Failure> {
     let document = read(&args.file)?;
-    let refuse = |reasons: Vec<Reason>| {
-        refuse(reasons, out, |reasons, out| {
-            // As in `check`.
-            let _ = out.document(&ImportReport { generation: None, report: Report::refused(reasons) });
-        })
-    };
-    let mut judged = judge(&document, None, &args.wires.wires, args.on_ambiguous).map_err(refuse)?;
-    let digest = Source::of(&document).digest;
+    if Format::of(&document) == Format::Junos {
+        let mut reasons = json::parse(&document).err().unwrap_or_default();
+        reasons.push(Reason::new(format!(
+            "{} does not begin as a snapshot does (spanctl commit publishes a Junos configuration)",
+            shown(&args.file)
+        )));
+        return Err(refused(Failure::Refused(reasons), out));
+    }
+    let (wires, on_ambiguous) = (args.wires.wires.as_slice(), args.policy.on_ambiguous);
+    publish_source(dir, Source { document: &document, interfaces: None, wires, on_ambiguous }, out)
+}
+
+/// Judges a configuration of either format and publishes it.
+pub(crate) fn commit(dir: &Path, args: &CommitArgs, out: &Output) -> Result<(), Failure> {
+    let document = read_source(&args.source)?;
+    publish_source(dir, args.source.of(&document, args.policy.on_ambiguous), out)
+}
+
+fn publish_source(dir: &Path, source: Source<'_>, out: &Output) -> Result<(), Failure> {
+    let mut judged = judge(dir, source).map_err(|failure| refused(failure, out))?;
+    let digest = Compiled::of(source.document).digest;
     let receipt = publish(dir, &judged.snapshot, &judged.admission, digest).map_err(|error| match error {
-        WriteError::Refused(reason) => refuse(vec![reason]),
+        WriteError::Refused(reason) => refused(Failure::Refused(vec![reason]), out),
         WriteError::Region(error) => error.into(),
     })?;
     warn_unkept(&receipt);
@@ -63,10 +69,15 @@ pub(crate) fn import(dir: &Path, args: &ImportArgs, out: &Output) -> Result<(), 
     let generation = receipt.generation;
     if out.json {
         let report = Report::accepted(&judged);
-        return out.document(&ImportReport { generation: Some(generation), report });
+        return out.document(&PublishReport { generation: Some(generation), report });
     }
     warn(&judged.admission.diagnostics);
     out.text(&format!("published generation {generation}: {}\n", counts(&judged)))
+}
+
+/// Ends a command that publishes.
+fn refused(failure: Failure, out: &Output) -> Failure {
+    ended(failure, out, |reasons| out.document(&PublishReport { generation: None, report: Report::refused(reasons) }))
 }
 
 /// Says that what was published cannot be rolled back to.

@@ -2,7 +2,7 @@
 //!
 //! - [`args`]: the command line
 //! - [`document`]: FILE and the options beside it to a snapshot that may be published, or the reasons why not
-//! - [`import`]: `check` and `import`
+//! - [`import`]: `check`, `import` and `commit`
 //! - [`export`]: the published snapshot as a document
 //! - [`history`]: `history` and `rollback`
 //! - [`image`]: `compile` and `inspect`, images in files
@@ -48,13 +48,14 @@ fn run(args: Args, out: &Output) -> Result<(), Failure> {
     match args.command {
         Command::Check(check) => import::check(dir, &check, out),
         Command::Import(import) => import::import(dir, &import, out),
+        Command::Commit(commit) => import::commit(dir, &commit, out),
         Command::Export => export::export(dir, out),
         Command::Show => show::show(dir, out),
         Command::Stats(stats) => stats::stats(dir, &stats, out),
         Command::Wait(wait) => wait::wait(dir, &wait, out),
         Command::History => history::history(dir, out),
         Command::Rollback(rollback) => history::rollback(dir, &rollback, out),
-        Command::Compile(compile) => image::compile_file(&compile, out),
+        Command::Compile(compile) => image::compile_file(dir, &compile, out),
         Command::Inspect(inspect) => image::inspect(&inspect, out),
     }
 }

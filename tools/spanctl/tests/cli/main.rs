@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod history;
+mod junos;
 mod live;
 mod publish;
 mod refuse;

@@ -54,7 +54,7 @@ fn import_documents() {
 fn warnings_go_to_standard_error() {
     let ran = Place::new().feed(SNAPSHOT.as_bytes(), &["import", "-"]).code(0);
     assert_eq!(ran.stdout, "published generation 1: 2 mirror entries, 1 wire\n");
-    assert!(ran.stderr.starts_with("spanctl: warning: mirror_configs[1]: ingress on no wire"), "{ran:?}");
+    assert!(ran.stderr.contains("spanctl: warning: mirror_configs[1]: ingress on no wire"), "{ran:?}");
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn an_ambiguous_table_may_be_left_out() {
     let shown = place.run(&["show", "--json"]).code(0).json();
     assert_eq!(shown["diagnostics"], report["diagnostics"], "the reason stays visible");
     assert_eq!(shown["diagnostics"][0]["severity"], "warning");
-    assert!(shown["diagnostics"][0]["message"].as_str().unwrap().contains("duplicate ingress ifindex 11"));
+    assert!(shown["diagnostics"].to_string().contains("duplicate ingress ifindex 11"), "{shown}");
 
     // Not for a document that does not parse, nor for wires.
     let before = place.published();

@@ -27,7 +27,7 @@ fn bad_documents() {
     let cases = [
         ("empty", String::new(), "the input is empty"),
         ("truncated", SNAPSHOT[..SNAPSHOT.len() / 2].to_owned(), "truncated: it ends at line 3"),
-        ("not JSON", "security { forwarding-options }".to_owned(), "JSON syntax"),
+        ("not JSON", "{security: 1}".to_owned(), "JSON syntax"),
         ("stray", "{}".to_owned(), "not a spanwire snapshot"),
         ("a list", "[]".to_owned(), "top level: [] is a list"),
         ("version", r#"{"version":4}"#.to_owned(), "unsupported snapshot protocol version 4"),

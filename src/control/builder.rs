@@ -1,0 +1,257 @@
+//! A Junos configuration and the interfaces there are to a [`Draft`] of a snapshot.
+//!
+//! ```text
+//! forwarding-options port-mirroring instance NAME {
+//!     input { rate N; ingress { interface X; … } }           mirror entries X -> Y, one frame in N
+//!     output { interface Y; }
+//! }
+//! security forwarding-options secure-wire NAME interface [ A B ];      a wire A - B
+//! interfaces DEVICE unit U vlan-id V;                                  what DEVICE.U stands for
+//! ```
+//!
+//! All else in the configuration is not looked at, except that `apply-groups` is refused: what it would add is
+//! not known. A statement inside of `port-mirroring` or a secure wire that is not one of these has no effect, and
+//! a warning says so.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::draft::Draft;
+use super::instances::{Instance, RATE_ALLOWED, Rate, resolve, subject};
+use super::junos::Node;
+use super::model::{
+    Diagnostic, Interface, Links, MAX_VLAN_ID, NameIndex, Reason, Severity, Snapshot, Wire, Written, linux_form, quoted,
+};
+
+const INSTANCES: [&str; 3] = ["forwarding-options", "port-mirroring", "instance"];
+const SECURE_WIRES: [&str; 3] = ["security", "forwarding-options", "secure-wire"];
+
+/// Where the ifindexes of interfaces without a kernel device begin.
+const FIRST_SYNTHETIC: u32 = 1 << 30;
+
+/// Builds the snapshot that `config` describes on these interfaces. What is wrong with it is in the draft.
+#[must_use]
+pub fn build(config: &Node, interfaces: Vec<Interface>) -> Draft {
+    let mut draft = Draft { snapshot: Snapshot { interfaces, ..Snapshot::default() }, ..Draft::default() };
+    refuse_groups(config, &mut draft.faults);
+    secure_wires(config, &mut draft);
+    let instances = instances(config, &mut draft);
+    let resolved = resolve(instances, &draft.snapshot.interfaces);
+    draft.diagnostics.extend(resolved.skipped);
+    draft.table_faults.extend(resolved.faults);
+    for (mirror, origin) in resolved.entries {
+        draft.snapshot.mirrors.push(mirror);
+        draft.origins.push(Some(origin));
+    }
+    draft
+}
+
+/// The devices of the live system as interfaces, under the names that `config` has for them.
+///
+/// A device answers to its own name. A name `DEVICE.0` that no device has is the device, unless its unit has a
+/// VLAN id. `DEVICE.U` with a VLAN id is the VLAN device there is for it, or else an interface with a synthetic
+/// ifindex: the dataplane needs only the parent and the tag.
+#[must_use]
+pub fn live_interfaces(config: &Node, links: &Links) -> Vec<Interface> {
+    let mut interfaces = links.interfaces();
+    let devices: HashMap<String, usize> =
+        interfaces.iter().enumerate().map(|(i, device)| (device.linux_name.clone(), i)).collect();
+    let tags = vlan_ids(config);
+    for name in mentioned(config) {
+        let Some((device, unit)) = name.rsplit_once('.').filter(|_| !devices.contains_key(&name)) else { continue };
+        let Some(&at) = devices.get(device) else { continue };
+        match tags.get(&(device.to_owned(), unit.to_owned())) {
+            Some(&tag) => {
+                let parent = interfaces[at].clone();
+                match interfaces.iter_mut().find(|i| i.vlan() == Some((parent.ifindex, tag))) {
+                    Some(vlan) => vlan.name = name,
+                    None => interfaces.extend(synthetic(name, &parent, tag)),
+                }
+            }
+            None if unit == "0" => interfaces[at].name = name,
+            None => {}
+        }
+    }
+    interfaces
+}
+
+/// The interface of tag `tag` on `parent`. Its ifindex depends on these alone, so that an entry stays the same over
+/// commits; none where the parent's ifindex leaves no room for that.
+fn synthetic(name: String, parent: &Interface, tag: u16) -> Option<Interface> {
+    let room = (FIRST_SYNTHETIC >> 12) - 1;
+    (parent.ifindex <= room).then(|| Interface {
+        name,
+        linux_name: String::new(),
+        ifindex: FIRST_SYNTHETIC | parent.ifindex << 12 | u32::from(tag),
+        parent_ifindex: parent.ifindex,
+        vlan_id: tag,
+        ..parent.clone()
+    })
+}
+
+/// The interfaces that mirror entries and wires name, in their Linux form.
+fn mentioned(config: &Node) -> BTreeSet<String> {
+    let below = |path: &[&str]| config.at_path(path).into_iter().flat_map(Node::children).map(|(_, node)| node);
+    let ingresses = below(&INSTANCES).filter_map(|instance| instance.at_path(&["input", "ingress", "interface"]));
+    let outputs = below(&INSTANCES).filter_map(|instance| instance.at_path(&["output", "interface"]));
+    let wired = below(&SECURE_WIRES).filter_map(|wire| wire.child("interface"));
+    ingresses.chain(outputs).chain(wired).flat_map(Node::children).map(|(name, _)| as_linux(name)).collect()
+}
+
+/// The VLAN ids of `interfaces DEVICE unit U vlan-id V`, by device and unit.
+fn vlan_ids(config: &Node) -> HashMap<(String, String), u16> {
+    let mut tags = HashMap::new();
+    for (device, node) in config.child("interfaces").into_iter().flat_map(Node::children) {
+        for (unit, node) in node.child("unit").into_iter().flat_map(Node::children) {
+            let tag = node.child("vlan-id").and_then(|id| id.children().next()).and_then(|(id, _)| id.parse().ok());
+            if let Some(tag) = tag.filter(|tag| (1..=MAX_VLAN_ID).contains(tag)) {
+                tags.insert((as_linux(device), unit.to_owned()), tag);
+            }
+        }
+    }
+    tags
+}
+
+fn as_linux(name: &str) -> String {
+    linux_form(name).unwrap_or_else(|| name.to_owned())
+}
+
+/// Refuses each `apply-groups NAME` in force, wherever it stands.
+fn refuse_groups(node: &Node, faults: &mut Vec<Reason>) {
+    for (word, below) in node.children() {
+        if word == "apply-groups"
+            && let Some((group, at)) = below.children().next()
+        {
+            faults.push(Reason::new(format!(
+                "{}: apply-groups {} is not supported, as groups are not expanded (allowed: the configuration with \
+                 its groups applied, as \"show configuration | display inheritance no-comments\" writes it)",
+                at.position(),
+                quoted(group)
+            )));
+        }
+        refuse_groups(below, faults);
+    }
+}
+
+/// The port-mirroring instances, with what is wrong about each.
+fn instances(config: &Node, draft: &mut Draft) -> Vec<Instance> {
+    if let Some(stanza) = config.at_path(&INSTANCES[..2]) {
+        draft.ignored("port-mirroring", stanza, &["instance"]);
+    }
+    let nodes = config.at_path(&INSTANCES).into_iter().flat_map(Node::children);
+    nodes.map(|(name, node)| instance(name, node, draft)).collect()
+}
+
+fn instance(name: &str, node: &Node, draft: &mut Draft) -> Instance {
+    let subject = subject(name, Some(node.position()));
+    draft.ignored(&subject, node, &["input", "output"]);
+    let mut instance = Instance { name: name.to_owned(), at: Some(node.position()), ..Instance::default() };
+    if let Some(input) = node.child("input") {
+        draft.ignored(&subject, input, &["rate", "ingress"]);
+        instance.rate = input.child("rate").map(|node| rate(node, &subject, draft)).unwrap_or_default();
+        if let Some(ingress) = input.child("ingress") {
+            draft.ignored(&subject, ingress, &["interface"]);
+            instance.ingresses = interfaces(ingress, &subject, &mut draft.table_faults);
+        }
+    }
+    if let Some(output) = node.child("output") {
+        draft.ignored(&subject, output, &["interface"]);
+        let outputs = interfaces(output, &subject, &mut draft.table_faults);
+        if let [first, second, ..] = outputs.as_slice() {
+            draft
+                .table_faults
+                .push(Reason::new(format!("{subject}: two output interfaces, {first} and {second} (allowed: one)")));
+        }
+        instance.output = outputs.into_iter().next();
+    }
+    instance
+}
+
+/// The names after `interface`; one that is followed by more words goes to `faults`.
+fn interfaces(node: &Node, subject: &str, faults: &mut Vec<Reason>) -> Vec<Written> {
+    let mut written = Vec::new();
+    for (name, below) in node.child("interface").into_iter().flat_map(Node::children) {
+        let name = shown((name, below));
+        faults.extend(below.children().map(|after| {
+            Reason::new(format!("{subject}: interface {name} is followed by {} (allowed: \";\")", shown(after)))
+        }));
+        written.push(name);
+    }
+    written
+}
+
+fn rate(node: &Node, subject: &str, draft: &mut Draft) -> Rate {
+    let values: Vec<(&str, &Node)> = node.children().collect();
+    let mut refuse = |what: String| {
+        draft.table_faults.push(Reason::new(format!("{subject}: {what} ({RATE_ALLOWED})")));
+        Rate::Invalid
+    };
+    let (text, value) = match *values.as_slice() {
+        [] if node.is_leaf() => return refuse(format!("rate ({}) has no value", node.position())),
+        // Its values are all deactivated.
+        [] => return Rate::default(),
+        [only] => only,
+        [first, second, ..] => {
+            let (first, second) = (shown(first), shown(second));
+            return refuse(format!("two rates, {first} and {second}"));
+        }
+    };
+    let written = shown((text, value));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if let Some((word, after)) = value.children().next() {
+        return refuse(format!("rate {written} is followed by {}", shown((word, after))));
+    }
+    if text.strip_prefix('-').is_some_and(|n| digits(n) && n.bytes().any(|b| b != b'0')) {
+        return Rate::Negative(written);
+    }
+    if !digits(text) {
+        return refuse(format!("rate {written} is not an integer"));
+    }
+    text.parse().map_or_else(|_| refuse(format!("rate {written} is out of range")), Rate::Of)
+}
+
+fn shown((word, node): (&str, &Node)) -> Written {
+    Written { name: word.to_owned(), at: Some(node.position()) }
+}
+
+/// The secure wires as wires, in the order of writing. Unlike a mirror entry, a wire is never left out: that would
+/// take away a connection.
+fn secure_wires(config: &Node, draft: &mut Draft) {
+    let mut found = Vec::new();
+    for (name, node) in config.at_path(&SECURE_WIRES).into_iter().flat_map(Node::children) {
+        let subject = format!("secure-wire {} ({})", quoted(name), node.position());
+        draft.ignored(&subject, node, &["interface"]);
+        let ends = interfaces(node, &subject, &mut draft.faults);
+        found.push((name, subject, ends));
+    }
+    let names = NameIndex::of(&draft.snapshot.interfaces);
+    let mut wires = Vec::with_capacity(found.len());
+    for (name, subject, ends) in found {
+        let ports: Vec<Option<u32>> = ends.iter().map(|end| names.find(&end.name).map(|i| i.ifindex)).collect();
+        let missing = ends.iter().zip(&ports).filter(|(_, port)| port.is_none()).map(|(end, _)| {
+            Reason::new(format!("{subject}: no interface is called {end} (allowed: two interfaces that are there)"))
+        });
+        draft.faults.extend(missing);
+        match *ports.as_slice() {
+            [Some(a_ifindex), Some(b_ifindex)] => wires.push(Wire { name: name.to_owned(), a_ifindex, b_ifindex }),
+            [_, _] => {}
+            ref other => draft.faults.push(Reason::new(format!(
+                "{subject}: number of interfaces: {} (allowed: two, as in interface [ A B ])",
+                other.len()
+            ))),
+        }
+    }
+    draft.snapshot.wires = wires;
+}
+
+impl Draft {
+    /// Warns of each statement below `node` that is none of `known`.
+    fn ignored(&mut self, subject: &str, node: &Node, known: &[&str]) {
+        for (word, below) in node.children().filter(|(word, _)| !known.contains(word)) {
+            self.diagnostics.push(Diagnostic {
+                severity: Severity::Warning,
+                subject: subject.to_owned(),
+                message: format!("{} is not supported here and has no effect", shown((word, below))),
+            });
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! A snapshot as it was read or built, with what is known of it that is not published.
+//!
+//! ```text
+//! JSON ── json::parse_draft ──┐
+//!                             ├──> Draft ── admit ──> Admission
+//! Junos ── builder::build ────┘              Links ──┘
+//! ```
+
+use std::mem::take;
+
+use super::admission::{Admission, judge};
+use super::model::{Diagnostic, Links, Origin, Reason, Severity, Snapshot};
+
+/// A snapshot to be admitted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Draft {
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// Where each mirror entry comes from, as far as that is known; may be shorter than the table.
+    pub origins: Vec<Option<Origin>>,
+    /// What of the source is not in the snapshot, and why.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Why the mirror table must not be used.
+    pub table_faults: Vec<Reason>,
+    /// Why none of it must be used.
+    pub faults: Vec<Reason>,
+}
+
+impl From<Snapshot> for Draft {
+    fn from(snapshot: Snapshot) -> Self {
+        Self { snapshot, ..Self::default() }
+    }
+}
+
+impl Draft {
+    /// Judges the whole draft; never stops at the first problem. With `links`, also says what of it lies idle or
+    /// may not keep up on the devices there are.
+    #[must_use]
+    pub fn admit(&self, links: Option<&Links>) -> Admission {
+        let mut admission = judge(&self.snapshot, &self.origins, links);
+        let faults = self.faults.iter().chain(&self.table_faults).cloned();
+        admission.reasons.splice(0..0, faults);
+        admission.diagnostics.splice(0..0, self.diagnostics.iter().cloned());
+        admission
+    }
+
+    /// As [`admit`](Self::admit), but where it is refused for the mirror table alone, the table is emptied and each
+    /// reason against it becomes a warning to publish. Fail-closed: nothing is mirrored rather than half of what
+    /// was meant.
+    ///
+    /// A draft that is refused without its table too is left as it was, and so are the reasons.
+    #[must_use]
+    pub fn admit_or_omit(&mut self, links: Option<&Links>) -> Admission {
+        let refused = self.admit(links);
+        if refused.accepted() {
+            return refused;
+        }
+        let table = (take(&mut self.snapshot.mirrors), take(&mut self.origins), take(&mut self.table_faults));
+        let mut without = self.admit(links);
+        if !without.accepted() {
+            (self.snapshot.mirrors, self.origins, self.table_faults) = table;
+            return refused;
+        }
+        without.diagnostics.extend(refused.reasons.iter().map(omitted));
+        without
+    }
+}
+
+fn omitted(reason: &Reason) -> Diagnostic {
+    Diagnostic {
+        severity: Severity::Warning,
+        subject: "mirror_configs".to_owned(),
+        message: format!("the mirror table is left out: {reason}"),
+    }
+}

@@ -1,0 +1,206 @@
+//! What of a snapshot lies idle or may not keep up, on the devices there are at the time: warnings, published with
+//! it. It is refused for none of them, since devices come and go while it stays.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::admission::{Names, Places};
+use super::model::{Diagnostic, Link, Links, Mirror, Severity, Snapshot, quoted};
+
+/// The warnings, in the order of the mirror entries, then of the wires, then by output. Without `links` only what
+/// the snapshot's own interfaces tell.
+pub(super) fn remarks(
+    snapshot: &Snapshot,
+    names: &Names<'_>,
+    places: Places<'_>,
+    links: Option<&Links>,
+) -> Vec<Diagnostic> {
+    let by_index = links.map(|links| links.all.iter().map(|link| (link.interface.ifindex, link)).collect());
+    let devices = Devices { names, by_index, place: links.map_or("", |links| links.place.as_str()) };
+    let mut found = Vec::new();
+    for (i, &mirror) in snapshot.mirrors.iter().enumerate() {
+        let states = [("ingress", mirror.ingress_ifindex), ("output", mirror.output_ifindex)];
+        let states = states.into_iter().filter_map(|(what, ifindex)| devices.idle(what, ifindex));
+        found.extend(states.chain(devices.small_mtu(mirror)).map(|message| warning(places.entry(i), message)));
+    }
+    for (i, wire) in snapshot.wires.iter().enumerate() {
+        let stuck = [wire.a_ifindex, wire.b_ifindex].into_iter().filter_map(|port| devices.stuck_offload(port));
+        let subject = || format!("wires[{i}] {}", quoted(&wire.name));
+        found.extend(stuck.map(|message| warning(subject(), message)));
+    }
+    found.extend(devices.oversubscribed(&snapshot.mirrors));
+    found
+}
+
+fn warning(subject: String, message: String) -> Diagnostic {
+    Diagnostic { severity: Severity::Warning, subject, message }
+}
+
+struct Devices<'a> {
+    names: &'a Names<'a>,
+    by_index: Option<HashMap<u32, &'a Link>>,
+    place: &'a str,
+}
+
+impl Devices<'_> {
+    /// The device behind an ifindex: for a VLAN interface without one of its own, its parent's.
+    fn link(&self, ifindex: u32) -> Option<&Link> {
+        let by_index = self.by_index.as_ref()?;
+        let own = by_index.get(&ifindex);
+        own.or_else(|| by_index.get(&self.names.parent(ifindex)?)).copied()
+    }
+
+    /// That a port is not there, or down.
+    fn idle(&self, what: &str, ifindex: u32) -> Option<String> {
+        self.by_index.as_ref()?;
+        let shown = self.names.show(ifindex);
+        match self.link(ifindex) {
+            None => Some(format!(
+                "port missing: its {what}, ifindex {shown}, is not {}; it mirrors nothing until that is there",
+                self.place
+            )),
+            Some(Link { up: Some(false), .. }) => {
+                Some(format!("{what} down: ifindex {shown} has no link; it mirrors nothing until that is up"))
+            }
+            Some(_) => None,
+        }
+    }
+
+    fn mtu(&self, ifindex: u32) -> Option<u32> {
+        let live = self.link(ifindex).map(|link| link.interface.mtu).filter(|mtu| *mtu > 0);
+        live.or_else(|| self.names.mtu(ifindex))
+    }
+
+    /// That the output takes less than the ingress may receive.
+    fn small_mtu(&self, mirror: Mirror) -> Option<String> {
+        let (ingress, output) = (mirror.ingress_ifindex, mirror.output_ifindex);
+        let (received, sent) = (self.mtu(ingress)?, self.mtu(output)?);
+        (sent < received).then(|| {
+            format!(
+                "the MTU {sent} of its output, ifindex {}, is smaller than {received}, that of its ingress, ifindex {}: \
+                 larger frames are not mirrored (mirror_drops_oversize)",
+                self.names.show(output),
+                self.names.show(ingress)
+            )
+        })
+    }
+
+    /// That tags of the frames of a wire's port would be lost.
+    fn stuck_offload(&self, port: u32) -> Option<String> {
+        let feature = self.link(port)?.stuck_offload.as_ref()?;
+        Some(format!(
+            "the VLAN offload {} of ifindex {} cannot be turned off: the dataplane does not use such a port, as frames \
+             would lose their VLAN tags",
+            quoted(feature),
+            self.names.show(port)
+        ))
+    }
+
+    fn speed(&self, ifindex: u32) -> Option<u32> {
+        self.link(ifindex)?.speed
+    }
+
+    /// A warning for each output whose entries may select more than it can send.
+    fn oversubscribed(&self, mirrors: &[Mirror]) -> Vec<Diagnostic> {
+        // By output and port, as a frame is sampled by one of a port's entries: its own or a VLAN's.
+        let mut shares: BTreeMap<(u32, u32), u64> = BTreeMap::new();
+        for mirror in mirrors {
+            let port = self.names.parent(mirror.ingress_ifindex).unwrap_or(mirror.ingress_ifindex);
+            // kbit/s, as a sampled share is a fraction of a megabit at high rates.
+            let speed = self.speed(port).map_or(0, |speed| u64::from(speed) * 1000);
+            let share = shares.entry((mirror.output_ifindex, port)).or_default();
+            *share = (*share).max(speed / u64::from(mirror.rate.max(1)));
+        }
+        let mut sums: BTreeMap<u32, u64> = BTreeMap::new();
+        for ((output, _), share) in shares {
+            let sum = sums.entry(output).or_default();
+            *sum = sum.saturating_add(share);
+        }
+        let more = |(output, sum): (u32, u64)| {
+            let speed = self.speed(output)?;
+            (sum > u64::from(speed) * 1000).then(|| {
+                let sum = sum.div_ceil(1000);
+                warning(
+                    format!("output ifindex {}", self.names.show(output)),
+                    format!(
+                        "oversubscribed: its mirror entries may select up to {sum} Mbit/s, and it sends {speed} Mbit/s: \
+                         clones beyond that are dropped"
+                    ),
+                )
+            })
+        };
+        sums.into_iter().filter_map(more).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::Draft;
+    use crate::control::model::{Interface, Wire};
+
+    fn device(name: &str, ifindex: u32) -> Link {
+        let interface = Interface { name: name.into(), ifindex, mtu: 1500, ..Interface::default() };
+        Link { interface, up: Some(true), speed: Some(1000), stuck_offload: None }
+    }
+
+    /// Everything said of the entries 11 -> 22 and VLAN 10 on 12 -> 22 with these devices.
+    fn said(rate: u32, links: Option<Vec<Link>>) -> Vec<String> {
+        let vlan = Interface { ifindex: 1 << 30, parent_ifindex: 12, vlan_id: 10, ..device("b.10", 0).interface };
+        let entry = |ingress_ifindex| Mirror { ingress_ifindex, output_ifindex: 22, rate };
+        let snapshot = Snapshot {
+            interfaces: vec![device("a", 11).interface, vlan, Interface { mtu: 0, ..device("mon", 22).interface }],
+            mirrors: vec![entry(11), entry(1 << 30)],
+            wires: vec![Wire { name: "w".into(), a_ifindex: 11, b_ifindex: 12 }],
+            ..Snapshot::default()
+        };
+        let links = links.map(|all| Links { all, place: "among them".into() });
+        let admission = Draft::from(snapshot).admit(links.as_ref());
+        assert!(admission.accepted(), "nothing is refused for its devices: {:?}", admission.reasons);
+        admission.diagnostics.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn sound_devices_are_worth_no_word() {
+        assert_eq!(said(2, Some(vec![device("a", 11), device("b", 12), device("mon", 22)])), Vec::<String>::new());
+        assert_eq!(said(1, None), Vec::<String>::new(), "nothing is known of any");
+    }
+
+    #[test]
+    fn what_is_missing_or_down() {
+        assert_eq!(
+            said(2, Some(vec![Link { up: Some(false), ..device("a", 11) }])),
+            [
+                "warning: mirror_configs[0]: ingress down: ifindex 11 (\"a\") has no link; it mirrors nothing until that is up",
+                "warning: mirror_configs[0]: port missing: its output, ifindex 22 (\"mon\"), is not among them; it mirrors nothing until that is there",
+                "warning: mirror_configs[1]: port missing: its ingress, ifindex 1073741824 (\"b.10\"), is not among them; it mirrors nothing until that is there",
+                "warning: mirror_configs[1]: port missing: its output, ifindex 22 (\"mon\"), is not among them; it mirrors nothing until that is there",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_may_not_keep_up() {
+        let small = Interface { mtu: 1400, ..device("mon", 22).interface };
+        let slow = Link { interface: small, ..device("mon", 22) };
+        let stuck = Link { stuck_offload: Some("rxvlan".into()), speed: Some(10_000), ..device("b", 12) };
+        let found = said(10, Some(vec![device("a", 11), stuck, slow]));
+        let mtu = |ingress| {
+            format!(
+                "the MTU 1400 of its output, ifindex 22 (\"mon\"), is smaller than 1500, that of its ingress, ifindex \
+                 {ingress}: larger frames are not mirrored (mirror_drops_oversize)"
+            )
+        };
+        assert_eq!(
+            found,
+            [
+                format!("warning: mirror_configs[0]: {}", mtu("11 (\"a\")")),
+                format!("warning: mirror_configs[1]: {}", mtu("1073741824 (\"b.10\")")),
+                "warning: wires[0] \"w\": the VLAN offload \"rxvlan\" of ifindex 12 cannot be turned off: the dataplane does not use such a port, as frames would lose their VLAN tags".to_owned(),
+                "warning: output ifindex 22 (\"mon\"): oversubscribed: its mirror entries may select up to 1100 Mbit/s, and it sends 1000 Mbit/s: clones beyond that are dropped".to_owned(),
+            ]
+        );
+        let unknown = Link { speed: None, ..device("mon", 22) };
+        assert_eq!(said(0, Some(vec![device("a", 11), device("b", 12), unknown])), Vec::<String>::new());
+        assert_eq!(said(0, Some(vec![device("a", 11), device("b", 12), device("mon", 22)])).len(), 1, "0 mirrors all");
+    }
+}

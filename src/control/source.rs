@@ -1,0 +1,71 @@
+//! A document of either format to a [`Draft`].
+
+use super::builder::{build, live_interfaces};
+use super::draft::Draft;
+use super::json;
+use super::junos;
+use super::model::{Links, Reason};
+
+/// What a document is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A snapshot as JSON.
+    Snapshot,
+    /// A Junos configuration, with braces or as `set` commands.
+    Junos,
+}
+
+impl Format {
+    /// The format of a document, by how it begins: a JSON document with a brace, bracket, string or number, none
+    /// of which begins a Junos configuration. An empty one is taken for JSON, whose reader says that it is empty.
+    #[must_use]
+    pub fn of(document: &[u8]) -> Format {
+        match document.trim_ascii_start().first() {
+            None | Some(b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | 0xef) => Format::Snapshot,
+            Some(_) => Format::Junos,
+        }
+    }
+}
+
+/// The interfaces to read a document with.
+#[derive(Clone, Copy, Debug)]
+pub enum Ports<'a> {
+    /// Those the document names itself, if any.
+    Own,
+    /// The devices of the live system. A snapshot keeps the interfaces it names.
+    Live(&'a Links),
+    /// A list that stands for the live system, in place of the interfaces a snapshot names.
+    Listed(&'a Links),
+}
+
+impl<'a> Ports<'a> {
+    /// The devices there are, if that is known.
+    #[must_use]
+    pub fn links(self) -> Option<&'a Links> {
+        match self {
+            Ports::Own => None,
+            Ports::Live(links) | Ports::Listed(links) => Some(links),
+        }
+    }
+}
+
+/// Reads a document.
+///
+/// # Errors
+/// It cannot be read as its format: every reason there is.
+pub fn read(document: &[u8], ports: Ports<'_>) -> Result<Draft, Vec<Reason>> {
+    match Format::of(document) {
+        Format::Snapshot => {
+            let listed = if let Ports::Listed(links) = ports { Some(links.interfaces()) } else { None };
+            json::parse_draft(document, listed)
+        }
+        Format::Junos => {
+            let config = junos::parse(document).map_err(|reason| vec![reason])?;
+            Ok(match ports {
+                Ports::Own => build(&config, Vec::new()),
+                Ports::Live(links) => build(&config, live_interfaces(&config, links)),
+                Ports::Listed(links) => build(&config, links.interfaces()),
+            })
+        }
+    }
+}

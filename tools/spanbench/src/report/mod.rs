@@ -1,0 +1,157 @@
+//! Runs the set and writes what came out: `report.md`, its pictures, and `report.json` with every run.
+//!
+//! - [`markdown`]: the text
+//! - [`chart`]: the pictures
+
+mod chart;
+mod markdown;
+
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+
+use clap::Parser;
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::core::{self, CoreArgs, CoreError, CoreReport};
+use crate::handoff::{self, HandoffArgs, HandoffError};
+use crate::summary::Spread;
+use crate::wire::args::WireArgs;
+use crate::wire::error::WireError;
+use crate::wire::report::WireReport;
+use crate::{interrupt, wire};
+
+/// Options of `spanbench report`.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ReportArgs {
+    /// Directory to write into, made where it is missing
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Frames of each row of `core`
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(6400..))]
+    core_frames: u64,
+    /// Publishes of each run of `handoff`
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
+    publishes: u64,
+    #[command(flatten)]
+    wire: WireArgs,
+}
+
+/// Why there is no report.
+#[derive(Debug, Error)]
+pub(crate) enum ReportError {
+    /// `core` failed.
+    #[error("core: {0}")]
+    Core(#[from] CoreError),
+    /// `wire` failed, or the lab could not be laid.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// `handoff` failed.
+    #[error("handoff: {0}")]
+    Handoff(#[from] HandoffError),
+    /// A file could not be written.
+    #[error("{}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The document could not be made.
+    #[error("report.json: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Everything that was measured.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    /// Cost of a frame on rings without a kernel.
+    core: CoreReport,
+    /// From publish to the last shard.
+    handoff: HandoffFigure,
+    /// Real frames.
+    wire: WireReport,
+    /// The files that were written.
+    files: Vec<PathBuf>,
+}
+
+/// `handoff`, over all runs, ns.
+#[derive(Debug, Serialize)]
+struct HandoffFigure {
+    publishes: u64,
+    image_bytes: usize,
+    p50: Option<Spread>,
+    p99: Option<Spread>,
+}
+
+/// Measures everything and writes the files.
+///
+/// # Errors
+/// [`ReportError`]; what was written before stays.
+pub(crate) fn run(args: &ReportArgs) -> Result<Report, ReportError> {
+    let out = &args.out;
+    // First, so that a wrong directory is told of before minutes of measuring.
+    fs::create_dir_all(out).map_err(|source| ReportError::Write { path: out.clone(), source })?;
+    interrupt::install().map_err(WireError::io("noting signals"))?;
+    let (core, handoff) = (core(args)?, handoff(args)?);
+    let mut report = Report { core, handoff, wire: wire::run(&args.wire)?, files: Vec::new() };
+    let charts = chart::all(&report.wire);
+    let mut files: Vec<(String, String)> = vec![("report.md".to_owned(), markdown::text(&report, &charts))];
+    files.extend(charts.into_iter().map(|chart| (chart.file, chart.svg)));
+    report.files = files.iter().map(|(name, _)| out.join(name)).collect();
+    report.files.push(out.join("report.json"));
+    files.push(("report.json".to_owned(), serde_json::to_string_pretty(&report)?));
+    for (name, text) in files {
+        let path = out.join(name);
+        fs::write(&path, text).map_err(|source| ReportError::Write { path, source })?;
+    }
+    Ok(report)
+}
+
+/// The defaults of `spanbench core`.
+#[derive(Parser)]
+struct CoreDefaults {
+    #[command(flatten)]
+    core: CoreArgs,
+}
+
+fn core(args: &ReportArgs) -> Result<CoreReport, ReportError> {
+    let mut options = CoreDefaults::parse_from(["core"]).core;
+    (options.frames, options.runs, options.cpu) = (args.core_frames, args.wire.runs, Some(args.wire.dut_cpu));
+    eprintln!("core, {} runs", options.runs);
+    // A thread of its own, because it is pinned.
+    let thread = std::thread::scope(|scope| scope.spawn(|| core::run(&options)).join());
+    let report = thread.map_err(|_| WireError::Thread("core"))??;
+    if interrupt::requested() {
+        return Err(WireError::Interrupted.into());
+    }
+    Ok(report)
+}
+
+fn handoff(args: &ReportArgs) -> Result<HandoffFigure, ReportError> {
+    let (mut p50, mut p99, mut image_bytes) = (Vec::new(), Vec::new(), 0);
+    wire::with_dataplane(&args.wire, |dir| -> Result<(), ReportError> {
+        for run in 0..args.wire.runs {
+            eprintln!("run {}/{}, handoff", run + 1, args.wire.runs);
+            let options = HandoffArgs { dir: dir.to_owned(), publishes: args.publishes, pause_ms: 5 };
+            let report = handoff::run(&options)?;
+            p50.push(report.p50_ns as f64);
+            p99.push(report.p99_ns as f64);
+            image_bytes = report.image_bytes;
+            if interrupt::requested() {
+                return Err(WireError::Interrupted.into());
+            }
+        }
+        Ok(())
+    })??;
+    let publishes = args.publishes;
+    Ok(HandoffFigure { publishes, image_bytes, p50: Spread::of(&p50), p99: Spread::of(&p99) })
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.wire)?;
+        self.files.iter().try_for_each(|file| write!(f, "\nwrote {}", file.display()))
+    }
+}

@@ -1,0 +1,131 @@
+//! Forwarders inside the kernel. They run where the tester sends.
+
+use std::os::fd::AsFd;
+
+use libbpf_rs::{MapCore, MapFlags, TC_EGRESS, TC_INGRESS, TcHookBuilder};
+use spanwire::xsk::link::{XdpLink, XdpMode};
+use spanwire_lab::netns::Namespace;
+use spanwire_lab::topology::Lab;
+
+use super::{Mode, Running};
+use crate::wire::bpf::{DEVMAP, Loaded, TC};
+use crate::wire::error::{Result, WireError};
+
+/// Something attached, which `H` takes off again when dropped.
+struct InKernel<H> {
+    note: String,
+    _hold: H,
+}
+
+impl<H> Running for InKernel<H> {
+    fn note(&self) -> String {
+        self.note.clone()
+    }
+
+    fn pid(&self) -> Option<u32> {
+        None
+    }
+
+    fn ended(&mut self) -> bool {
+        false
+    }
+
+    fn log(&mut self) -> String {
+        String::new()
+    }
+}
+
+fn name(mode: Mode) -> &'static str {
+    mode.as_str()
+}
+
+/// XDP redirect from the first port; to mirror, broadcast to the second and the monitor.
+pub(super) fn devmap(lab: &Lab, mode: Mode, xdp_mode: XdpMode) -> Result<Box<dyn Running>> {
+    let (wire, monitor) = (lab.wire(0)?, lab.monitor(0)?);
+    let loaded = Loaded::load(DEVMAP, |_| Ok(()))?;
+    let (program, ports) = (loaded.program(name(mode))?, loaded.map("ports")?);
+    let targets = match mode {
+        Mode::Forward => vec![wire.b.ifindex],
+        Mode::Mirror => vec![wire.b.ifindex, monitor.ifindex],
+    };
+    let link = lab.dut().enter(|| -> Result<XdpLink> {
+        for (key, ifindex) in (0u32..).zip(targets) {
+            let set = ports.update(&key.to_ne_bytes(), &ifindex.to_ne_bytes(), MapFlags::ANY);
+            set.map_err(WireError::bpf("filling the devmap"))?;
+        }
+        Ok(XdpLink::attach(program.as_fd(), wire.a.ifindex, xdp_mode)?)
+    })??;
+    let note = format!("{xdp_mode} XDP {}", if mode == Mode::Mirror { "broadcast" } else { "redirect" });
+    Ok(Box::new(InKernel { note, _hold: link }))
+}
+
+/// The clsact qdisc of a port, and what hangs on it.
+struct Clsact {
+    namespace: String,
+    port: String,
+}
+
+impl Drop for Clsact {
+    fn drop(&mut self) {
+        if let Ok(ns) = Namespace::attach(&self.namespace) {
+            // A failure means that the port is gone, and the qdisc with it.
+            let _ = ns.exec("tc", &["qdisc", "del", "dev", &self.port, "clsact"]);
+        }
+    }
+}
+
+/// cls_bpf on the first port's ingress: redirect, after clone_redirect where it mirrors.
+pub(super) fn tc(lab: &Lab, mode: Mode) -> Result<Box<dyn Running>> {
+    let (wire, monitor) = (lab.wire(0)?, lab.monitor(0)?);
+    let ports = [wire.b.ifindex, monitor.ifindex].map(u32::to_ne_bytes).concat();
+    let loaded = Loaded::load(TC, |open| {
+        for mut map in open.maps_mut() {
+            if map.name().to_string_lossy().ends_with(".rodata") {
+                map.set_initial_value(&ports)?;
+            }
+        }
+        Ok(())
+    })?;
+    let program = loaded.program(name(mode))?;
+    let ifindex = i32::try_from(wire.a.ifindex).unwrap_or_default();
+    let hold = Clsact { namespace: lab.dut().name().to_owned(), port: wire.a.name.clone() };
+    lab.dut()
+        .enter(|| {
+            let mut builder = TcHookBuilder::new(program.as_fd());
+            let builder = builder.ifindex(ifindex).replace(true).handle(1).priority(1);
+            builder.hook(TC_INGRESS | TC_EGRESS).create()?;
+            builder.hook(TC_INGRESS).attach().map(drop)
+        })?
+        .map_err(WireError::bpf("attaching the tc program"))?;
+    let note = if mode == Mode::Mirror { "cls_bpf clone_redirect, redirect" } else { "cls_bpf redirect" };
+    Ok(Box::new(InKernel { note: note.to_owned(), _hold: hold }))
+}
+
+/// The bridge between the ports.
+struct Bridge {
+    namespace: String,
+}
+
+const BRIDGE: &str = "br0";
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        if let Ok(ns) = Namespace::attach(&self.namespace) {
+            // A failure means that it is gone already.
+            let _ = ns.ip(&["link", "del", BRIDGE]);
+        }
+    }
+}
+
+/// A bridge that floods: to the wire's other port, and to the monitor where it mirrors.
+pub(super) fn bridge(lab: &Lab, mode: Mode) -> Result<Box<dyn Running>> {
+    let hold = Bridge { namespace: lab.dut().name().to_owned() };
+    lab.bridge(0)?;
+    if mode == Mode::Mirror {
+        let monitor = lab.monitor(0)?;
+        lab.dut().ip(&["link", "set", &monitor.name, "master", BRIDGE])?;
+        lab.dut().ip(&["link", "set", &monitor.name, "type", "bridge_slave", "learning", "off", "flood", "on"])?;
+    }
+    let note = if mode == Mode::Mirror { "flooding to two ports" } else { "flooding to one port" };
+    Ok(Box::new(InKernel { note: note.to_owned(), _hold: hold }))
+}

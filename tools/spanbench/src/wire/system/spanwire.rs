@@ -1,0 +1,86 @@
+//! spanwired, with a snapshot of one wire and, to mirror, one entry for every frame.
+
+use std::path::Path;
+use std::time::Duration;
+
+use spanwire::control::state::{show, wait_adopted};
+use spanwire::control::writer::publish;
+use spanwire::control::{Mirror, Snapshot, Wire, admit};
+use spanwire_lab::topology::Lab;
+use tempfile::TempDir;
+
+use super::process::Process;
+use super::{Mode, Running, Setup, System};
+use crate::wire::error::{Result, WireError};
+
+/// From the start to the first snapshot in use.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running daemon. Dropping it stops it.
+pub(crate) struct Spanwire {
+    process: Process,
+    /// Removed after the process has ended.
+    dir: TempDir,
+}
+
+impl Spanwire {
+    /// Starts the daemon and publishes the snapshot.
+    ///
+    /// # Errors
+    /// [`WireError`], with the end of its log.
+    pub(crate) fn start(lab: &Lab, mode: Mode, setup: &Setup) -> Result<Spanwire> {
+        let dir = tempfile::tempdir().map_err(WireError::io("making a directory"))?;
+        let snapshot = snapshot(lab, mode)?;
+        let receipt = publish(dir.path(), &snapshot, &admit(&snapshot), [0; 32]);
+        let generation = receipt.map_err(|error| WireError::Configure(error.to_string()))?.generation;
+        let (path, cpu) = (dir.path().display().to_string(), setup.dut_cpu.to_string());
+        let mut args = vec!["--dir".to_owned(), path, "--cpus".to_owned(), cpu];
+        args.extend(setup.spanwired_args.iter().cloned());
+        let mut process = Process::start(lab.dut(), &setup.spanwired.display().to_string(), &args)?;
+        let adopted = wait_adopted(dir.path(), generation, PATIENCE);
+        if !adopted.is_ok_and(|adoption| adoption.adopted) {
+            let reason = format!("did not adopt the snapshot{}", process.last_words());
+            return Err(WireError::System { system: System::Spanwire.as_str(), reason });
+        }
+        Ok(Spanwire { process, dir })
+    }
+
+    /// Where its regions are.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+fn snapshot(lab: &Lab, mode: Mode) -> Result<Snapshot> {
+    let (wire, monitor) = (lab.wire(0)?, lab.monitor(0)?);
+    let mirror = Mirror { ingress_ifindex: wire.a.ifindex, output_ifindex: monitor.ifindex, rate: 1 };
+    Ok(Snapshot {
+        wires: vec![Wire { name: "bench".to_owned(), a_ifindex: wire.a.ifindex, b_ifindex: wire.b.ifindex }],
+        mirrors: if mode == Mode::Mirror { vec![mirror] } else { Vec::new() },
+        ..Snapshot::default()
+    })
+}
+
+impl Running for Spanwire {
+    fn note(&self) -> String {
+        // What cannot be read is not in the report.
+        let ports = show(self.dir.path()).map(|shown| shown.ports).unwrap_or_default();
+        let ports = ports.iter().map(|port| {
+            let copy = if port.zero_copy { "zero-copy" } else { "copy" };
+            format!("{} {} XDP {copy}", port.name, port.xdp_mode)
+        });
+        [env!("CARGO_PKG_VERSION").to_owned()].into_iter().chain(ports).collect::<Vec<_>>().join(", ")
+    }
+
+    fn pid(&self) -> Option<u32> {
+        Some(self.process.pid())
+    }
+
+    fn ended(&mut self) -> bool {
+        self.process.has_ended()
+    }
+
+    fn log(&mut self) -> String {
+        self.process.last_words()
+    }
+}

@@ -1,0 +1,58 @@
+//! The tester on real veth pairs. Needs root.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::time::Duration;
+
+use spanwire::xsk::link::XdpMode;
+use spanwire_lab::topology::{Lab, LabSpec};
+
+use super::sequence::Verdict;
+use super::tester::{Load, Tester};
+
+/// A tester over a bridge, which loses, repeats and swaps nothing at this rate.
+fn bridged() -> (Lab, Tester) {
+    assert!(rustix::process::geteuid().is_root(), "these tests lay network namespaces: run them as root");
+    let lab = Lab::create(LabSpec::default()).unwrap();
+    lab.bridge(0).unwrap();
+    let cpu = core_affinity::get_core_ids().unwrap()[0].id;
+    let tester = Tester::new(&lab, 64, XdpMode::Native, cpu).unwrap();
+    (lab, tester)
+}
+
+fn slowly(every: u32) -> Load {
+    Load { rate: Some(5000.0), duration: Duration::from_millis(100), every }
+}
+
+#[test]
+fn every_frame_is_counted_and_looked_at() {
+    let (_lab, mut tester) = bridged();
+    for every in [1, 7] {
+        let outcome = tester.run(slowly(every)).unwrap();
+        assert!(outcome.offered > 0);
+        assert_eq!((outcome.received, outcome.refused, outcome.foreign), (outcome.offered, 0, 0));
+        let seen = outcome.seen.unwrap();
+        assert!(seen.verdict.is_clean(), "{:?}", seen.verdict);
+        assert!(seen.verdict.expected >= outcome.offered / u64::from(every));
+        assert_eq!(seen.latency.len(), seen.verdict.expected);
+        assert!(seen.latency.min() > 0, "a frame arrives after it is sent");
+    }
+    let outcome = tester.run(slowly(0)).unwrap();
+    assert_eq!(outcome.received, outcome.offered);
+    assert!(outcome.seen.is_none());
+}
+
+#[test]
+fn a_loss_a_swap_and_a_duplicate_on_the_wire_are_found() {
+    let (_lab, mut tester) = bridged();
+    let outcome = tester.run_numbered(slowly(1), |number| match number {
+        3 => 4,
+        4 => 3,
+        10 => 9,
+        other => other,
+    });
+    let outcome = outcome.unwrap();
+    assert!(outcome.offered > 11, "{}", outcome.offered);
+    let found = outcome.seen.unwrap().verdict;
+    assert_eq!(found, Verdict { expected: outcome.offered, lost: 1, duplicated: 1, reordered: 1, stray: 0 });
+}
