@@ -299,6 +299,17 @@ impl<'a, R: Record> Records<'a, R> {
         // Every record was checked by ImageView::records.
         self.bytes.chunks_exact(self.stride).filter_map(|b| checked::try_pod_read_unaligned(&b[..size_of::<R>()]).ok())
     }
+
+    /// Bytes of one record; more than `R` has where a newer release wrote it.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// The word at byte `offset` of each record, in order; none where it is not within a record.
+    pub fn words_at(&self, offset: usize) -> impl Iterator<Item = u64> + use<'a, R> {
+        let word = move |record: &[u8]| record.get(offset..)?.first_chunk::<WORD>().copied();
+        self.bytes.chunks_exact(self.stride).filter_map(word).map(u64::from_ne_bytes)
+    }
 }
 
 /// A config image that holds in every respect the layout knows.

@@ -14,6 +14,7 @@
 //! - [`admission`]: the rules between entries; decides whether a snapshot may be published at all.
 //! - [`remarks`]: what of a snapshot lies idle or may not keep up on the devices there are.
 //! - [`compile`]: an admitted snapshot to the image the dataplane reads, and back.
+//! - [`sizing`]: the mirror frames it can need, and whether a dataplane has them.
 //! - [`writer`]: the image into `config.shm`, if the running dataplane can do what it asks.
 //! - [`history`]: the images published last, to go back to.
 //! - [`state`]: what is published and what the dataplane says of it, for operators.
@@ -34,6 +35,7 @@ pub mod model;
 pub mod remarks;
 pub mod role;
 pub mod serve;
+pub mod sizing;
 pub mod source;
 pub mod state;
 pub mod wires;

@@ -12,8 +12,10 @@
 
 mod ledger;
 mod live;
+mod newer;
 mod show;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use shm_layout::header::RegionKind;
@@ -22,10 +24,14 @@ use shm_layout::record::{LiveState, Role};
 use shm_layout::view::{LayoutError, SnapshotView};
 use thiserror::Error;
 
-pub use ledger::{BindingRow, EntryRow, EntryShard, PortRow, ShardRow, StatsReport, UmemRow, Values, stats};
+pub use ledger::{
+    BindingRow, EntryRow, EntryShard, Meaning, PortRow, ShardRow, StatsReport, SwapLatency, UmemRow, Values,
+    attained_rate, stats,
+};
 pub use live::{Adoption, Dataplane, FRESH_PATIENCE, ShardState, Stats, fresh_stats, last_stats, wait_adopted};
 pub use show::{MirrorState, PortState, Show, show};
 
+use super::model::Snapshot;
 use crate::region::{CONFIG_FILE, Polled, RegionError, Subscriber};
 
 /// How often a region that is being replaced or written is read again before that is an error.
@@ -115,6 +121,16 @@ pub fn role_name(role: Role) -> &'static str {
         Role::Active => "active",
         Role::Standby => "standby",
     }
+}
+
+/// A snapshot's names of ifindexes; of several with one ifindex the first, as everywhere.
+fn names_of(snapshot: &Snapshot) -> HashMap<u32, String> {
+    let mut names = HashMap::with_capacity(snapshot.interfaces.len());
+    for interface in &snapshot.interfaces {
+        let name = if interface.name.is_empty() { &interface.linux_name } else { &interface.name };
+        names.entry(interface.ifindex).or_insert_with(|| name.clone());
+    }
+    names
 }
 
 fn live_name(state: LiveState) -> &'static str {

@@ -16,7 +16,8 @@ use thiserror::Error;
 use super::admission::{Admission, admit};
 use super::compile::{Source, compile};
 use super::history::{History, Kept};
-use super::model::{Reason, Snapshot};
+use super::model::{Diagnostic, Reason, Snapshot};
+use super::sizing::shortage;
 use super::state::{Stats, last_stats, published};
 use crate::region::{CONFIG_FILE, Publisher, RegionError};
 
@@ -212,8 +213,7 @@ pub fn publish(
 /// # Errors
 /// What is missing, and what to do about it.
 pub fn gate(dir: &Path, snapshot: &Snapshot) -> Result<(), Reason> {
-    // A region that cannot be read says nothing about what the dataplane can do.
-    let Some(stats) = last_stats(dir).ok().flatten().filter(Stats::running) else { return Ok(()) };
+    let Some(stats) = running(dir) else { return Ok(()) };
     let entries = snapshot.mirrors.len();
     if entries == 0 || stats.capabilities() & CAP_MIRROR != 0 {
         return Ok(());
@@ -223,4 +223,15 @@ pub fn gate(dir: &Path, snapshot: &Snapshot) -> Result<(), Reason> {
          spanwired with --mirror-frames above 0, or publish a snapshot without mirror entries)",
         stats.pid()
     )))
+}
+
+/// Warns of what the running dataplane has too little of for a snapshot that it can use all the same.
+#[must_use]
+pub fn remark(dir: &Path, snapshot: &Snapshot) -> Option<Diagnostic> {
+    shortage(snapshot, &running(dir)?)
+}
+
+/// What the running dataplane says. A region that cannot be read says nothing.
+fn running(dir: &Path) -> Option<Stats> {
+    last_stats(dir).ok().flatten().filter(Stats::running)
 }

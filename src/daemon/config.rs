@@ -24,7 +24,7 @@ pub struct Config {
     /// Primary frames of each shard: for receiving and forwarding
     #[arg(long, default_value_t = 8192, value_name = "N", value_parser = clap::value_parser!(u32).range(64..=1 << 22))]
     pub frames: u32,
-    /// Mirror frames of each shard: all that clones can ever hold; 0 turns mirroring off
+    /// Mirror frames of each shard: all that clones can ever hold; at least as many as shards, or 0 for no mirroring
     #[arg(long, default_value_t = 1024, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1 << 22))]
     pub mirror_frames: u32,
     /// Bytes of a frame: 2048 takes an MTU up to 1770, 4096 up to 3818
@@ -75,10 +75,18 @@ impl Config {
             [] => vec![*available.last().ok_or("no processor may be used")?],
             wanted => wanted.to_vec(),
         };
-        match self.cpus.iter().find(|cpu| !available.contains(cpu)) {
-            Some(cpu) => Err(format!("--cpus: processor {cpu} is not one of those this process may use {available:?}")),
-            None => Ok(self),
+        if let Some(cpu) = self.cpus.iter().find(|cpu| !available.contains(cpu)) {
+            return Err(format!("--cpus: processor {cpu} is not one of those this process may use {available:?}"));
         }
+        let (frames, shards) = (self.mirror_frames, self.cpus.len());
+        if frames > 0 && (frames as usize) < shards {
+            return Err(format!(
+                "--mirror-frames: {frames} is less than the {shards} shards of --cpus: each lends every other an equal \
+                 share of its mirror frames, and a share of 0 mirrors nothing (allowed: at least {shards}, or 0 to turn \
+                 mirroring off)"
+            ));
+        }
+        Ok(self)
     }
 }
 
@@ -140,6 +148,21 @@ mod tests {
         assert_eq!(list("2-4,0"), Ok(vec![2, 3, 4, 0]));
         for bad in ["0,0", "1-0", "a", "0,", "-1", "99999", "0-99999"] {
             assert!(list(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_shard_has_a_mirror_frame_for_every_shard() {
+        let with = |cpus, frames| {
+            let line = ["spanwired", "--cpus", cpus, "--mirror-frames", frames];
+            Config::try_parse_from(line).unwrap().resolve(&[0, 1, 2])
+        };
+        for (cpus, frames) in [("0", "1"), ("0,1", "2"), ("0-2", "3"), ("0-2", "0")] {
+            assert_eq!(with(cpus, frames).map(|config| config.mirror_frames.to_string()).as_deref(), Ok(frames));
+        }
+        for (cpus, frames, want) in [("0,1", "1", "1 is less than the 2 shards"), ("0-2", "2", "at least 3, or 0")] {
+            let refused = with(cpus, frames).unwrap_err();
+            assert!(refused.starts_with("--mirror-frames: ") && refused.contains(want), "{refused}");
         }
     }
 

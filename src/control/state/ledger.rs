@@ -1,33 +1,62 @@
 //! Every counter, by the names of [`shm_layout::counters`].
 
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 use shm_layout::counters::{Binding, Description, ENTRY_VALUES, Entry, Kernel, Partition, Shard};
-use shm_layout::record::{PartitionKind, SwapRecord, latency_bucket_top};
+use shm_layout::record::{
+    BindingRecord, EntryRecord, PartitionKind, ShardRecord, SwapRecord, UmemRecord, latency_bucket_top,
+};
 
-use super::StateError;
 use super::live::{Dataplane, FRESH_PATIENCE, ShardState, Stats, fresh_stats};
+use super::newer::{Extra, Tail};
+use super::{StateError, names_of, published};
 use crate::clock;
+use crate::control::compile::decompile;
 
-/// A row of values with the names they go by. Serialises as an object.
+/// A row of values with the names they go by: those of this release, then those that a newer dataplane adds.
+/// Serialises as an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Values {
-    descriptions: &'static [Description],
+    known: &'static [Description],
+    extras: Arc<[Extra]>,
     values: Vec<u64>,
 }
 
+/// What a value means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meaning<'a> {
+    /// The name used in JSON and tables.
+    pub name: &'a str,
+    /// Its unit.
+    pub unit: &'a str,
+}
+
 impl Values {
-    fn new(descriptions: &'static [Description], values: &[u64]) -> Values {
-        Values { descriptions, values: values.to_vec() }
+    fn new(known: &'static [Description], values: &[u64]) -> Values {
+        Values { known, extras: Arc::default(), values: values.to_vec() }
     }
 
-    fn zero(descriptions: &'static [Description]) -> Values {
-        Values { descriptions, values: vec![0; descriptions.len()] }
+    fn with(mut self, tail: Tail<'_>) -> Values {
+        if let Some((extras, values)) = tail {
+            self.extras = Arc::clone(extras);
+            self.values.extend(values);
+        }
+        self
     }
 
-    fn add(&mut self, values: &[u64]) {
-        for (sum, value) in self.values.iter_mut().zip(values) {
+    fn zero(known: &'static [Description]) -> Values {
+        Values::new(known, &vec![0; known.len()])
+    }
+
+    fn add(&mut self, row: &Values) {
+        if self.values.len() < row.values.len() {
+            self.extras = Arc::clone(&row.extras);
+            self.values.resize(row.values.len(), 0);
+        }
+        for (sum, value) in self.values.iter_mut().zip(&row.values) {
             *sum = sum.wrapping_add(*value);
         }
     }
@@ -45,12 +74,14 @@ impl Values {
 
     /// Adds another row of the same kind.
     pub(in crate::control) fn add_row(&mut self, row: &Values) {
-        self.add(&row.values);
+        self.add(row);
     }
 
     /// What each value means, and the value, in the order of the row.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static Description, u64)> {
-        self.descriptions.iter().zip(self.values.iter().copied())
+    pub fn iter(&self) -> impl Iterator<Item = (Meaning<'_>, u64)> {
+        let known = self.known.iter().map(|d| Meaning { name: d.name, unit: d.unit });
+        let extras = self.extras.iter().map(|e| Meaning { name: &e.name, unit: &e.unit });
+        known.chain(extras).zip(self.values.iter().copied())
     }
 }
 
@@ -151,8 +182,10 @@ pub struct EntryRow {
     pub ingress_ifindex: u32,
     /// Output of the entry.
     pub output_ifindex: u32,
-    /// Its rate.
+    /// Its rate: the one asked for.
     pub rate: u32,
+    /// The one attained; see [`attained_rate`].
+    pub attained_rate: Option<f64>,
     /// Values of [`Entry`].
     #[serde(flatten)]
     pub values: Values,
@@ -164,7 +197,18 @@ impl EntryRow {
     /// Whether every frame is accounted for: see [`Entry::closes`].
     #[must_use]
     pub fn closes(&self) -> bool {
-        <&[u64; ENTRY_VALUES]>::try_from(self.values.values.as_slice()).is_ok_and(Entry::closes)
+        self.values.values.first_chunk::<ENTRY_VALUES>().is_some_and(Entry::closes)
+    }
+}
+
+/// The rate a ledger comes to: frames observed for each one mirrored or on its way, 1.0 or more. Above the rate
+/// asked for where selected frames were dropped. `None` where nothing was mirrored.
+#[must_use]
+pub fn attained_rate(ledger: &Values) -> Option<f64> {
+    let value = |entry: Entry| ledger.get(entry.name());
+    match value(Entry::MirroredPackets).saturating_add(value(Entry::InFlight)) {
+        0 => None,
+        mirrored => Some(value(Entry::Observed) as f64 / mirrored as f64),
     }
 }
 
@@ -205,6 +249,9 @@ pub struct StatsReport {
     pub mirrors: Vec<EntryRow>,
     /// One row a shard and partition.
     pub umem: Vec<UmemRow>,
+    /// The published snapshot's names of ifindexes, as far as there are any.
+    #[serde(skip)]
+    pub names: HashMap<u32, String>,
 }
 
 /// Reads the counters of `dir`, gathered after this call where a dataplane runs and answers.
@@ -214,7 +261,8 @@ pub struct StatsReport {
 pub fn stats(dir: &Path) -> Result<StatsReport, StateError> {
     let asked = clock::monotonic_ns();
     match fresh_stats(dir, asked, FRESH_PATIENCE)? {
-        Some(stats) => Ok(StatsReport::of(&stats)),
+        // Names are a convenience: counters are shown whether or not a snapshot can be read.
+        Some(stats) => Ok(StatsReport { names: names(dir).unwrap_or_default(), ..StatsReport::of(&stats) }),
         None => Err(StateError::Nothing {
             dir: dir.to_owned(),
             what: "there are no statistics: no dataplane has run here (spanwired)",
@@ -222,58 +270,67 @@ pub fn stats(dir: &Path) -> Result<StatsReport, StateError> {
     }
 }
 
+fn names(dir: &Path) -> Option<HashMap<u32, String>> {
+    let published = published(dir).ok()??;
+    Some(names_of(&decompile(&published.view().ok()?)))
+}
+
 impl StatsReport {
     /// The document of one image of `stats.shm`.
     #[must_use]
     pub fn of(stats: &Stats) -> StatsReport {
+        let bindings = bindings(stats);
         StatsReport {
             dataplane: Dataplane::of(Some(stats)),
             shards: stats
                 .shard_states()
                 .into_iter()
-                .zip(&stats.shards)
-                .map(|(shard, row)| ShardRow {
+                .zip(stats.shards.iter().enumerate())
+                .map(|(shard, (i, row))| ShardRow {
                     swap_latency: stats
                         .swaps
                         .iter()
                         .find(|s| s.shard == shard.id)
                         .map(SwapLatency::of)
                         .unwrap_or_default(),
-                    values: Values::new(Shard::DESCRIPTIONS, &row.values),
+                    values: Values::new(Shard::DESCRIPTIONS, &row.values).with(stats.newer.tail::<ShardRecord>(i)),
                     shard,
                 })
                 .collect(),
-            ports: ports(stats),
-            bindings: stats
-                .bindings
-                .iter()
-                .map(|row| BindingRow {
-                    ifindex: row.ifindex,
-                    queue: row.queue,
-                    shard: row.shard,
-                    values: Values::new(Binding::DESCRIPTIONS, &row.values),
-                    kernel: Values::new(Kernel::DESCRIPTIONS, &row.kernel),
-                })
-                .collect(),
+            ports: ports(stats, &bindings),
+            bindings,
             mirrors: mirrors(stats),
             umem: stats
                 .umem
                 .iter()
-                .map(|row| UmemRow {
+                .enumerate()
+                .map(|(i, row)| UmemRow {
                     shard: row.shard,
                     partition: match row.partition {
                         PartitionKind::Primary => "primary",
                         PartitionKind::Mirror => "mirror",
                     },
-                    values: Values::new(Partition::DESCRIPTIONS, &row.values),
+                    values: Values::new(Partition::DESCRIPTIONS, &row.values).with(stats.newer.tail::<UmemRecord>(i)),
                 })
                 .collect(),
+            names: HashMap::new(),
         }
     }
 }
 
+fn bindings(stats: &Stats) -> Vec<BindingRow> {
+    let row = |(i, row): (usize, &BindingRecord)| BindingRow {
+        ifindex: row.ifindex,
+        queue: row.queue,
+        shard: row.shard,
+        values: Values::new(Binding::DESCRIPTIONS, &row.values),
+        kernel: Values::new(Kernel::DESCRIPTIONS, &row.kernel).with(stats.newer.tail::<BindingRecord>(i)),
+    };
+    stats.bindings.iter().enumerate().map(row).collect()
+}
+
 /// The ports in use, then those that only have sockets left.
-fn ports(stats: &Stats) -> Vec<PortRow> {
+fn ports(stats: &Stats, bindings: &[BindingRow]) -> Vec<PortRow> {
     let mut rows: Vec<PortRow> = Vec::new();
     let blank = |ifindex, name: &str| PortRow {
         ifindex,
@@ -283,7 +340,7 @@ fn ports(stats: &Stats) -> Vec<PortRow> {
     };
     rows.extend(stats.ports.iter().map(|port| blank(port.ifindex, &port.name)));
     let mut at = index(rows.iter().map(|row| row.ifindex));
-    for binding in &stats.bindings {
+    for binding in bindings {
         let row = *at.entry(binding.ifindex).or_insert(rows.len());
         if row == rows.len() {
             rows.push(blank(binding.ifindex, ""));
@@ -301,21 +358,25 @@ fn mirrors(stats: &Stats) -> Vec<EntryRow> {
         ingress_ifindex,
         output_ifindex,
         rate,
+        attained_rate: None,
         values: Values::zero(Entry::DESCRIPTIONS),
         shards: Vec::new(),
     };
     let states = stats.entry_states.iter().map(|(row, _)| (row.ingress_ifindex, row.output_ifindex, row.rate));
     rows.extend(states.map(blank));
     let mut at = index(rows.iter().map(|row| (row.ingress_ifindex, row.output_ifindex, row.rate)));
-    for part in &stats.entries {
+    for (i, part) in stats.entries.iter().enumerate() {
         let key = (part.ingress_ifindex, part.output_ifindex, part.rate);
         let row = *at.entry(key).or_insert(rows.len());
         if row == rows.len() {
             rows.push(blank(key));
         }
-        rows[row].values.add(&part.values);
-        let values = Values::new(Entry::DESCRIPTIONS, &part.values);
+        let values = Values::new(Entry::DESCRIPTIONS, &part.values).with(stats.newer.tail::<EntryRecord>(i));
+        rows[row].values.add(&values);
         rows[row].shards.push(EntryShard { shard: part.shard, values });
+    }
+    for row in &mut rows {
+        row.attained_rate = attained_rate(&row.values);
     }
     rows
 }

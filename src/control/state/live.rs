@@ -16,6 +16,7 @@ use shm_layout::words::Words;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::newer::Newer;
 use super::show::PortState;
 use super::{StateError, published};
 use crate::clock;
@@ -43,12 +44,14 @@ pub struct Stats {
     pub(super) entry_states: Vec<(EntryStateRecord, String)>,
     pub(super) umem: Vec<UmemRecord>,
     pub(super) swaps: Vec<SwapRecord>,
+    /// What the rows above have beyond this release.
+    pub(super) newer: Newer,
     running: bool,
     fresh: bool,
 }
 
 impl Stats {
-    fn parse(words: &[u64]) -> Result<Stats, LayoutError> {
+    pub(super) fn parse(words: &[u64]) -> Result<Stats, LayoutError> {
         let image = ImageView::parse(words)?;
         let text = image.strings()?;
         let missing = LayoutError::Section { kind: StatsMetaRecord::KIND, what: "is missing" };
@@ -67,6 +70,7 @@ impl Stats {
                 .collect(),
             umem: image.records()?.iter().collect(),
             swaps: image.records()?.iter().collect(),
+            newer: Newer::read(&image, text)?,
             meta,
             running: false,
             fresh: false,
@@ -89,6 +93,12 @@ impl Stats {
     #[must_use]
     pub fn capabilities(&self) -> u64 {
         self.meta.capabilities
+    }
+
+    /// Mirror frames of each shard.
+    #[must_use]
+    pub fn mirror_frames(&self) -> u32 {
+        self.meta.mirror_frames
     }
 
     /// Generation of the table handed to the shards.
@@ -168,11 +178,17 @@ pub struct Dataplane {
     pub frame_size: u32,
     /// Mirror frames per shard.
     pub mirror_frames: u32,
+    /// Mirror frames that the published snapshot can need per shard; `None` outside of `show`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror_frames_needed: Option<u64>,
     /// Snapshots it refused since it started.
     pub rejects: u64,
     /// Why it refused the last one; empty when none was, or a good one came since.
     pub last_reject: String,
-    /// Nanoseconds since its values were gathered.
+    /// When its values were gathered, nanoseconds of `CLOCK_MONOTONIC`.
+    #[serde(skip)]
+    pub gathered_at: u64,
+    /// Nanoseconds since then.
     #[serde(skip)]
     pub age_ns: u64,
 }
@@ -196,8 +212,10 @@ impl Dataplane {
             can_mirror: meta.capabilities & CAP_MIRROR != 0,
             frame_size: meta.frame_size,
             mirror_frames: meta.mirror_frames,
+            mirror_frames_needed: None,
             rejects: meta.rejects,
             last_reject: stats.last_reject.clone(),
+            gathered_at: meta.gathered_at,
             age_ns: clock::monotonic_ns().saturating_sub(meta.gathered_at),
         }
     }

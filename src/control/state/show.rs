@@ -8,11 +8,12 @@ use shm_layout::record::{META_DISARMED, MirrorRecord, Placement, Role};
 use shm_layout::view::SnapshotView;
 
 use super::live::{Dataplane, FRESH_PATIENCE, ShardState, Stats, fresh_stats};
-use super::{StateError, live_name, published, role_name};
+use super::{StateError, live_name, names_of, published, role_name};
 use crate::clock;
 use crate::control::admission::InactiveReason;
 use crate::control::compile::{decompile, diagnostics};
 use crate::control::model::{Diagnostic, Wire};
+use crate::control::sizing::{frames_needed, shortage};
 
 /// One mirror entry and whether it mirrors.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -73,7 +74,7 @@ pub struct Show {
     pub wires: Vec<Wire>,
     /// The ports of a running dataplane.
     pub ports: Vec<PortState>,
-    /// What was published along with the snapshot.
+    /// What was published along with the snapshot, and what the running dataplane has too little of for it.
     pub diagnostics: Vec<Diagnostic>,
     /// The shards of a running dataplane.
     pub shards: Vec<ShardState>,
@@ -113,7 +114,7 @@ pub fn show(dir: &Path) -> Result<Show, StateError> {
         ports: live.map(|live| live.ports.clone()).unwrap_or_default(),
         diagnostics: Vec::new(),
         shards: live.map(Stats::shard_states).unwrap_or_default(),
-        dataplane: Dataplane::of(stats.as_ref()),
+        dataplane: Dataplane { mirror_frames_needed: Some(0), ..Dataplane::of(stats.as_ref()) },
         names: HashMap::new(),
     };
     if let Some(config) = &config {
@@ -127,11 +128,10 @@ pub fn show(dir: &Path) -> Result<Show, StateError> {
         show.armed = view.meta.flags & META_DISARMED == 0;
         show.mirrors = view.mirrors.iter().enumerate().map(|(i, mirror)| says.mirror(i, mirror)).collect();
         show.diagnostics = diagnostics(&view);
-        // Of several with one ifindex the first, as everywhere.
-        for interface in snapshot.interfaces.into_iter().rev() {
-            let name = if interface.name.is_empty() { interface.linux_name } else { interface.name };
-            show.names.insert(interface.ifindex, name);
-        }
+        // Not published with the snapshot: another dataplane may run now than did then.
+        show.diagnostics.extend(live.and_then(|live| shortage(&snapshot, live)));
+        show.dataplane.mirror_frames_needed = Some(frames_needed(&snapshot));
+        show.names = names_of(&snapshot);
         show.wires = snapshot.wires;
     }
     Ok(show)

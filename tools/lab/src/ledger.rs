@@ -23,8 +23,8 @@ const DROP: &str = "mirror_drops_";
 /// The drop reason that comes in parts, and the parts.
 const QUEUE_FULL: &str = "mirror_drops_queue_full";
 const QUEUE_FULL_PARTS: [&str; 2] = ["mirror_drops_queue_full_same_worker", "mirror_drops_queue_full_cross_worker"];
-/// Who an entry is, as against what it counted.
-const IDENTITY: [&str; 4] = ["ingress_ifindex", "output_ifindex", "rate", "shard"];
+/// What of a row is no count: who an entry is, and a quotient of its counts.
+const NO_COUNTS: [&str; 5] = ["ingress_ifindex", "output_ifindex", "rate", "shard", "attained_rate"];
 
 /// What is asked of the ledgers beyond that they close.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -166,7 +166,7 @@ impl<'a> Row<'a> {
         let rows = std::iter::once(self).chain(parts);
         let counts = rows.flat_map(|row| row.values.iter()).filter(|(_, value)| !value.is_array());
         let names: BTreeSet<_> =
-            counts.map(|(name, _)| name).filter(|name| !IDENTITY.contains(&name.as_str())).collect();
+            counts.map(|(name, _)| name).filter(|name| !NO_COUNTS.contains(&name.as_str())).collect();
         for name in names {
             let (total, sum) = (self.get(name)?, parts.iter().map(|part| part.get(name)).sum::<Result<u128>>()?);
             if total != sum {
@@ -224,7 +224,7 @@ mod tests {
             part["shard"] = json!(shard);
             part
         };
-        let mut entry = json!({"ingress_ifindex": 11, "output_ifindex": 22, "rate": 7});
+        let mut entry = json!({"ingress_ifindex": 11, "output_ifindex": 22, "rate": 7, "attained_rate": 3.33});
         let (total, parts) = (ledger(50, 30, 14), [part(0), part(1)]);
         for (name, value) in total.as_object().unwrap() {
             entry[name] = json!(2 * value.as_u64().unwrap());

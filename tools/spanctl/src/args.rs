@@ -205,12 +205,12 @@ pub(crate) enum OnAmbiguous {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct StatsArgs {
-    /// Repeat until interrupted; with --json one document a line
+    /// Repeat until interrupted, every second or as often as given, with rates; with --json one document a line
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = interval)]
+    pub watch: Option<Duration>,
+    /// Every counter, also where it is zero everywhere, and the part of each shard in every mirror entry
     #[arg(long)]
-    pub watch: bool,
-    /// Seconds between repeats
-    #[arg(long, value_name = "S", default_value = "1", value_parser = interval, requires = "watch")]
-    pub interval: Duration,
+    pub all: bool,
 }
 
 #[derive(Debug, clap::Args)]

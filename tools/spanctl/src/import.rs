@@ -6,7 +6,7 @@ use serde::Serialize;
 use spanwire::control::compile::Source as Compiled;
 use spanwire::control::json;
 use spanwire::control::source::Format;
-use spanwire::control::writer::{WriteError, publish};
+use spanwire::control::writer::{WriteError, publish, remark};
 use spanwire::control::{Diagnostic, Reason};
 use spanwire::region::RegionError;
 
@@ -27,7 +27,8 @@ pub(crate) fn check(dir: &Path, args: &CheckArgs, out: &Output) -> Result<(), Fa
     let document = read_source(&args.source)?;
     let source = args.source.of(&document, OnAmbiguous::Reject);
     let refused = |failure| ended(failure, out, |reasons| out.document(&Report::refused(reasons)));
-    let judged = judge(dir, source).map_err(refused)?;
+    let mut judged = judge(dir, source).map_err(refused)?;
+    judged.admission.diagnostics.extend(remark(dir, &judged.snapshot));
     if out.json {
         return out.document(&Report::accepted(&judged));
     }
@@ -57,13 +58,15 @@ pub(crate) fn commit(dir: &Path, args: &CommitArgs, out: &Output) -> Result<(), 
 }
 
 fn publish_source(dir: &Path, source: Source<'_>, out: &Output) -> Result<(), Failure> {
-    let judged = judge(dir, source).map_err(|failure| refused(failure, out))?;
+    let mut judged = judge(dir, source).map_err(|failure| refused(failure, out))?;
     let digest = Compiled::of(source.document).digest;
     let receipt = publish(dir, &judged.snapshot, &judged.admission, digest).map_err(|error| match error {
         WriteError::Refused(reason) => refused(Failure::Refused(vec![reason]), out),
         WriteError::Region(error) => error.into(),
     })?;
     warn_unkept(receipt.generation, receipt.unkept.as_ref());
+    // Said, not published: `show` holds the snapshot against the dataplane of its own time.
+    judged.admission.diagnostics.extend(remark(dir, &judged.snapshot));
     let generation = receipt.generation;
     if out.json {
         let report = Report::accepted(&judged);

@@ -19,13 +19,18 @@ pub(crate) fn show(dir: &Path, out: &Output) -> Result<(), Failure> {
 
 /// Says on standard error that values are older than the question.
 pub(crate) fn warn_if_old(dataplane: &Dataplane) {
-    let Some(pid) = dataplane.pid.filter(|_| !dataplane.fresh) else { return };
-    if dataplane.running {
+    old(dataplane).iter().for_each(complain);
+}
+
+/// That values are older than the question.
+pub(crate) fn old(dataplane: &Dataplane) -> Option<String> {
+    let pid = dataplane.pid.filter(|_| !dataplane.fresh)?;
+    Some(if dataplane.running {
         let seconds = dataplane.age_ns as f64 / 1e9;
-        complain(format!("warning: the dataplane (process {pid}) does not answer; its values are {seconds:.1} s old"));
+        format!("warning: the dataplane (process {pid}) does not answer; its values are {seconds:.1} s old")
     } else {
-        complain(format!("note: the dataplane (process {pid}) is not running; these are its last values"));
-    }
+        format!("note: the dataplane (process {pid}) is not running; these are its last values")
+    })
 }
 
 /// The dataplane on one line.
@@ -64,6 +69,10 @@ fn text(show: &Show) -> String {
         ),
     };
     let _ = writeln!(text, "{}", dataplane(&show.dataplane));
+    if let Some(needed) = show.dataplane.mirror_frames_needed.filter(|_| show.dataplane.running) {
+        let has = show.dataplane.mirror_frames;
+        let _ = writeln!(text, "mirror frames: {has} on each shard; the snapshot can need {needed}");
+    }
     let name = |ifindex: u32| port(ifindex, show.names.get(&ifindex).map(String::as_str));
 
     let mut mirrors = Rows::new(["ingress", "output", "rate", "state", "reason"]);

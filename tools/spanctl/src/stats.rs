@@ -1,120 +1,82 @@
 //! `stats`.
+//!
+//! - [`rates`]: how fast counters grow between two readings
+//! - [`tables`]: a reading as text
+
+mod rates;
+mod tables;
 
 use std::path::Path;
 
-use spanwire::control::state::{self, EntryRow, StatsReport, Values};
+use spanwire::control::state;
 
 use crate::args::StatsArgs;
 use crate::output::{Failure, Output};
-use crate::show::{dataplane, warn_if_old};
-use crate::table::{Rows, port, printable, rate};
+use crate::show::{old, warn_if_old};
+use rates::Rates;
 
-/// To the top left corner, and clear from there on.
-const CLEAR: &str = "\x1b[H\x1b[2J";
+/// From the top left corner of an empty screen, without wrapping what is too wide. A terminal that can shows all
+/// of it at once at [`END`].
+const BEGIN: &str = "\x1b[?2026h\x1b[?7l\x1b[H\x1b[J";
+/// Puts wrapping back.
+const END: &str = "\x1b[?7h\x1b[?2026l";
 
 /// Shows every counter, once or until interrupted.
 pub(crate) fn stats(dir: &Path, args: &StatsArgs, out: &Output) -> Result<(), Failure> {
-    loop {
+    let Some(interval) = args.watch else {
         let report = state::stats(dir)?;
         warn_if_old(&report.dataplane);
-        match (out.json, args.watch) {
-            (true, true) => out.line(&report)?,
-            (true, false) => out.document(&report)?,
-            (false, true) if out.is_terminal() => {
-                out.raw(CLEAR)?;
-                out.text(&text(&report))?;
-            }
-            (false, true) => out.text(&format!("{}\n", text(&report)))?,
-            (false, false) => out.text(&text(&report))?,
+        return if out.json { out.document(&report) } else { out.text(&tables::text(&report, args.all, None)) };
+    };
+    let on_screen = !out.json && out.is_terminal();
+    let mut before = None;
+    loop {
+        let report = state::stats(dir)?;
+        if !on_screen {
+            warn_if_old(&report.dataplane);
+        }
+        if out.json {
+            out.line(&report)?;
+        } else {
+            let rates = Rates::between(before.as_ref(), &report);
+            let text = format!("{}\n", tables::text(&report, args.all, Some(&rates)));
+            if on_screen { redraw(old(&report.dataplane), &text, out)? } else { out.text(&text)? }
         }
         out.flush()?;
-        if !args.watch {
-            return Ok(());
+        before = Some(report);
+        std::thread::sleep(interval);
+    }
+}
+
+/// Takes the place of what is on the screen.
+fn redraw(note: Option<String>, text: &str, out: &Output) -> Result<(), Failure> {
+    let text = note.map_or_else(|| text.to_owned(), |note| format!("{note}\n{text}"));
+    let rows = terminal_size::terminal_size().map(|(_, height)| usize::from(height.0));
+    out.raw(BEGIN)?;
+    out.text(&fitted(text.trim_end(), rows.unwrap_or(usize::MAX)))?;
+    out.raw(END)
+}
+
+/// As many lines as the screen has rows: one more would scroll the first away.
+fn fitted(text: &str, rows: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    if lines.len() <= rows {
+        return lines.join("\n");
+    }
+    let shown = rows.saturating_sub(1);
+    format!("{}\n… {} more lines", lines[..shown].join("\n"), lines.len() - shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_screen_is_never_overfull() {
+        assert_eq!(fitted("a\nb\nc", 3), "a\nb\nc");
+        assert_eq!(fitted("a\nb\nc", 2), "a\n… 2 more lines");
+        for rows in 2..6 {
+            assert!(fitted("a\nb\nc\nd", rows).lines().count() <= rows);
         }
-        std::thread::sleep(args.interval);
-    }
-}
-
-fn text(report: &StatsReport) -> String {
-    let mut text = format!("{}\n", dataplane(&report.dataplane));
-    for entry in &report.mirrors {
-        ledger(report, entry, &mut text);
-    }
-    ports(report, &mut text);
-    rows(
-        "umem (frames)",
-        &["shard", "partition"],
-        report.umem.iter().map(|row| ([row.shard.to_string(), row.partition.to_owned()], &row.values)),
-        &mut text,
-    );
-    rows(
-        "shards",
-        &["shard", "cpu", "generation"],
-        report.shards.iter().map(|row| {
-            let s = row.shard;
-            ([s.id.to_string(), s.cpu.to_string(), s.adopted_generation.to_string()], &row.values)
-        }),
-        &mut text,
-    );
-    text
-}
-
-/// One entry: a row for each count, a column for each shard.
-fn ledger(report: &StatsReport, entry: &EntryRow, text: &mut String) {
-    let name = |ifindex| port(ifindex, report.ports.iter().find(|p| p.ifindex == ifindex).map(|p| p.name.as_str()));
-    let title = format!(
-        "mirror {} -> {}, {}{}",
-        name(entry.ingress_ifindex),
-        name(entry.output_ifindex),
-        rate(entry.rate),
-        if entry.closes() { "" } else { " (the ledger does not close)" }
-    );
-    let shards = entry.shards.iter().map(|part| format!(">shard {}", part.shard));
-    let mut table = Rows::new(["".to_owned(), "unit".to_owned(), ">total".to_owned()].into_iter().chain(shards));
-    for (i, (description, total)) in entry.values.iter().enumerate() {
-        let parts = entry.shards.iter().filter_map(|part| part.values.iter().nth(i));
-        let parts = parts.map(|(_, value)| value.to_string());
-        let head = [description.name.to_owned(), description.unit.to_owned(), total.to_string()];
-        table.row(head.into_iter().chain(parts));
-    }
-    table.under(&title, text);
-}
-
-/// A row for each count, a column for each port. What is zero on all of them is left out, but for the traffic
-/// itself.
-fn ports(report: &StatsReport, text: &mut String) {
-    const ALWAYS: usize = 4;
-    let headings = report.ports.iter().map(|p| format!(">{}", port(p.ifindex, Some(&p.name))));
-    let mut table = Rows::new(["".to_owned(), "unit".to_owned()].into_iter().chain(headings));
-    let Some(first) = report.ports.first() else { return };
-    for (i, (description, _)) in first.values.iter().chain(first.kernel.iter()).enumerate() {
-        let values = report.ports.iter().filter_map(|p| p.values.iter().chain(p.kernel.iter()).nth(i));
-        let values: Vec<u64> = values.map(|(_, value)| value).collect();
-        if i < ALWAYS || values.iter().any(|&value| value != 0) {
-            let head = [description.name.to_owned(), description.unit.to_owned()];
-            table.row(head.into_iter().chain(values.iter().map(u64::to_string)));
-        }
-    }
-    table.under("ports", text);
-}
-
-/// A row for each thing, a column for each count.
-fn rows<'a, const N: usize>(
-    title: &str,
-    keys: &[&str; N],
-    rows: impl Iterator<Item = ([String; N], &'a Values)>,
-    text: &mut String,
-) {
-    let mut table: Option<Rows> = None;
-    for (key, values) in rows {
-        let headings = || {
-            let names = values.iter().map(|(description, _)| format!(">{}", description.name));
-            Rows::new(keys.iter().map(|key| format!(">{key}")).chain(names))
-        };
-        let cells = key.iter().map(|key| printable(key)).chain(values.iter().map(|(_, value)| value.to_string()));
-        table.get_or_insert_with(headings).row(cells);
-    }
-    if let Some(table) = table {
-        table.under(title, text);
     }
 }

@@ -1,16 +1,15 @@
 //! What a dataplane says, and what is said without one.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use shm_layout::counters::{Binding, Entry, Kernel, Partition, Shard};
 use spanwire::clock::monotonic_ns;
 
-use crate::support::{Fake, Place, SNAPSHOT, command, has_keys, keys, publisher};
+use crate::support::{Fake, Place, SNAPSHOT, has_keys, publisher};
 
-const DATAPLANE: [&str; 12] = [
+/// The keys of a dataplane.
+pub const DATAPLANE: [&str; 12] = [
     "running",
     "fresh",
     "pid",
@@ -24,6 +23,12 @@ const DATAPLANE: [&str; 12] = [
     "rejects",
     "last_reject",
 ];
+
+/// The same in `show`.
+#[track_caller]
+fn has_dataplane(shown: &Value) {
+    has_keys(&shown["dataplane"], &[&DATAPLANE[..], &["mirror_frames_needed"]].concat(), &[]);
+}
 
 /// The number of a process that has ended.
 fn dead() -> u32 {
@@ -55,7 +60,7 @@ fn show_without_a_dataplane() {
         "dataplane",
     ];
     has_keys(&shown, &top, &[]);
-    has_keys(&shown["dataplane"], &DATAPLANE, &[]);
+    has_dataplane(&shown);
     assert_eq!(
         (&shown["dataplane"]["running"], &shown["dataplane"]["pid"], &shown["dataplane"]["release"]),
         (&json!(false), &Value::Null, &Value::Null)
@@ -94,7 +99,7 @@ fn show_with_a_dataplane() {
             (&json!("monitor"), &json!("no link"), &json!(false))
         );
         let dataplane = &shown["dataplane"];
-        has_keys(dataplane, &DATAPLANE, &[]);
+        has_dataplane(&shown);
         assert_eq!((&dataplane["running"], &dataplane["fresh"]), (&json!(true), &json!(true)));
         assert_eq!((&dataplane["pid"], &dataplane["release"]), (&json!(fake.pid), &json!("9.9.9")));
         assert_eq!(dataplane["started_at"], "2023-11-14T22:13:20Z");
@@ -126,55 +131,6 @@ fn a_dataplane_without_a_snapshot() {
         assert_eq!(shown["shards"].as_array().unwrap().len(), 2);
         assert!(place.run(&["show"]).code(0).stdout.contains("published: nothing yet"));
     });
-}
-
-#[test]
-fn stats_documents() {
-    let place = Place::new().with_snapshot();
-    let (report, text) = Fake::of(&place).answering(&place, || {
-        let ran = place.run(&["stats", "--json"]).code(0);
-        assert_eq!(ran.stderr, "");
-        (ran.json(), place.run(&["stats"]).code(0).stdout)
-    });
-    has_keys(&report, &["dataplane", "shards", "ports", "bindings", "mirrors", "umem"], &[]);
-    has_keys(&report["dataplane"], &DATAPLANE, &[]);
-    has_keys(&report["shards"][0], &["id", "cpu", "adopted_generation", "swap_latency"], &[Shard::DESCRIPTIONS]);
-    has_keys(&report["shards"][0]["swap_latency"], &["count", "p50_ns", "p99_ns", "p999_ns", "max_ns"], &[]);
-    has_keys(&report["ports"][0], &["ifindex", "name"], &[Binding::DESCRIPTIONS, Kernel::DESCRIPTIONS]);
-    let binding = ["ifindex", "queue", "shard"];
-    has_keys(&report["bindings"][0], &binding, &[Binding::DESCRIPTIONS, Kernel::DESCRIPTIONS]);
-    let mirror = ["ingress_ifindex", "output_ifindex", "rate", "shards"];
-    has_keys(&report["mirrors"][0], &mirror, &[Entry::DESCRIPTIONS]);
-    has_keys(&report["mirrors"][0]["shards"][1], &["shard"], &[Entry::DESCRIPTIONS]);
-    has_keys(&report["umem"][0], &["shard", "partition"], &[Partition::DESCRIPTIONS]);
-    assert!(keys(&report["umem"][0]).is_superset(&["size", "free", "in_flight", "fill_rx"].into()));
-
-    // Ports are the sums of their bindings: 100 + 200, each one up from the value before.
-    let ports = report["ports"].as_array().unwrap();
-    let seen: Vec<_> = ports.iter().map(|p| (p["ifindex"].as_u64().unwrap(), p["name"].as_str().unwrap())).collect();
-    assert_eq!(seen, [(11, "veth11"), (22, "veth22"), (33, "")], "one that has left comes last");
-    for (i, d) in Binding::DESCRIPTIONS.iter().enumerate() {
-        let i = i as u64;
-        assert_eq!(
-            (&ports[0][d.name], &ports[1][d.name], &ports[2][d.name]),
-            (&json!(300 + 2 * i), &json!(0), &json!(7 + i))
-        );
-    }
-    assert_eq!(ports[0]["kernel_rx_dropped"], 300);
-
-    // Entries are the sums of their shards, in the order of the table.
-    let mirrors = report["mirrors"].as_array().unwrap();
-    let observed = |v: &Value| (v["observed"].as_u64(), v["selected"].as_u64());
-    assert_eq!(mirrors.len(), 2);
-    assert_eq!(observed(&mirrors[0]), (Some(60), Some(30)));
-    assert_eq!(observed(&mirrors[0]["shards"][1]), (Some(40), Some(20)));
-    assert_eq!((&mirrors[1]["ingress_ifindex"], &mirrors[1]["shards"]), (&json!(13), &json!([])));
-    assert_eq!((&report["umem"][1]["partition"], &report["umem"][1]["size"]), (&json!("mirror"), &json!(50)));
-
-    for want in ["mirror 11 veth11 -> 22 veth22, 1 in 100\n", "mirror_drops_no_frame", "umem (frames)", "breaths"] {
-        assert!(text.contains(want), "{want}: {text}");
-    }
-    assert!(!text.contains("does not close"), "{text}");
 }
 
 #[test]
@@ -244,6 +200,53 @@ fn a_snapshot_the_dataplane_cannot_carry_is_refused() {
     place.with_snapshot();
 }
 
+/// The warnings of a document about mirror frames.
+fn shortages(document: &Value) -> Vec<&str> {
+    let all = document["diagnostics"].as_array().unwrap();
+    let messages = all.iter().map(|d| d["message"].as_str().unwrap());
+    messages.filter(|message| message.contains("mirror frames")).collect()
+}
+
+#[test]
+fn too_few_mirror_frames_are_told() {
+    let place = Place::new();
+    let small = Fake { mirror_frames: 127, ..Fake::of(&place) };
+    small.publish(&place);
+    let want = "can need 128 mirror frames on each shard (2 batches of 64 a port; ports with entries: 1), but the \
+                running dataplane (process";
+    // It is published all the same.
+    for args in [&["check", "-"][..], &["import", "-"]] {
+        let ran = place.feed(SNAPSHOT.as_bytes(), args).code(0);
+        assert!(
+            ran.stderr.contains(want) && ran.stderr.contains("restart spanwired with --mirror-frames 128"),
+            "{ran:?}"
+        );
+        let report = place.feed(SNAPSHOT.as_bytes(), &[args, &["--json"]].concat()).code(0).json();
+        assert_eq!(shortages(&report).len(), 1, "{report}");
+        assert_eq!(report["diagnostics"].as_array().unwrap().last().unwrap()["severity"], "warning");
+    }
+    let show = |fake: &Fake| fake.answering(&place, || place.run(&["show", "--json"]).code(0).json());
+    let shown = show(&small);
+    assert_eq!(shortages(&shown).len(), 1, "{shown}");
+    let frames = |shown: &Value| {
+        let of = |name: &str| shown["dataplane"][name].as_u64();
+        (of("mirror_frames"), of("mirror_frames_needed"))
+    };
+    assert_eq!(frames(&shown), (Some(127), Some(128)));
+    let text = small.answering(&place, || place.run(&["show"]).code(0).stdout);
+    assert!(text.contains("127 on each shard; the snapshot can need 128") && text.contains(want), "{text}");
+
+    // It is held against the dataplane there is: no trace of it with enough, or where none runs.
+    let enough = Fake { mirror_frames: 128, ..small.clone() };
+    let shown = show(&enough);
+    assert_eq!((shortages(&shown).len(), frames(&shown)), (0, (Some(128), Some(128))));
+    for args in [["check", "-", "--json"], ["import", "-", "--json"]] {
+        assert_eq!(shortages(&place.feed(SNAPSHOT.as_bytes(), &args).code(0).json()).len(), 0);
+    }
+    Fake { pid: dead(), ..small }.publish(&place);
+    assert_eq!(shortages(&place.run(&["show", "--json"]).code(0).json()).len(), 0);
+}
+
 #[test]
 fn waiting() {
     let place = Place::new().with_snapshot();
@@ -290,26 +293,6 @@ fn waiting_for_a_dataplane_to_appear() {
             Fake { adopted: vec![1], ..Fake::of(&place) }.publish(&place);
         });
         place.run(&["wait", "--generation", "1"]).code(0);
-    });
-}
-
-#[test]
-fn watching() {
-    let place = Place::new().with_snapshot();
-    Fake::of(&place).answering(&place, || {
-        let mut child = command()
-            .arg("--dir")
-            .arg(place.dir())
-            .args(["stats", "--watch", "--interval", "0.1", "--json"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines().take(3);
-        let gathered: Vec<Value> = lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
-        assert_eq!(gathered.len(), 3, "one document a line");
-        // Its reader has left: it ends at the next document.
-        assert_eq!(child.wait().unwrap().code(), Some(0));
     });
 }
 

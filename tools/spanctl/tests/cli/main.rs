@@ -10,4 +10,5 @@ mod manual;
 mod publish;
 mod refuse;
 mod role;
+mod stats;
 mod support;

@@ -210,7 +210,8 @@ fn usage() {
         &["wait"],
         &["wait", "--generation", "-1"],
         &["wait", "--generation", "1", "--timeout", "-1"],
-        &["stats", "--watch", "--interval", "0"],
+        &["stats", "--watch", "0"],
+        &["stats", "--watch", "soon"],
         &["import", "-", "--on-ambiguous", "guess"],
     ] {
         assert_eq!(run(args).code, 2, "{args:?}");

@@ -8,7 +8,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use shm_layout::counters::{BINDING_VALUES, Description, ENTRY_VALUES, KERNEL_VALUES, PARTITION_VALUES, SHARD_VALUES};
+use shm_layout::counters::{
+    BINDING_VALUES, Binding, Description, ENTRY_VALUES, Entry, KERNEL_VALUES, PARTITION_VALUES, SHARD_VALUES,
+};
 use shm_layout::header::RegionKind;
 use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{
@@ -162,9 +164,19 @@ pub struct Fake {
     /// `None`: when it is published.
     pub gathered_at: Option<u64>,
     pub last_reject: &'static str,
+    pub mirror_frames: u32,
+    /// Nanoseconds since the Unix epoch.
+    pub started_at: u64,
+    /// Clones that were dropped for want of a frame.
+    pub dropped: u64,
+    /// Since when, on `CLOCK_MONOTONIC`, each shard has observed and received [`Fake::PACE`] frames a second.
+    pub busy_since: Option<u64>,
 }
 
 impl Fake {
+    /// Every other of these frames is mirrored; each has 1250 bytes.
+    pub const PACE: u64 = 2000;
+
     /// Two shards that use what is published at `place`, run by this process.
     pub fn of(place: &Place) -> Fake {
         let published = spanwire::control::state::published(&place.dir()).unwrap();
@@ -177,6 +189,10 @@ impl Fake {
             adopted: vec![generation; 2],
             gathered_at: None,
             last_reject: "",
+            mirror_frames: 512,
+            started_at: 1_700_000_000_000_000_000,
+            dropped: 0,
+            busy_since: None,
         }
     }
 
@@ -187,35 +203,20 @@ impl Fake {
 
     /// Publishes it again and again while `during` runs.
     pub fn answering<T>(&self, place: &Place, during: impl FnOnce() -> T) -> T {
-        let stop = std::sync::atomic::AtomicBool::new(false);
-        let mut publisher = publisher(place);
-        publisher.publish(&mut self.image()).unwrap();
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                    publisher.publish(&mut self.image()).unwrap();
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-            });
-            // Also when `during` panics: the scope would wait forever.
-            struct Stop<'a>(&'a std::sync::atomic::AtomicBool);
-            impl Drop for Stop<'_> {
-                fn drop(&mut self) {
-                    self.0.store(true, std::sync::atomic::Ordering::Relaxed);
-                }
-            }
-            let _stop = Stop(&stop);
-            during()
-        })
+        answering(place, || self.image(), during)
     }
 
-    fn image(&self) -> Image {
+    pub fn image(&self) -> Image {
         let mut image = ImageBuilder::new();
+        let gathered_at = self.gathered_at.unwrap_or_else(monotonic_ns);
+        // As exact as the time it is told with.
+        let frames = |since: u64| (u128::from(gathered_at - since) * u128::from(Fake::PACE) / 1_000_000_000) as u64;
+        let frames = self.busy_since.map_or(0, frames);
         let meta = StatsMetaRecord {
             pid: self.pid,
             shard_count: self.adopted.len() as u32,
-            started_at: 1_700_000_000_000_000_000,
-            gathered_at: self.gathered_at.unwrap_or_else(monotonic_ns),
+            started_at: self.started_at,
+            gathered_at,
             config_instance: self.instance,
             table_generation: self.generation,
             adopted_generation: self.adopted.iter().copied().min().unwrap_or(0),
@@ -223,7 +224,7 @@ impl Fake {
             last_reject: image.string(self.last_reject),
             capabilities: self.capabilities,
             frame_size: 2048,
-            mirror_frames: 512,
+            mirror_frames: self.mirror_frames,
             release: image.string("9.9.9"),
         };
         let shards: Vec<ShardRecord> = self
@@ -255,13 +256,11 @@ impl Fake {
             port(&mut image, 11, PortRole::Wire, LiveState::Active, "veth11", ""),
             port(&mut image, 22, PortRole::Monitor, LiveState::Inactive, "veth22", "no link"),
         ];
-        let binding = |ifindex, queue, shard, from| BindingRecord {
-            ifindex,
-            queue,
-            shard,
-            pad: 0,
-            values: count::<BINDING_VALUES>(from),
-            kernel: count::<KERNEL_VALUES>(from),
+        let binding = |ifindex, queue, shard, from| {
+            let mut values = count::<BINDING_VALUES>(from);
+            values[Binding::RxPackets as usize] += frames;
+            values[Binding::RxBytes as usize] += 1250 * frames;
+            BindingRecord { ifindex, queue, shard, pad: 0, values, kernel: count::<KERNEL_VALUES>(from) }
         };
         // 33 is a port that has left.
         let bindings = [binding(11, 0, 0, 100), binding(11, 1, 1, 200), binding(33, 0, 0, 7)];
@@ -270,7 +269,7 @@ impl Fake {
             output_ifindex: 22,
             rate: 100,
             shard,
-            values: ledger(10 * (u64::from(shard) + 1)),
+            values: ledger(10 * (u64::from(shard) + 1), frames, self.dropped),
         };
         let state = |ingress_ifindex, rate, state, reason| EntryStateRecord {
             ingress_ifindex,
@@ -294,6 +293,30 @@ impl Fake {
     }
 }
 
+/// Publishes what `image` gives again and again while `during` runs.
+pub fn answering<T>(place: &Place, image: impl Fn() -> Image + Sync, during: impl FnOnce() -> T) -> T {
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let mut publisher = publisher(place);
+    publisher.publish(&mut image()).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                publisher.publish(&mut image()).unwrap();
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        // Also when `during` panics: the scope would wait forever.
+        struct Stop<'a>(&'a std::sync::atomic::AtomicBool);
+        impl Drop for Stop<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+        let _stop = Stop(&stop);
+        during()
+    })
+}
+
 /// The writer of the statistics at `place`.
 pub fn publisher(place: &Place) -> Publisher {
     Publisher::open(&place.dir(), STATS_FILE, RegionKind::Stats, Duration::ZERO).unwrap()
@@ -304,14 +327,18 @@ fn count<const N: usize>(from: u64) -> [u64; N] {
     std::array::from_fn(|i| from + i as u64)
 }
 
-/// A ledger that closes: `n` left out, `n` mirrored.
-fn ledger(n: u64) -> [u64; ENTRY_VALUES] {
-    use shm_layout::counters::Entry;
+/// A ledger that closes: `n` left out, `n` mirrored, `dropped` dropped; then half of `frames` each left out and
+/// mirrored.
+fn ledger(n: u64, frames: u64, dropped: u64) -> [u64; ENTRY_VALUES] {
+    let mirrored = n + frames / 2;
+    let left_out = n + frames.div_ceil(2);
     let mut row = [0; ENTRY_VALUES];
-    row[Entry::Observed as usize] = 2 * n;
-    row[Entry::NotSampled as usize] = n;
-    row[Entry::Selected as usize] = n;
-    row[Entry::MirroredPackets as usize] = n;
+    row[Entry::Observed as usize] = left_out + mirrored + dropped;
+    row[Entry::NotSampled as usize] = left_out;
+    row[Entry::Selected as usize] = mirrored + dropped;
+    row[Entry::MirroredPackets as usize] = mirrored;
+    row[Entry::MirroredBytes as usize] = 1250 * mirrored;
+    row[Entry::DropNoFrame as usize] = dropped;
     assert!(Entry::closes(&row));
     row
 }
