@@ -253,12 +253,12 @@ proptest! {
             clones.extend(fleet.rigs[0].sent(MON));
             (0..3).for_each(|shard| drop(fleet.rigs[shard].sent(B)));
         }
-        for shard in 0..3 {
+        for (shard, sent) in sent.into_iter().enumerate() {
             let row = fleet.rigs[shard].ledger(of(rate));
             prop_assert_eq!(row[Entry::InFlight as usize], 0);
             prop_assert_eq!(
                 row[Entry::Selected as usize], row[Entry::MirroredPackets as usize] + drops(&fleet, shard, of(rate)));
-            prop_assert_eq!(fleet.rigs[shard].count(A, Binding::RxPackets), sent[shard]);
+            prop_assert_eq!(fleet.rigs[shard].count(A, Binding::RxPackets), sent);
             let numbers: Vec<u32> = clones
                 .iter()
                 .map(|clone: &Vec<u8>| u32::from_be_bytes(clone[14..18].try_into().unwrap()))

@@ -41,6 +41,8 @@ enum Command {
     Core(core::CoreArgs),
     /// Throughput, loss and latency of real frames, beside other forwarders: root, in namespaces of its own
     Wire(wire::args::WireArgs),
+    /// What a monitor port costs the primary while it is healthy, down, stalled, jammed or gone: root, as `wire`
+    States(wire::states::StatesArgs),
     /// How long a publish takes to reach the last shard of a running dataplane
     Handoff(handoff::HandoffArgs),
     /// All of these, written down as Markdown with pictures, and as JSON
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
     let text = match &args.command {
         Command::Core(core) => show(core::run(core), json),
         Command::Wire(wire) => show(wire::run(wire), json),
+        Command::States(states) => show(wire::states::run(states), json),
         Command::Handoff(handoff) => show(handoff::run(handoff), json),
         Command::Report(report) => show(report::run(report), json),
     };

@@ -13,6 +13,7 @@
 //! - [`placement`]: where it ran
 //! - [`measure`]: one run of one system
 //! - [`report`]: what came out
+//! - [`states`]: a monitor in trouble
 
 pub(crate) mod args;
 mod bpf;
@@ -24,6 +25,7 @@ pub(crate) mod report;
 mod search;
 mod sequence;
 mod sink;
+pub(crate) mod states;
 pub(crate) mod system;
 mod tester;
 #[cfg(test)]

@@ -29,8 +29,17 @@ impl Spanwire {
     /// # Errors
     /// [`WireError`], with the end of its log.
     pub(crate) fn start(lab: &Lab, mode: Mode, setup: &Setup) -> Result<Spanwire> {
+        let rate = (mode == Mode::Mirror).then_some(1);
+        Spanwire::start_mirroring(lab, rate, setup)
+    }
+
+    /// As [`Spanwire::start`], mirroring 1 in `rate` or nothing.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn start_mirroring(lab: &Lab, rate: Option<u32>, setup: &Setup) -> Result<Spanwire> {
         let dir = tempfile::tempdir().map_err(WireError::io("making a directory"))?;
-        let snapshot = snapshot(lab, mode)?;
+        let snapshot = snapshot(lab, rate)?;
         let receipt = publish(dir.path(), &snapshot, &admit(&snapshot), [0; 32]);
         let generation = receipt.map_err(|error| WireError::Configure(error.to_string()))?.generation;
         let (path, cpu) = (dir.path().display().to_string(), setup.dut_cpu.to_string());
@@ -51,12 +60,12 @@ impl Spanwire {
     }
 }
 
-fn snapshot(lab: &Lab, mode: Mode) -> Result<Snapshot> {
+fn snapshot(lab: &Lab, rate: Option<u32>) -> Result<Snapshot> {
     let (wire, monitor) = (lab.wire(0)?, lab.monitor(0)?);
-    let mirror = Mirror { ingress_ifindex: wire.a.ifindex, output_ifindex: monitor.ifindex, rate: 1 };
+    let mirror = |rate| Mirror { ingress_ifindex: wire.a.ifindex, output_ifindex: monitor.ifindex, rate };
     Ok(Snapshot {
         wires: vec![Wire { name: "bench".to_owned(), a_ifindex: wire.a.ifindex, b_ifindex: wire.b.ifindex }],
-        mirrors: if mode == Mode::Mirror { vec![mirror] } else { Vec::new() },
+        mirrors: rate.map(mirror).into_iter().collect(),
         ..Snapshot::default()
     })
 }
