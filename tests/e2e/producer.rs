@@ -209,7 +209,7 @@ fn time_of(text: &Value) -> Duration {
 #[test]
 fn the_counters_of_all_bindings_add_up() {
     for cpus in ["0", "0,1"] {
-        let lab = lab(LabSpec { queues: 2, ..LabSpec::default() });
+        let lab = lab(LabSpec { queues: 2, monitor_queues: 2, ..LabSpec::default() });
         let node = Node::start(&lab, &["--cpus", cpus]);
         let serve = Serve::start(&node);
         serve.apply(1, 1);
