@@ -79,6 +79,10 @@ step 'namespaces of dead runs' sweep
 step 'lints' as_owner cargo clippy --workspace --all-targets --locked -- -D warnings
 step 'test build' as_owner cargo test --workspace --locked --no-run
 step 'tests and documentation tests' cargo test --workspace --locked
+if [[ -n ${SPANWIRE_LONG:-} ]]; then
+    # More frames than an unoptimised build gets through.
+    step 'soak' as_owner cargo test --release --locked --test pipeline soak -- --nocapture
+fi
 step 'documentation' as_owner env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 if [[ -z $QUICK ]]; then
     step 'demo' tools/demo.sh

@@ -7,6 +7,7 @@ mod histories;
 mod lanes;
 mod mirroring;
 mod rig;
+mod soak;
 
 use rig::{A, B, MON, Plan, Rig, Spec, frame};
 use shm_layout::counters::{Binding, Entry};
