@@ -11,7 +11,7 @@ Formatting, lints, every test of the workspace (those on real sockets in network
 tests, documentation, and tools/demo.sh.
 
   --quick   without the demo
-  --long    with the long campaigns (sets SPANWIRE_LONG=1)
+  --long    with the long campaigns (sets SPANWIRE_LONG=1); one of them needs a release build
   --help    this
 
 Exit status: 0 if every step passed, 1 if one did not, 2 for a wrong option.

@@ -21,7 +21,7 @@ const BEFORE_WRAP: u32 = 10_000;
 /// Frames from one that carries its number to the next: the first of every so many batches.
 const NUMBERED: u64 = 64 * BATCH as u64;
 /// Its length; the others are shorter.
-const NUMBERED_LEN: u32 = 200;
+const NUMBERED_LEN: u32 = 300;
 
 /// Descriptors each ring is to pass: a short form, and with `tools/test.sh --long` more than an index counts, in an
 /// optimised build.
