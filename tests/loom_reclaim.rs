@@ -12,11 +12,13 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::expect_used, clippy::panic)]
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+mod checker;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize as Count;
 use std::sync::atomic::Ordering::{self, Acquire, Relaxed, Release, SeqCst};
 
+use checker::{check, fails};
 use loom::sync::atomic::AtomicUsize;
 
 /// Bounds the executions tried; all the mutants are found with fewer.
@@ -186,18 +188,6 @@ impl<'a> Bound<'a> {
     }
 }
 
-fn check(model: impl Fn() + Sync + Send + 'static) -> usize {
-    let executions = Arc::new(Count::new(0));
-    let count = Arc::clone(&executions);
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound.get_or_insert(PREEMPTIONS);
-    builder.check(move || {
-        count.fetch_add(1, SeqCst);
-        model();
-    });
-    executions.load(SeqCst)
-}
-
 /// Two swaps with the older tables freed as soon as they may be, beside shards that take what they find.
 fn tables(mutant: Mutant, freed: impl FnOnce(usize)) {
     let model = Model::new(mutant);
@@ -280,7 +270,7 @@ fn slots(mutant: Mutant, reused: impl FnOnce(bool)) {
 #[test]
 fn no_table_is_freed_while_a_shard_uses_it() {
     static FREED: [Count; TABLES] = [const { Count::new(0) }; TABLES];
-    let executions = check(|| {
+    let executions = check(Some(PREEMPTIONS), || {
         tables(Mutant::None, |n| {
             FREED[n].fetch_add(1, SeqCst);
         });
@@ -292,7 +282,7 @@ fn no_table_is_freed_while_a_shard_uses_it() {
 #[test]
 fn no_slot_is_reused_while_a_shard_counts_in_it() {
     static REUSED: [Count; 2] = [const { Count::new(0) }; 2];
-    let executions = check(|| {
+    let executions = check(Some(PREEMPTIONS), || {
         slots(Mutant::None, |reused| {
             REUSED[usize::from(reused)].fetch_add(1, SeqCst);
         });
@@ -301,19 +291,11 @@ fn no_slot_is_reused_while_a_shard_counts_in_it() {
     assert!(REUSED.iter().all(|n| n.load(SeqCst) > 0), "the model comes by both");
 }
 
-/// The model must fail, and for what it is about.
-fn fails(model: impl Fn() + Sync + Send + 'static) {
-    let panic = catch_unwind(AssertUnwindSafe(|| check(model))).expect_err("the mutant was not found");
-    let said = panic.downcast_ref::<String>().cloned().or(panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
-    let said = said.expect("a message");
-    assert!(["table", "slot", "entry"].iter().any(|word| said.contains(word)), "{said}");
-}
-
 macro_rules! mutants {
     ($($name:ident: $model:expr;)*) => { $(
         #[test]
         fn $name() {
-            fails(|| $model);
+            fails(Some(PREEMPTIONS), || $model, &["table", "slot", "entry"]);
         }
     )* };
 }

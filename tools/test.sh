@@ -11,8 +11,8 @@ Formatting, lints, every test of the workspace (those on real sockets in network
 tests, documentation, and tools/demo.sh.
 
   --quick   without the demo
-  --long    with the long campaigns (sets SPANWIRE_LONG=1) and ten minutes of each fuzz target, which need a nightly
-            compiler and cargo-fuzz
+  --long    with the long campaigns (sets SPANWIRE_LONG=1; one needs a release build) and ten minutes of each fuzz target,
+            which need a nightly compiler and cargo-fuzz
   --help    this
 
 Exit status: 0 if every step passed, 1 if one did not, 2 for a wrong option.
@@ -95,6 +95,10 @@ step 'namespaces of dead runs' sweep
 step 'lints' as_owner cargo clippy --workspace --all-targets --locked -- -D warnings
 step 'test build' as_owner cargo test --workspace --locked --no-run
 step 'tests and documentation tests' cargo test --workspace --locked
+if [[ -n ${SPANWIRE_LONG:-} ]]; then
+    # More frames than an unoptimised build gets through.
+    step 'soak' as_owner cargo test --release --locked --test pipeline soak -- --nocapture
+fi
 step 'documentation' as_owner env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 if [[ -z $QUICK ]]; then
     step 'demo' tools/demo.sh

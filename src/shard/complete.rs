@@ -11,9 +11,9 @@ use crate::xsk::Doorbell;
 use crate::xsk::umem::{AnyFrame, Completed, Mirror, Primary, SocketId, Umem};
 
 /// Audits that make up a round over all frames.
-const AUDITS: u32 = 20;
+pub const AUDITS: u32 = 20;
 /// A frame that is not completed after so many rounds goes into quarantine.
-const OVERDUE_ROUNDS: u8 = 5;
+pub const OVERDUE_ROUNDS: u8 = 5;
 
 /// Completed clones of one entry in a row, before they go into its ledger.
 #[derive(Default)]

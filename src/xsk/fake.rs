@@ -54,8 +54,30 @@ pub struct FakeNic {
     rx: Option<Producer<Desc>>,
     tx: Consumer<Desc>,
     completion: Producer<u64>,
+    /// Taken off the fill ring, and not to be received into before it is fed.
+    hoarded: Vec<u64>,
+    /// To be received into before anything on the fill ring is.
+    fed: VecDeque<u64>,
     /// Transmitted and not completed yet.
     owed: VecDeque<u64>,
+    /// Owed, and not to be completed before it turns up.
+    withheld: VecDeque<u64>,
+}
+
+/// A packet being transmitted.
+#[derive(Debug)]
+pub struct Sent<'a> {
+    area: &'a Area,
+    desc: Desc,
+    /// Bytes of it.
+    pub len: u32,
+}
+
+impl Sent<'_> {
+    /// Its bytes; none where it lies outside the area.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.area.kernel_read(self.desc).unwrap_or_default()
+    }
 }
 
 impl FakeNic {
@@ -77,7 +99,10 @@ impl FakeNic {
             rx: rx_kernel,
             tx: tx_kernel,
             completion: completion_kernel,
+            hoarded: Vec::new(),
+            fed: VecDeque::new(),
             owed: VecDeque::new(),
+            withheld: VecDeque::new(),
         };
         Ok((nic, Rings { fill, rx, tx, completion }))
     }
@@ -89,13 +114,28 @@ impl FakeNic {
         if rx.acquire(1) == 0 || packet.len() > (self.area.frame_size() - PACKET_HEADROOM) as usize {
             return false;
         }
-        let Some(addr) = self.fill.pop() else { return false };
+        let Some(addr) = self.fed.pop_front().or_else(|| self.fill.pop()) else { return false };
         self.fill.release();
         let addr = addr + u64::from(PACKET_HEADROOM);
         let desc = Desc { addr, len: packet.len() as u32, options: 0 };
         let received = self.area.kernel_write(addr, packet).is_some() && rx.push(desc).is_ok();
         rx.submit();
         received
+    }
+
+    /// Takes at most `limit` addresses off the fill ring for nothing, as a device does that prepares for packets: the
+    /// ring runs dry.
+    pub fn starve(&mut self, limit: usize) {
+        let before = self.hoarded.len();
+        self.hoarded.extend(std::iter::from_fn(|| self.fill.pop()).take(limit));
+        if self.hoarded.len() > before {
+            self.fill.release();
+        }
+    }
+
+    /// Receives into what [`FakeNic::starve`] took from now on.
+    pub fn feed(&mut self) {
+        self.fed.extend(self.hoarded.drain(..));
     }
 
     /// Puts a descriptor into the rx ring that no fill entry asked for: what a broken kernel would do.
@@ -109,13 +149,18 @@ impl FakeNic {
     /// Takes at most `limit` packets off the tx ring. They are owed a completion.
     pub fn transmit(&mut self, limit: usize) -> Vec<Vec<u8>> {
         let mut packets = Vec::new();
-        while packets.len() < limit {
+        self.transmit_each(limit, |sent| packets.push(sent.bytes()));
+        packets
+    }
+
+    /// As [`FakeNic::transmit`], with a look at each packet instead of a copy.
+    pub fn transmit_each(&mut self, limit: usize, mut look: impl FnMut(&Sent<'_>)) {
+        for _ in 0..limit {
             let Some(desc) = self.tx.pop() else { break };
             self.owed.push_back(desc.addr);
-            packets.push(self.area.kernel_read(desc).unwrap_or_default());
+            look(&Sent { area: &self.area, desc, len: desc.len });
         }
         self.tx.release();
-        packets
     }
 
     /// Completes at most `limit` transmitted packets, the oldest first; fewer when the completion ring is full.
@@ -145,9 +190,19 @@ impl FakeNic {
         self.owed.make_contiguous().reverse();
     }
 
-    /// Packets transmitted and not completed.
+    /// Keeps back the completions of at most `limit` transmitted packets, the oldest first.
+    pub fn withhold(&mut self, limit: usize) {
+        self.withheld.extend(self.owed.drain(..limit.min(self.owed.len())));
+    }
+
+    /// Lets the completions kept back be completed, after those owed already.
+    pub fn turn_up(&mut self) {
+        self.owed.append(&mut self.withheld);
+    }
+
+    /// Packets transmitted and not completed, those kept back among them.
     pub fn owed(&self) -> usize {
-        self.owed.len()
+        self.owed.len() + self.withheld.len()
     }
 
     /// Packets waiting in the tx ring.
@@ -158,9 +213,15 @@ impl FakeNic {
     /// Receives `count` packets of `len` bytes without touching their bytes: what a device does to the processor
     /// that runs the shard. Returns how many there was room for. For benches.
     pub fn receive_untouched(&mut self, len: u32, count: usize) -> usize {
+        self.receive_lengths(std::iter::repeat_n(len, count))
+    }
+
+    /// As [`FakeNic::receive_untouched`], packets of these lengths.
+    pub fn receive_lengths(&mut self, lengths: impl IntoIterator<Item = u32>) -> usize {
         let Some(rx) = &mut self.rx else { return 0 };
         let mut received = 0;
-        while received < count && rx.acquire(1) > 0 {
+        let room = rx.acquire(u32::MAX) as usize;
+        for len in lengths.into_iter().take(room) {
             let Some(addr) = self.fill.pop() else { break };
             let desc = Desc { addr: addr + u64::from(PACKET_HEADROOM), len, options: 0 };
             if rx.push(desc).is_err() {
@@ -176,16 +237,21 @@ impl FakeNic {
     /// Transmits and completes everything without looking at it. Returns how much it was. For benches.
     pub fn transmit_untouched(&mut self) -> usize {
         let mut sent = 0;
-        while self.completion.acquire(1) > 0 {
+        self.transmit_at_once(|_| sent += 1);
+        sent
+    }
+
+    /// Transmits and completes as much as the completion ring has room for, with a look at each packet.
+    pub fn transmit_at_once(&mut self, mut look: impl FnMut(&Sent<'_>)) {
+        for _ in 0..self.completion.acquire(u32::MAX) {
             let Some(desc) = self.tx.pop() else { break };
             if self.completion.push(desc.addr).is_err() {
                 break;
             }
-            sent += 1;
+            look(&Sent { area: &self.area, desc, len: desc.len });
         }
         self.tx.release();
         self.completion.submit();
-        sent
     }
 
     /// Packets waiting in the rx ring.
@@ -198,8 +264,8 @@ impl FakeNic {
         self.completion.pending()
     }
 
-    /// Frames waiting in the fill ring.
+    /// Frames to receive into: in the fill ring, or taken off it ahead.
     pub fn fill_waiting(&mut self) -> u32 {
-        self.fill.acquire(u32::MAX)
+        self.fill.acquire(u32::MAX) + (self.hoarded.len() + self.fed.len()) as u32
     }
 }

@@ -155,6 +155,8 @@ enum Op {
     Breathe(usize),
     Transmit(u8),
     Complete { count: u8, reversed: bool },
+    Withhold(u8),
+    TurnUp,
     Forward(usize),
     Answer(Kick),
     Link(bool),
@@ -169,6 +171,8 @@ fn op() -> impl Strategy<Value = Op> {
         9 => (0usize..3).prop_map(Op::Breathe),
         4 => (0u8..40).prop_map(Op::Transmit),
         4 => (0u8..40, any::<bool>()).prop_map(|(count, reversed)| Op::Complete { count, reversed }),
+        1 => (1u8..10).prop_map(Op::Withhold),
+        1 => Just(Op::TurnUp),
         3 => (0usize..3).prop_map(Op::Forward),
         1 => kick.prop_map(Op::Answer),
         1 => any::<bool>().prop_map(Op::Link),
@@ -225,6 +229,8 @@ proptest! {
                     }
                     nic.complete(usize::from(count));
                 }
+                Op::Withhold(count) => fleet.rigs[0].port(MON).nic.withhold(usize::from(count)),
+                Op::TurnUp => fleet.rigs[0].port(MON).nic.turn_up(),
                 Op::Forward(shard) => drop(fleet.rigs[shard].sent(B)),
                 Op::Answer(kick) => fleet.rigs[0].port(MON).doorbell.script([kick]),
                 Op::Link(up) => fleet.rigs[0].link(MON, up, 1500),
@@ -248,6 +254,7 @@ proptest! {
             }
         }
         fleet.rigs[0].link(MON, true, 1500);
+        fleet.rigs[0].port(MON).nic.turn_up();
         for _ in 0..100 {
             fleet.settle();
             clones.extend(fleet.rigs[0].sent(MON));

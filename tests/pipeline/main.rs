@@ -8,6 +8,7 @@ mod lanes;
 mod mirroring;
 mod publication;
 mod rig;
+mod soak;
 
 use rig::{A, B, MON, Plan, Rig, Spec, frame};
 use shm_layout::counters::{Binding, Entry};

@@ -1,11 +1,13 @@
 //! Samplers, VLAN entries, drop reasons.
 
+use proptest::prelude::*;
 use shm_layout::counters::Entry;
 use shm_layout::record::{PortRole, Role};
 use spanwire::shard::mailbox::{Command, Output};
+use spanwire::shard::rx::BATCH;
 use spanwire::xsk::socket::RingSizes;
 
-use super::rig::{A, B, MON, Plan, Rig, Spec, frame, tagged};
+use super::rig::{A, B, Fleet, MON, Plan, Rig, Spec, frame, tagged};
 
 /// Lets everything through that has been received; the clones.
 fn drained(rig: &mut Rig) -> Vec<Vec<u8>> {
@@ -32,29 +34,167 @@ fn cloned(rig: &mut Rig, from: u32, count: u32) -> Vec<u32> {
     clones.iter().map(|c| u32::from_be_bytes(c[14..18].try_into().unwrap())).collect()
 }
 
+/// Every frame, a few, and fewer than will ever come by.
+const RATES: [u32; 9] = [0, 1, 2, 3, 7, 64, 1000, 1 << 31, u32::MAX];
+const SHARDS: usize = 2;
+
+/// Two shards with a queue each of every port, and what each entry's sampler is to select on each of them.
+struct Sampled {
+    fleet: Fleet,
+    plan: Plan,
+    /// By shard and entry: frames that came by, those passed over among them.
+    position: [Vec<u64>; SHARDS],
+    /// Frames that were fed, and those of them selected.
+    fed: [Vec<u64>; SHARDS],
+    selected: [Vec<u64>; SHARDS],
+    number: u32,
+}
+
+impl Sampled {
+    fn new(plan: Plan) -> Sampled {
+        let mut fleet = Fleet::new(Spec::default(), SHARDS);
+        for (queue, rig) in fleet.rigs.iter_mut().enumerate() {
+            for (ifindex, role) in [(A, PortRole::Wire), (B, PortRole::Wire), (MON, PortRole::Monitor)] {
+                rig.add_queue(ifindex, role, queue as u32, SHARDS as u32);
+            }
+        }
+        let zeroes: [_; SHARDS] = std::array::from_fn(|_| vec![0; plan.mirrors.len()]);
+        let (position, fed, selected) = (zeroes.clone(), zeroes.clone(), zeroes);
+        fleet.swap(&plan);
+        Sampled { fleet, plan, position, fed, selected, number: 0 }
+    }
+
+    /// Gives a shard a frame for each of these entries, and looks at the clones.
+    fn feed(&mut self, shard: usize, entries: impl IntoIterator<Item = usize>) {
+        let rig = &mut self.fleet.rigs[shard];
+        let mut want = Vec::new();
+        for entry in entries {
+            let (ingress, _, rate) = self.plan.mirrors[entry];
+            let vlan = self.plan.vlans.iter().find(|vlan| vlan.0 == ingress).map(|vlan| vlan.2);
+            self.number += 1;
+            // Every third of the port's own is in a VLAN that has no entry.
+            let packet = match vlan.or((self.number.is_multiple_of(3)).then_some(4000)) {
+                Some(vlan) => tagged(self.number, 80, 0x8100, vlan),
+                None => frame(self.number, 80),
+            };
+            assert!(rig.port(A).nic.receive(&packet));
+            if self.position[shard][entry].is_multiple_of(u64::from(rate.max(1))) {
+                self.selected[shard][entry] += 1;
+                want.push(packet);
+            }
+            self.position[shard][entry] += 1;
+            self.fed[shard][entry] += 1;
+        }
+        assert_eq!(drained(rig), want, "shard {shard}");
+    }
+
+    /// So many frames of an entry pass unseen that the next to be selected is this many ahead, or as many as it is.
+    fn pass_over(&mut self, shard: usize, entry: usize, ahead: u32) {
+        let cell = self.fleet.rigs[shard].entry(self.plan.mirrors[entry]);
+        let passed = cell.until().saturating_sub(ahead);
+        cell.set_until(cell.until() - passed);
+        self.position[shard][entry] += u64::from(passed);
+    }
+
+    /// Passes over what lies between, three times: the entry's frames among others are selected on either side.
+    fn cross(&mut self, shard: usize, entry: usize) {
+        for ahead in [0, 5 + shard as u32, 30 - entry as u32] {
+            self.pass_over(shard, entry, ahead);
+            let others = self.plan.mirrors.len();
+            let selected = self.selected[shard][entry];
+            self.feed(shard, (0..60).map(|n| if n % 3 == 0 { (entry + n) % others } else { entry }));
+            assert!(self.selected[shard][entry] > selected, "it was crossed");
+        }
+    }
+
+    fn close(&self) {
+        for (shard, rig) in self.fleet.rigs.iter().enumerate() {
+            for (entry, &mirror) in self.plan.mirrors.iter().enumerate() {
+                let row = rig.ledger(mirror);
+                let counted = [Entry::Observed, Entry::Selected, Entry::MirroredPackets].map(|e| row[e as usize]);
+                let (fed, selected) = (self.fed[shard][entry], self.selected[shard][entry]);
+                assert_eq!(counted, [fed, selected, selected], "{mirror:?} on shard {shard}");
+            }
+        }
+    }
+}
+
+/// A VLAN entry with each rate, and the port's own.
+fn an_entry_for_each_rate() -> Plan {
+    let vlan = |index: usize| (1 << 30) + index as u32;
+    let of = |(index, &rate): (usize, &u32)| (vlan(index), MON, rate);
+    let mut mirrors: Vec<_> = RATES.iter().enumerate().map(of).collect();
+    mirrors.push((A, MON, 5));
+    let vlans = (0..RATES.len()).map(|index| (vlan(index), A, 10 + index as u16)).collect();
+    Plan { vlans, ..Plan::wire(&mirrors) }
+}
+
 #[test]
-fn one_in_n_is_exact() {
-    for rate in [0, 1, 2, 3, 7, 64, 1000, 1 << 31, u32::MAX] {
-        let mut rig = Rig::new(Spec::default(), &Plan::wire(&[(A, MON, rate)]));
-        let want: Vec<u32> = (0..3000).filter(|n| n % rate.max(1) == 0).collect();
-        assert_eq!(cloned(&mut rig, 0, 3000), want, "rate {rate}");
-        let row = rig.ledger((A, MON, rate));
-        assert_eq!(row[Entry::MirroredPackets as usize], want.len() as u64);
+fn one_in_n_is_exact_on_each_shard() {
+    for rate in RATES {
+        let mut sampled = Sampled::new(Plan::wire(&[(A, MON, rate)]));
+        for step in 0..300 {
+            // The shards go on at different speeds.
+            sampled.feed(0, vec![0; step % 11]);
+            sampled.feed(1, vec![0; step % 7]);
+        }
+        for shard in 0..SHARDS {
+            sampled.cross(shard, 0);
+        }
+        sampled.close();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    /// Whatever comes in between on the other entries, VLANs and shards.
+    #[test]
+    fn one_in_n_is_exact_for_each_of_many_entries(
+        batches in prop::collection::vec(
+            (0..SHARDS, prop::collection::vec((0..=RATES.len(), 1usize..20), 0..6), (0..=RATES.len(), 0u32..50)), 1..60),
+    ) {
+        let mut sampled = Sampled::new(an_entry_for_each_rate());
+        for (shard, runs, (entry, ahead)) in batches {
+            let entries = runs.into_iter().flat_map(|(entry, len)| std::iter::repeat_n(entry, len));
+            sampled.feed(shard, entries.take(BATCH));
+            sampled.pass_over(shard, entry, ahead);
+        }
+        for shard in 0..SHARDS {
+            for entry in 0..=RATES.len() {
+                sampled.cross(shard, entry);
+            }
+        }
+        sampled.close();
     }
 }
 
 #[test]
-fn the_phase_survives_swaps_that_leave_the_entry_alone() {
-    let mut rig = Rig::new(Spec::default(), &Plan::wire(&[(A, MON, 7)]));
-    let mut clones = Vec::new();
+fn phases_survive_swaps_that_leave_their_entries_alone() {
+    let plan = an_entry_for_each_rate();
+    let mut sampled = Sampled::new(plan.clone());
+    let entries = plan.mirrors.len();
     for swap in 0..1000u32 {
-        clones.extend(cloned(&mut rig, swap * 5, 5));
-        // Another entry comes, changes and goes.
-        let other: &[_] = if swap % 3 == 0 { &[] } else { &[(B, MON, swap)] };
-        rig.swap(&Plan::wire(&[&[(A, MON, 7)], other].concat()));
+        let step = swap as usize;
+        for shard in 0..SHARDS {
+            sampled.feed(shard, (0..5 + shard).map(|n| (step + n * n) % entries));
+            sampled.pass_over(shard, step % entries, 20);
+        }
+        // A VLAN of the same port and another port get entries, which change and go.
+        let mut next = plan.clone();
+        if swap % 3 > 0 {
+            next.vlans.push((1 << 20, A, 3000));
+            next.mirrors.insert(step % entries, (1 << 20, MON, swap));
+            next.mirrors.push((B, MON, swap));
+        }
+        sampled.fleet.swap(&next);
+        for rig in &mut sampled.fleet.rigs {
+            rig.breathe();
+        }
+        sampled.fleet.reclaim();
     }
-    assert_eq!(clones, (0..5000).filter(|n| n % 7 == 0).collect::<Vec<_>>());
-    assert_eq!(rig.ledger((A, MON, 7))[Entry::Observed as usize], 5000);
+    sampled.close();
+    assert!(sampled.fed.iter().flatten().all(|&fed| fed > 400) && sampled.selected.iter().flatten().all(|&n| n > 4));
 }
 
 #[test]

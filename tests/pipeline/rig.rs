@@ -8,8 +8,9 @@ use shm_layout::record::{
     DiagnosticRecord, MetaRecord, MirrorRecord, Placement, PortRecord, PortRole, Role, StrRef, WireRecord,
 };
 use shm_layout::view::SnapshotView;
-use spanwire::counters::{BindingBlock, ShardBlock};
+use spanwire::counters::{BindingBlock, EntryCell, ShardBlock};
 use spanwire::shard::Shard;
+use spanwire::shard::complete::AUDITS;
 use spanwire::shard::lanes::{self, Wake};
 use spanwire::shard::mailbox::{Command, Event, Mailbox};
 use spanwire::shard::port::{Identity, Port};
@@ -242,6 +243,14 @@ impl Rig {
         self.shard.breathe();
     }
 
+    /// So many whole rounds of audits, in one breath.
+    pub fn audit(&mut self, rounds: u32) {
+        for _ in 0..rounds * AUDITS {
+            self.mailbox.commands.push(Command::Audit).expect("room in the mailbox");
+        }
+        self.breathe();
+    }
+
     /// Publishes a configuration; the shard takes it with its next breath.
     pub fn swap(&mut self, plan: &Plan) {
         self.generation += 1;
@@ -274,6 +283,7 @@ impl Rig {
         }
         assert_eq!(primary.fill_rx, fill_rx, "frames in fill and rx rings");
         assert_eq!(primary.tx + mirror.tx, tx, "frames in tx and completion rings");
+        assert!(primary.quarantined <= primary.tx && mirror.quarantined <= mirror.tx);
         assert_eq!(mirror.fill_rx, 0);
         assert_eq!((primary.size, mirror.size), (self.spec.primary, self.spec.mirror));
     }
@@ -290,11 +300,16 @@ impl Rig {
         packets
     }
 
-    /// The ledger of an entry, which must close.
-    pub fn ledger(&self, mirror: (u32, u32, u32)) -> [u64; ENTRY_VALUES] {
+    /// The ledger and the sampler of an entry on this shard.
+    pub fn entry(&self, mirror: (u32, u32, u32)) -> &EntryCell {
         let table = self.table.load();
         let entry = table.entries.iter().find(|e| e.key == key(mirror)).expect("an entry");
-        let row = self.block.entry(entry.slot).read().expect("nobody writes");
+        self.block.entry(entry.slot)
+    }
+
+    /// The ledger of an entry, which must close.
+    pub fn ledger(&self, mirror: (u32, u32, u32)) -> [u64; ENTRY_VALUES] {
+        let row = self.entry(mirror).read().expect("nobody writes");
         assert!(Entry::closes(&row), "the ledger does not close: {row:?}");
         row
     }
