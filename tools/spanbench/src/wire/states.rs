@@ -1,4 +1,4 @@
-//! What a monitor port costs the primary, however it fares: each state beside no mirroring at all, in turns.
+//! What a monitor port costs the primary, however it fares: each state beside no mirroring at all.
 
 use std::fmt;
 use std::time::Duration;
@@ -18,21 +18,21 @@ use crate::interrupt;
 use crate::machine::Machine;
 use crate::summary::Spread;
 
-/// Part of the highest rate, without mirroring, at which losses are counted.
-const LOAD: f64 = 0.5;
+/// Part of the highest rate, without mirroring, at which losses are counted: low enough for the rings to bridge the
+/// milliseconds in which the system runs something else on the shard's processor.
+const LOAD: f64 = 0.25;
 
 /// How the monitor fares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    /// There is none: nothing is mirrored.
-    None,
     /// Everything it is sent arrives.
     Healthy,
     /// Its link is down.
     Down,
     /// Nobody reads what arrives there.
     Stalled,
-    /// Its queueing discipline lets 8 Mbit/s through and holds four frames.
+    /// It has a queueing discipline of two frames: the kernel then stops its queue when the far end is slower, and does
+    /// not drop.
     FullQdisc,
     /// It is deleted while frames cross, and made again.
     Recreated,
@@ -40,10 +40,11 @@ enum Fate {
     OneFrame,
 }
 
-/// A state: what it is called, 1 in how many frames is mirrored, and how the monitor fares. The first is what the
-/// others are compared with.
-const STATES: [(&str, u32, Fate); 10] = [
-    ("no mirroring", 0, Fate::None),
+/// After another snapshot is in use.
+const SETTLE: Duration = Duration::from_millis(150);
+
+/// A state: what it is called, 1 in how many frames is mirrored, and how the monitor fares.
+const STATES: [(&str, u32, Fate); 9] = [
     ("healthy", 1000, Fate::Healthy),
     ("down", 1, Fate::Down),
     ("stalled", 1000, Fate::Stalled),
@@ -75,17 +76,21 @@ pub(crate) struct StatesReport {
 #[derive(Debug, Serialize)]
 struct State {
     monitor: &'static str,
-    /// 1 in so many frames is mirrored; 0: none.
+    /// 1 in so many frames is mirrored.
     rate: u32,
-    /// Frames a second across the wire when as many as possible are sent.
-    primary_pps: Option<Spread>,
-    /// That, over the same without mirroring in the same run.
+    /// Frames a second across the wire when as many as possible are sent, nothing mirrored.
+    off_pps: Option<Spread>,
+    /// The same with mirroring.
+    on_pps: Option<Spread>,
+    /// That, over the trial without mirroring beside it.
     ratio: Option<Spread>,
-    /// At half of that rate: frames sent, and lost on the wire, in all runs.
+    /// At a quarter of the rate, with mirroring: frames sent, and lost on the wire, in all runs.
     sent: u64,
     lost: u64,
     /// Clones at the monitor meanwhile.
     clones: u64,
+    /// Lost at the same rate without mirroring.
+    lost_off: u64,
 }
 
 /// Measures every state for the first of the sizes.
@@ -97,50 +102,23 @@ pub(crate) fn run(args: &StatesArgs) -> Result<StatesReport> {
     interrupt::install().map_err(WireError::io("noting signals"))?;
     let setup = args.setup()?;
     let bytes = args.sizes.first().copied().unwrap_or(64);
-    let mut rates: Vec<Vec<Option<f64>>> = vec![Vec::new(); STATES.len()];
-    let mut totals = [[0u64; 3]; STATES.len()];
-    for run in 0..args.runs {
-        let mut half = None;
-        for (index, &(name, rate, fate)) in STATES.iter().enumerate() {
-            let (full, loaded) = measure(args, &setup, bytes as usize, rate, fate, half)?;
-            half.get_or_insert(full.sink_pps * LOAD);
-            rates[index].push(Some(full.sink_pps));
-            let lost = loaded.offered.saturating_sub(loaded.received);
-            for (total, part) in totals[index].iter_mut().zip([loaded.offered, lost, loaded.monitored]) {
-                *total += part;
-            }
-            eprintln!(
-                "run {}/{}, {name}, 1 in {rate}: {:.0} kpps, {lost} of {} lost at half the rate",
-                run + 1,
-                args.runs,
-                full.sink_pps / 1e3,
-                loaded.offered
-            );
-        }
+    let mut states = Vec::new();
+    for (monitor, rate, fate) in STATES {
+        eprint!("{monitor}, 1 in {rate}:");
+        let state = measure(args, &setup, bytes as usize, (monitor, rate, fate))?;
+        eprintln!(" {} of {} lost", state.lost, state.sent);
+        states.push(state);
     }
-    let states =
-        STATES.iter().zip(&rates).zip(totals).map(|((&(monitor, rate, _), pps), [sent, lost, clones])| State {
-            monitor,
-            rate,
-            primary_pps: Spread::of(&pps.iter().copied().flatten().collect::<Vec<_>>()),
-            ratio: Spread::of_ratios(pps, &rates[0]),
-            sent,
-            lost,
-            clones,
-        });
-    let trial_seconds = args.trial().as_secs_f64();
-    Ok(StatesReport { machine: Machine::here(), bytes, trial_seconds, states: states.collect() })
+    Ok(StatesReport { machine: Machine::here(), bytes, trial_seconds: args.trial().as_secs_f64(), states })
 }
 
-/// At the highest rate, and at `half` a second (a tenth of what was sent, where that is not known yet).
+/// One state: trials with and without mirroring in turns, in one lab and by one daemon, so that nothing else differs.
 fn measure(
     args: &WireArgs,
     setup: &Setup,
     bytes: usize,
-    rate: u32,
-    fate: Fate,
-    half: Option<f64>,
-) -> Result<(Outcome, Outcome)> {
+    (name, rate, fate): (&'static str, u32, Fate),
+) -> Result<State> {
     // A lab of its own: some states leave nothing of the monitor.
     let lab = Lab::create(LabSpec::default())?;
     let mut tester = Tester::new(&lab, bytes, setup.xdp_mode, setup.tester_cpu)?;
@@ -148,71 +126,102 @@ fn measure(
     if fate == Fate::OneFrame {
         setup.spanwired_args.extend(["--mirror-frames".to_owned(), "1".to_owned()]);
     }
-    let mut daemon = Spanwire::start_mirroring(&lab, (rate > 0).then_some(rate), &setup)?;
+    let mut daemon = Spanwire::start_mirroring(&lab, Some(rate), &setup)?;
     wait_ready(&mut tester, System::Spanwire, &mut daemon, Mode::Forward)?;
-    let (ns, monitor) = (lab.dut(), lab.monitor(0)?);
     // Held open and never read.
-    let mut unread: Option<Sender> = None;
-    match fate {
-        Fate::Down => drop(ns.ip(&["link", "set", &monitor.name, "down"])?),
-        Fate::FullQdisc => {
-            let tbf = [
-                "qdisc",
-                "replace",
-                "dev",
-                &monitor.name,
-                "root",
-                "tbf",
-                "rate",
-                "8mbit",
-                "burst",
-                "2k",
-                "limit",
-                "6k",
-            ];
-            ns.exec("tc", &tbf)?;
-        }
-        Fate::Stalled => {
-            tester.leave_monitor();
-            unread = Some(lab.sender(monitor)?);
-        }
-        Fate::None | Fate::Healthy | Fate::Recreated | Fate::OneFrame => {}
-    }
+    let _unread = befall(&lab, &mut tester, fate)?;
     let duration = args.trial();
-    let disturb = || -> Result<()> {
-        if fate == Fate::Recreated {
-            std::thread::sleep(duration / 4);
-            ns.ip(&["link", "del", &monitor.name])?;
-            std::thread::sleep(duration / 4);
-            let (index, host) = (monitor.ifindex.to_string(), lab.ns(monitor.host).name().to_owned());
-            let near = ["link", "add", "name", &monitor.name, "index", &index, "type", "veth"];
-            ns.ip(&[&near[..], &["peer", "name", &monitor.host_name, "netns", &host]].concat())?;
-            ns.ip(&["link", "set", &monitor.name, "up"])?;
-            lab.ns(monitor.host).ip(&["link", "set", &monitor.host_name, "up"])?;
-        }
-        Ok(())
-    };
-    let mut trial = |rate: Option<f64>| -> Result<Outcome> {
+    let mut trial = |mirrored: bool, load: Option<f64>| -> Result<Outcome> {
         std::thread::scope(|scope| {
-            let disturber = scope.spawn(disturb);
-            let outcome = tester.run(Load { rate, duration, every: 0 })?;
+            let disturber = scope.spawn(|| if mirrored { disturb(&lab, fate, duration / 4) } else { Ok(()) });
+            let outcome = tester.run(Load { rate: load, duration, every: 0 })?;
             disturber.join().map_err(|_| WireError::Thread("disturber"))??;
             Ok(outcome)
         })
     };
-    let full = trial(None)?;
-    // The ports and their queues come to rest.
-    std::thread::sleep(Duration::from_millis(100));
-    let loaded = trial(Some(half.unwrap_or(full.sink_pps * LOAD)))?;
-    drop(unread);
-    Ok((full, loaded))
+    let (mut pps, mut lost, mut sent, mut clones) = ([Vec::new(), Vec::new()], [0, 0], 0, 0);
+    let mut load = None;
+    for run in 0..args.runs {
+        for mirrored in if run % 2 == 0 { [false, true] } else { [true, false] } {
+            daemon.publish(&lab, mirrored.then_some(rate))?;
+            // The monitor port is let go of or taken up.
+            std::thread::sleep(SETTLE);
+            let full = trial(mirrored, None)?;
+            pps[usize::from(mirrored)].push(Some(full.sink_pps));
+            let loaded = trial(mirrored, Some(*load.get_or_insert(full.sink_pps * LOAD)))?;
+            lost[usize::from(mirrored)] += loaded.offered.saturating_sub(loaded.received);
+            if mirrored {
+                sent += loaded.offered;
+                clones += loaded.monitored;
+            }
+            eprint!(" {:.0}", full.sink_pps / 1e3);
+        }
+    }
+    let all = |pps: &[Option<f64>]| Spread::of(&pps.iter().copied().flatten().collect::<Vec<_>>());
+    let [off, on] = &pps;
+    Ok(State {
+        monitor: name,
+        rate,
+        off_pps: all(off),
+        on_pps: all(on),
+        ratio: Spread::of_ratios(on, off),
+        sent,
+        lost: lost[1],
+        clones,
+        lost_off: lost[0],
+    })
+}
+
+/// Brings the monitor into its state. What is returned must be kept.
+fn befall(lab: &Lab, tester: &mut Tester, fate: Fate) -> Result<Option<Sender>> {
+    let (ns, monitor) = (lab.dut(), lab.monitor(0)?);
+    match fate {
+        Fate::Down => drop(ns.ip(&["link", "set", &monitor.name, "down"])?),
+        Fate::FullQdisc => {
+            drop(ns.exec("tc", &["qdisc", "replace", "dev", &monitor.name, "root", "pfifo", "limit", "2"])?);
+        }
+        Fate::Stalled => {
+            tester.leave_monitor();
+            return Ok(Some(lab.sender(monitor)?));
+        }
+        Fate::Healthy | Fate::Recreated | Fate::OneFrame => {}
+    }
+    Ok(None)
+}
+
+/// Deletes the monitor after `pause` and makes it again after another, if that is its fate.
+fn disturb(lab: &Lab, fate: Fate, pause: Duration) -> Result<()> {
+    if fate != Fate::Recreated {
+        return Ok(());
+    }
+    let (ns, monitor) = (lab.dut(), lab.monitor(0)?);
+    let host = lab.ns(monitor.host);
+    std::thread::sleep(pause);
+    ns.ip(&["link", "del", &monitor.name])?;
+    std::thread::sleep(pause);
+    let index = monitor.ifindex.to_string();
+    let near = ["link", "add", "name", &monitor.name, "index", &index, "type", "veth"];
+    ns.ip(&[&near[..], &["peer", "name", &monitor.host_name, "netns", host.name()]].concat())?;
+    ns.ip(&["link", "set", &monitor.name, "up"])?;
+    host.ip(&["link", "set", &monitor.host_name, "up"])?;
+    Ok(())
 }
 
 impl fmt::Display for StatesReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
-        table.set_header(["monitor", "mirrored", "primary, kpps", "of no mirroring", "sent at half", "lost", "clones"]);
+        table.set_header([
+            "monitor",
+            "mirrored",
+            "off, kpps",
+            "on, kpps",
+            "on / off",
+            "sent at 1/4",
+            "lost",
+            "clones",
+            "lost off",
+        ]);
         let show = |spread: &Option<Spread>, unit: f64, places: usize| {
             spread.map_or("-".to_owned(), |s| {
                 let [median, min, max] = [s.median / unit, s.min / unit, s.max / unit];
@@ -222,17 +231,19 @@ impl fmt::Display for StatesReport {
         for state in &self.states {
             table.add_row([
                 state.monitor.to_owned(),
-                if state.rate == 0 { "none".to_owned() } else { format!("1 in {}", state.rate) },
-                show(&state.primary_pps, 1e3, 0),
+                format!("1 in {}", state.rate),
+                show(&state.off_pps, 1e3, 0),
+                show(&state.on_pps, 1e3, 0),
                 show(&state.ratio, 1.0, 3),
                 state.sent.to_string(),
                 state.lost.to_string(),
                 state.clones.to_string(),
+                state.lost_off.to_string(),
             ]);
         }
         writeln!(
             f,
-            "{} bytes over veth, trials of {} s, median (lowest-highest); losses at half the rate without mirroring",
+            "{} bytes over veth, trials of {} s, median (lowest-highest); with mirroring and without in turns; losses at a quarter of the rate",
             self.bytes, self.trial_seconds
         )?;
         write!(f, "{table}")

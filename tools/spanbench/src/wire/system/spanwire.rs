@@ -39,25 +39,44 @@ impl Spanwire {
     /// As there.
     pub(crate) fn start_mirroring(lab: &Lab, rate: Option<u32>, setup: &Setup) -> Result<Spanwire> {
         let dir = tempfile::tempdir().map_err(WireError::io("making a directory"))?;
-        let snapshot = snapshot(lab, rate)?;
-        let receipt = publish(dir.path(), &snapshot, &admit(&snapshot), [0; 32]);
-        let generation = receipt.map_err(|error| WireError::Configure(error.to_string()))?.generation;
+        let generation = publish_rate(dir.path(), lab, rate)?;
         let (path, cpu) = (dir.path().display().to_string(), setup.dut_cpu.to_string());
         let mut args = vec!["--dir".to_owned(), path, "--cpus".to_owned(), cpu];
         args.extend(setup.spanwired_args.iter().cloned());
-        let mut process = Process::start(lab.dut(), &setup.spanwired.display().to_string(), &args)?;
-        let adopted = wait_adopted(dir.path(), generation, PATIENCE);
-        if !adopted.is_ok_and(|adoption| adoption.adopted) {
-            let reason = format!("did not adopt the snapshot{}", process.last_words());
-            return Err(WireError::System { system: System::Spanwire.as_str(), reason });
+        let process = Process::start(lab.dut(), &setup.spanwired.display().to_string(), &args)?;
+        let mut daemon = Spanwire { process, dir };
+        daemon.wait_adopted(generation)?;
+        Ok(daemon)
+    }
+
+    /// Puts another snapshot in use, which mirrors 1 in `rate` or nothing.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn publish(&mut self, lab: &Lab, rate: Option<u32>) -> Result<()> {
+        let generation = publish_rate(self.dir.path(), lab, rate)?;
+        self.wait_adopted(generation)
+    }
+
+    fn wait_adopted(&mut self, generation: u64) -> Result<()> {
+        let adopted = wait_adopted(self.dir.path(), generation, PATIENCE);
+        if adopted.is_ok_and(|adoption| adoption.adopted) {
+            return Ok(());
         }
-        Ok(Spanwire { process, dir })
+        let reason = format!("did not adopt the snapshot{}", self.process.last_words());
+        Err(WireError::System { system: System::Spanwire.as_str(), reason })
     }
 
     /// Where its regions are.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
+}
+
+fn publish_rate(dir: &Path, lab: &Lab, rate: Option<u32>) -> Result<u64> {
+    let snapshot = snapshot(lab, rate)?;
+    let receipt = publish(dir, &snapshot, &admit(&snapshot), [0; 32]);
+    Ok(receipt.map_err(|error| WireError::Configure(error.to_string()))?.generation)
 }
 
 fn snapshot(lab: &Lab, rate: Option<u32>) -> Result<Snapshot> {
