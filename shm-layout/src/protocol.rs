@@ -147,7 +147,11 @@ impl<'a, W: Words + ?Sized> Writer<'a, W> {
     /// [`Fault`] when the region cannot be reached.
     pub fn supersede(&self) -> Result<(), Fault> {
         self.words.store(STATE, STATE_SUPERSEDED, Release)?;
-        let next = (self.words.load(NOTIFY, Relaxed)? as u32).wrapping_add(1);
+        // Neither what the word was nor what the newest generation made or would have made of it: a writer may have
+        // died between the two, and readers wait on either.
+        let (notify, active) = (self.words.load(NOTIFY, Relaxed)? as u32, self.words.load(ACTIVE, Relaxed)? as u32);
+        let next = notify.wrapping_add(1);
+        let next = if next == active { next.wrapping_add(1) } else { next };
         self.words.store(NOTIFY, u64::from(next), Release)
     }
 }

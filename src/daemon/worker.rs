@@ -230,6 +230,8 @@ fn run(mut shard: Shard<Socket>, block: &ShardBlock, waker: &Waker, stop: &Atomi
             idle = 0;
         }
     }
+    // What other shards have told of clones meanwhile goes into the last statistics.
+    shard.breathe();
 }
 
 /// Sleeps until a frame arrives, somebody wakes the shard, or it is time to look.

@@ -12,6 +12,8 @@ use crate::xsk::umem::{AnyFrame, Completed, Mirror, Primary, SocketId, Umem};
 
 /// Audits that make up a round over all frames.
 pub const AUDITS: u32 = 20;
+/// Frames looked at in one breath, at most: some microseconds.
+const AUDITED_AT_ONCE: u32 = 4096;
 /// A frame that is not completed after so many rounds goes into quarantine.
 pub const OVERDUE_ROUNDS: u8 = 5;
 
@@ -123,16 +125,17 @@ pub fn reclaim(
     }
 }
 
-/// Looks at one of `AUDITS` parts of the frames for completions that are overdue. The frames in quarantine still
+/// Looks at one of `AUDITS` parts of the frames, or of more where the parts were too long for a breath, for completions
+/// that are overdue. The frames in quarantine still
 /// count as held by their port: nobody knows whether the kernel will touch them again.
 pub fn audit<D: Doorbell>(part: &mut u32, ports: &[Port<D>], umem: &mut Umem) {
-    let len = umem.frames().div_ceil(AUDITS);
+    let len = umem.frames().div_ceil(AUDITS).clamp(1, AUDITED_AT_ONCE);
     // What the kernel has not taken yet waits for the link or for room, and is not missing.
     let is_taken = |socket| ports.iter().any(|port| port.socket == socket && port.tx.pending() == 0);
     for index in *part * len..(*part + 1) * len {
         umem.audit(index, OVERDUE_ROUNDS, is_taken);
     }
-    *part = (*part + 1) % AUDITS;
+    *part = (*part + 1) % umem.frames().div_ceil(len).max(1);
     if *part == 0 {
         umem.next_round();
     }

@@ -19,6 +19,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crossbeam_utils::CachePadded;
+use shm_layout::record::PortRole;
 
 use super::Shard;
 use super::complete::Delivered;
@@ -171,6 +172,8 @@ struct Lend {
 pub struct Lanes {
     peers: Vec<Peer>,
     shards: u32,
+    /// Whose clones are accepted first.
+    turn: usize,
 }
 
 /// Lays the lanes between the shards of one dataplane. `bells` wake them, in the same order; each shard lends every
@@ -178,7 +181,7 @@ pub struct Lanes {
 pub fn connect<D: Doorbell>(shards: &mut [Shard<D>], bells: &[Arc<dyn Wake>]) {
     let facts: Vec<_> = shards.iter().map(|s| (Arc::clone(s.area()), s.census()[1].size)).collect();
     let count = shards.len();
-    let mut lanes: Vec<Lanes> = (0..count).map(|_| Lanes { peers: Vec::new(), shards: count as u32 }).collect();
+    let mut lanes: Vec<Lanes> = (0..count).map(|_| Lanes { shards: count as u32, ..Lanes::default() }).collect();
     for one in 0..count {
         for other in one + 1..count {
             let (borrow_of_one, lend_of_other) = lane(&facts[other], count);
@@ -213,6 +216,11 @@ fn lane((area, mirror): &(Arc<Area>, u32), shards: usize) -> (Borrow, Lend) {
 }
 
 impl Lanes {
+    /// Shards of the dataplane.
+    pub(super) fn shards(&self) -> u32 {
+        self.shards.max(1)
+    }
+
     /// The way to queue `queue` of a monitor port; `None` where this shard itself would own it.
     pub(super) fn to(&self, ifindex: u32, queue: u32, mtu: u32) -> Option<Remote> {
         let owner = queue.checked_rem(self.shards)?;
@@ -285,8 +293,23 @@ impl Lanes {
         heard
     }
 
-    /// Puts the clones of the other shards on the tx rings of this one's monitor ports, and lends frames to those
-    /// that want some. Returns how many frames that moved.
+    /// Lends frames to the shards that want some; before this shard takes its own, so that it cannot leave them without.
+    /// Returns how many.
+    pub(super) fn lend(&mut self, umem: &mut Umem, pool: &mut Pool<Mirror>) -> usize {
+        let mut lent = 0;
+        for (index, Peer { lend, .. }) in self.peers.iter_mut().enumerate() {
+            while lend.owes() {
+                let Some(frame) = pool.take() else { return lent };
+                lend.lent += 1;
+                lent += 1;
+                let frame = umem.lend(frame, index as u16);
+                lend.give(frame, Parcel::empty(frame));
+            }
+        }
+        lent
+    }
+
+    /// Puts the clones of the other shards on the tx rings of this one's monitor ports. Returns how many frames came.
     pub(super) fn accept<D: Doorbell>(
         &mut self,
         ports: &mut [Port<D>],
@@ -294,7 +317,12 @@ impl Lanes {
         pool: &mut Pool<Mirror>,
     ) -> usize {
         let mut moved = 0;
-        for (index, Peer { lend, .. }) in self.peers.iter_mut().enumerate() {
+        // Each shard is the first in turn: where the rings have little room, none is always the last.
+        self.turn = self.turn.wrapping_add(1);
+        let count = self.peers.len();
+        for step in 0..count {
+            let index = (self.turn.wrapping_add(step)) % count;
+            let lend = &mut self.peers[index].lend;
             while let Some(message) = lend.clones.pop() {
                 let parcel = Parcel::unpack(message);
                 // What this shard did not lend is nobody's: there is nothing to take back.
@@ -311,13 +339,6 @@ impl Lanes {
                 }
             }
             lend.clones.release();
-            while lend.owes() {
-                let Some(frame) = pool.take() else { break };
-                lend.lent += 1;
-                moved += 1;
-                let frame = umem.lend(frame, index as u16);
-                lend.give(frame, Parcel::empty(frame));
-            }
         }
         moved
     }
@@ -391,7 +412,8 @@ impl Lend {
         ports: &mut [Port<D>],
         umem: &mut Umem,
     ) -> Result<(), (Frame<Mirror>, DropReason)> {
-        let is_it = |port: &Port<D>| port.ifindex == ifindex && port.queue == queue;
+        // By its role too: a device that has become a wire port meanwhile must not send a clone.
+        let is_it = |port: &Port<D>| port.ifindex == ifindex && port.queue == queue && port.role == PortRole::Monitor;
         if !ports.get(self.port).is_some_and(is_it) {
             match ports.iter().position(is_it) {
                 Some(at) => self.port = at,

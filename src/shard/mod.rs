@@ -117,6 +117,7 @@ impl<D: Doorbell> Shard<D> {
             let (primary, mirror) = (&mut self.primary, &mut self.mirror);
             moved += complete::drain(port, &mut self.umem, primary, mirror, &mut self.lanes, &self.block);
         }
+        moved += self.lanes.lend(&mut self.umem, &mut self.mirror);
         for at in 0..self.ports.len() {
             rx::pull(&mut self.ports[at], &mut self.umem, &mut self.batch);
             if self.batch.is_empty() {
@@ -139,7 +140,8 @@ impl<D: Doorbell> Shard<D> {
 
     /// Takes the newest table. What refers to the older one is let go of before this shard says so.
     fn adopt(&mut self) {
-        if self.table.serial() != self.serial {
+        // Serials only grow; between a swap and its serial the table may be ahead of what is announced.
+        if self.table.serial() > self.serial {
             self.swap();
         }
     }
@@ -171,7 +173,7 @@ impl<D: Doorbell> Shard<D> {
             let port = &mut self.ports[at];
             (port.peer, port.policy, port.targets) = (peer, policy, targets);
         }
-        port::share_out(&mut self.ports, &self.umem);
+        port::share_out(&mut self.ports, &self.umem, self.lanes.shards());
         let ports = &self.ports;
         self.lanes.want(|peer| {
             let leads = |target: &Target| matches!(target, Target::Remote(remote) if remote.peer == peer);
@@ -193,12 +195,14 @@ impl<D: Doorbell> Shard<D> {
     /// Does what the control thread asks. Rare; a reclaim looks at the note of every frame.
     #[cold]
     fn obey(&mut self) {
+        let mut rebind = false;
         while let Some(command) = self.mailbox.commands.pop() {
+            rebind |= !matches!(command, Command::Audit);
             let event = match command {
                 Command::Add(port) if self.ports.len() < MAX_PORTS => {
                     let socket = port.socket;
                     self.ports.push(*port);
-                    port::share_out(&mut self.ports, &self.umem);
+                    port::share_out(&mut self.ports, &self.umem, self.lanes.shards());
                     if let Some(port) = self.ports.last_mut() {
                         rx::refill_all(port, &mut self.umem, &mut self.primary);
                     }
@@ -242,12 +246,16 @@ impl<D: Doorbell> Shard<D> {
                     Some(Event::Reclaimed(socket))
                 }
             };
+            // What became of other shards' clones is told before the control thread goes on, maybe to stop them.
+            self.lanes.submit();
             // The control thread has at most one question open at a time: there is room for every answer.
             if let Some(event) = event {
                 let _ = self.mailbox.events.push(event);
             }
         }
-        self.rebind();
+        if rebind {
+            self.rebind();
+        }
         self.commit_partitions();
     }
 

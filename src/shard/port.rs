@@ -159,8 +159,9 @@ pub(super) fn serving<D>(ports: &[Port<D>], ifindex: u32, queue: u32) -> Option<
 /// Divides the partitions among the ports, so that no port can take what another needs.
 ///
 /// Of Primary, each wire port gets an equal share, half for its fill ring and half for its tx ring. Of Mirror,
-/// each monitor device gets an equal share, which any of its queues may take.
-pub(super) fn share_out<D>(ports: &mut [Port<D>], umem: &Umem) {
+/// a single monitor device may take all. Several get equal shares, which any of their queues may take, of what one of
+/// the `shards` that clone from the partition has: so no monitor can hold all that a shard has for the others.
+pub(super) fn share_out<D>(ports: &mut [Port<D>], umem: &Umem, shards: u32) {
     use crate::xsk::umem::{Mirror, Primary};
     let primary = umem.census::<Primary>().size;
     let mirror = umem.census::<Mirror>().size;
@@ -169,7 +170,7 @@ pub(super) fn share_out<D>(ports: &mut [Port<D>], umem: &Umem) {
     let of_monitor = |(at, p): &(usize, &Port<D>)| p.role == PortRole::Monitor && is_first(*at, p.ifindex);
     let monitors = ports.iter().enumerate().filter(of_monitor).count().max(1) as u32;
     let share = (primary / (2 * wires)).max(1);
-    let most = (mirror / monitors).max(1);
+    let most = if monitors == 1 { mirror } else { mirror / monitors / shards }.max(1);
     for port in ports {
         (port.fill_target, port.tx_cap) = match port.role {
             PortRole::Wire => (share.min(port.fill.size()), share.min(port.tx.size())),

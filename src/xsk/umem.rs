@@ -424,12 +424,17 @@ impl Umem {
         self.round = self.round.wrapping_add(1);
     }
 
-    /// Puts frame `index` into quarantine if it was given for transmission more than `rounds` rounds ago and the
-    /// kernel has taken it, which `is_taken` tells of its socket.
+    /// Puts frame `index` into quarantine if the kernel has had it for more than `rounds` rounds. `is_taken` tells of a
+    /// socket whether the kernel has taken all it was given.
     pub(crate) fn audit(&mut self, index: u32, rounds: u8, is_taken: impl Fn(SocketId) -> bool) {
         let Some(note) = self.notes.get_mut(index as usize) else { return };
-        let age = self.round.wrapping_sub(note.round);
-        if note.holder == Holder::Tx && !note.overdue && age > rounds && is_taken(note.socket) {
+        if note.holder != Holder::Tx || note.overdue {
+            return;
+        }
+        if !is_taken(note.socket) {
+            // It still has all its time.
+            note.round = self.round;
+        } else if self.round.wrapping_sub(note.round) > rounds {
             note.overdue = true;
             self.quarantined[usize::from(index >= self.primary)] += 1;
         }
@@ -523,6 +528,9 @@ mod tests {
             assert_eq!(quarantined(&umem), 0, "the kernel has not taken it in round {round}");
             umem.next_round();
         }
+        audit(&mut umem, true);
+        assert_eq!(quarantined(&umem), 0, "its time is not over");
+        umem.next_round();
         audit(&mut umem, true);
         audit(&mut umem, true);
         assert_eq!(
