@@ -225,8 +225,14 @@ pub(crate) struct WaitArgs {
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
-    Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|duration| *duration <= LONGEST)
+        .ok_or_else(|| format!("not in 0 to {} seconds", LONGEST.as_secs()))
 }
+
+/// The longest time that can be asked for: a year, as good as for ever, and no clock overflows.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// At least a tenth of a second: watching must not become load.
 fn interval(text: &str) -> Result<Duration, String> {
@@ -234,4 +240,19 @@ fn interval(text: &str) -> Result<Duration, String> {
         100.. => Ok(s),
         _ => Err("less than 0.1 seconds".to_owned()),
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_no_clock_reaches_is_refused() {
+        assert_eq!(seconds("1.5").unwrap(), Duration::from_millis(1500));
+        for text in ["1e19", "-1", "NaN", "inf", "31536001"] {
+            assert_eq!(seconds(text).unwrap_err(), "not in 0 to 31536000 seconds", "{text}");
+        }
+        assert_eq!(seconds("soon").unwrap_err(), "not a number of seconds");
+    }
 }

@@ -152,7 +152,8 @@ pub(crate) fn rollback(dir: &Path, args: &RollbackArgs, out: &Output) -> Result<
 fn refuse(from: u64, reasons: Vec<Reason>, out: &Output) -> Result<(), Failure> {
     if out.json {
         let reasons = reasons.clone();
-        out.document(&RolledBack { accepted: false, generation: None, from_generation: from, reasons })?;
+        // The exit code says that it is refused, whether or not anybody reads the document.
+        let _ = out.document(&RolledBack { accepted: false, generation: None, from_generation: from, reasons });
     }
     Err(Failure::Refused(reasons))
 }

@@ -44,7 +44,11 @@ pub(crate) fn role(dir: &Path, args: &RoleArgs, out: &Output) -> Result<(), Fail
         Reach::NoDataplane | Reach::InUse { .. } => Vec::new(),
     };
     if out.json {
-        out.document(&document(&done, behind.clone()))?;
+        let written = out.document(&document(&done, behind.clone()));
+        // A refusal is one whether or not anybody reads the document.
+        if behind.is_empty() {
+            written?;
+        }
     } else if behind.is_empty() {
         out.text(&format!("role {name} since generation {}{}\n", done.generation, reached(&done.reach)))?;
     }
