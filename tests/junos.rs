@@ -375,7 +375,7 @@ fn live_devices_answer_to_their_junos_names() {
         ],
         place: String::new(),
     };
-    let text = "interfaces { ge-0/0/0 { unit 42 { vlan-id 42; } unit 0; } eth1 { unit 1 { vlan-id 7; } unit 2 { vlan-id 4095; } } }
+    let text = "interfaces { ge-0/0/0 { unit 42 { vlan-id 42; } unit 0; } eth1 { unit 1 { vlan-id 7; } unit 2; } }
         forwarding-options { port-mirroring { instance x { output { interface mon.0; } input { ingress {
             interface [ ge-0/0/0.0 ge-0/0/0.42 eth1 eth1.7 eth1.1 eth1.2 eth1.3 eth7.0 ];
         } } } } }";
@@ -394,6 +394,72 @@ fn live_devices_answer_to_their_junos_names() {
     assert_eq!(listed.snapshot.mirrors, [], "mon.0 is no interface there");
     let live = read(text.as_bytes(), Ports::Live(&links)).expect("a configuration");
     assert_eq!(live, draft);
+}
+
+/// What `text` gives on the devices eth0 (3), eth1 (4) and mon (9).
+fn live(text: &str) -> Draft {
+    let all = vec![device("eth0", 3, None), device("eth1", 4, None), device("mon", 9, None)];
+    let links = Links { all, place: String::new() };
+    read(text.as_bytes(), Ports::Live(&links)).expect("a configuration")
+}
+
+#[test]
+fn a_unit_of_an_unusable_vlan_is_refused_and_never_the_whole_port() {
+    for (unit, want) in [
+        ("vlan-id 5000;", "vlan-id \"5000\" (line 1 column 38) is out of range"),
+        ("vlan-id 0;", "vlan-id \"0\" (line 1 column 38) is out of range"),
+        ("vlan-id 99999999999;", "is out of range"),
+        ("vlan-id abc;", "vlan-id \"abc\" (line 1 column 38) is not an integer"),
+        ("vlan-id +7;", "is not an integer"),
+        ("vlan-id;", "\"vlan-id\" (line 1 column 30) has no value"),
+        ("vlan-id 7 8;", "vlan-id \"7\" (line 1 column 38) is followed by \"8\""),
+        ("vlan-id [ 7 8 ];", "two values of vlan-id, \"7\" (line 1 column 40) and \"8\""),
+        ("vlan-id-list 7;", "\"vlan-id-list\" (line 1 column 30) is not supported"),
+        ("vlan-id 7; vlan-tags outer 7;", "\"vlan-tags\" (line 1 column 41) is not supported"),
+    ] {
+        let units = format!("interfaces {{ eth0 {{ unit 0 {{ {unit} }} }} }}");
+        let of_table =
+            "forwarding-options port-mirroring instance x { input ingress interface eth0.0; output interface mon; }";
+        let mut draft = live(&format!("{units} {of_table}"));
+        let found = against(&draft);
+        assert!(found.starts_with("unit \"eth0.0\": ") && found.contains(want), "{unit}: {found}");
+        assert!(found.contains("(allowed: one vlan-id, an integer in 1..=4094)"), "{unit}: {found}");
+        assert_eq!(draft.snapshot.mirrors, [], "{unit}");
+        assert!(draft.admit_or_omit(None).accepted(), "{unit}: only the table is refused");
+        let of_wire = "security forwarding-options secure-wire w interface [ eth0.0 eth1.0 ];";
+        let mut draft = live(&format!("{units} {of_wire}"));
+        assert!(against(&draft).contains(want), "{unit}");
+        assert!(!draft.admit_or_omit(None).accepted(), "{unit}: a wire is never left out");
+        assert_eq!(against(&live(&units)), "", "{unit}: nothing mentions it");
+    }
+    let twice = "set interfaces ge-0/0/0 unit 0 vlan-id 7\nset interfaces ge-0-0-0 unit 0 vlan-id 8\n\
+        set security forwarding-options secure-wire w interface [ ge-0/0/0.0 eth1.0 ]";
+    assert!(against(&live(twice)).contains("unit \"ge-0-0-0.0\": two values of vlan-id, \"7\""));
+}
+
+#[test]
+fn two_units_of_one_vlan_are_one_ingress() {
+    let draft = live(
+        "interfaces { eth0 { unit 1 { vlan-id 7; } unit 2 { vlan-id 7; } } }
+        forwarding-options port-mirroring instance x { input ingress interface [ eth0.1 eth0.2 ]; output interface mon; }",
+    );
+    let vlan = (1 << 30) | (3 << 12) | 7;
+    assert_eq!(warnings(&draft), "");
+    let found = against(&draft);
+    assert!(found.contains(&format!("duplicate port-mirroring ingress ifindex {vlan}")), "{found}");
+}
+
+#[test]
+fn a_wire_needs_devices() {
+    let found = against(&live(
+        "interfaces { eth0 { unit 1 { vlan-id 7; } } }
+        security forwarding-options secure-wire w interface [ eth0.1 eth1.0 ];",
+    ));
+    assert_eq!(
+        found,
+        "secure-wire \"w\" (line 2 column 49): interface \"eth0.1\" (line 2 column 63) is a VLAN without a device \
+         (allowed: two interfaces that are there)\n"
+    );
 }
 
 /// One instance of a random configuration.

@@ -11,7 +11,7 @@
 //! number out of range      what the JSON reader refuses, for snapshots from elsewhere
 //! ```
 //!
-//! An output that is a VLAN interface is judged as its parent port too: what it sends leaves there.
+//! An output that is a VLAN interface is judged as each port below it too: what it sends leaves there.
 //!
 //! Published, but `inactive` with a warning: an entry whose ingress is on no wire. Whether ports exist and are
 //! up is the dataplane's to say, since that changes while a snapshot does not; [`remarks`](super::remarks) warns of
@@ -19,6 +19,7 @@
 
 use std::collections::HashMap;
 use std::fmt::{self, Display};
+use std::iter::repeat;
 use std::ops::RangeInclusive;
 
 use serde::{Serialize, Serializer};
@@ -181,6 +182,9 @@ impl Places<'_> {
     }
 }
 
+/// The most VLANs on one another that Linux has (its `MAX_NEST_DEV`).
+const MAX_STACKED: usize = 8;
+
 /// The interfaces by ifindex; of several with the same one the first, as [`Snapshot::interface_by_index`].
 pub(super) struct Names<'a>(HashMap<u32, &'a Interface>);
 
@@ -214,6 +218,18 @@ impl<'a> Names<'a> {
     /// The port below a VLAN interface.
     pub(super) fn parent(&self, ifindex: u32) -> Option<u32> {
         self.vlan(ifindex).map(|(parent, _)| parent)
+    }
+
+    /// An interface and all that is below it, each once: a VLAN may stand on a VLAN, and what a snapshot says of
+    /// that may go in a circle.
+    fn stack(&self, ifindex: u32) -> Vec<u32> {
+        let mut stack = vec![ifindex];
+        let mut at = ifindex;
+        while let Some(below) = self.parent(at).filter(|below| stack.len() <= MAX_STACKED && !stack.contains(below)) {
+            stack.push(below);
+            at = below;
+        }
+        stack
     }
 }
 
@@ -333,7 +349,9 @@ impl<'a> Table<'a> {
             by_ifindex.entry(mirror.ingress_ifindex).or_insert(i);
             if let Some((parent, tag)) = names.vlan(mirror.ingress_ifindex) {
                 by_vlan.entry((parent, tag)).or_insert(i);
-                by_parent.entry(parent).or_insert(i);
+            }
+            for &below in &names.stack(mirror.ingress_ifindex)[1..] {
+                by_parent.entry(below).or_insert(i);
             }
         }
         let mut table = Self { names, places, by_ifindex, by_vlan, by_parent, on_loop: Vec::new() };
@@ -342,10 +360,10 @@ impl<'a> Table<'a> {
     }
 
     /// The ports a mirror's clones leave by: a VLAN output sends through its parent, so what holds for one holds
-    /// for the other. With each, how it relates to the output.
+    /// for the other, and so on down. With each, how it relates to the output.
     fn sends_on(&self, mirror: Mirror) -> impl Iterator<Item = (u32, &'static str)> + use<> {
-        let parent = self.names.parent(mirror.output_ifindex);
-        [Some((mirror.output_ifindex, "")), parent.map(|port| (port, "the parent of "))].into_iter().flatten()
+        let relations = ["", "the parent of "].into_iter().chain(repeat("a parent's parent of "));
+        self.names.stack(mirror.output_ifindex).into_iter().zip(relations)
     }
 
     /// An entry that receives a mirror's clones.
@@ -391,7 +409,7 @@ impl<'a> Table<'a> {
         if port == ingress {
             wrong.push("is the entry's own ingress (allowed: another port)".to_owned());
         }
-        if self.names.parent(ingress) == Some(port) {
+        if self.names.stack(ingress)[1..].contains(&port) {
             let ingress = self.names.show(ingress);
             wrong.push(format!("is the parent port of the entry's ingress ifindex {ingress} (allowed: another port)"));
         }
@@ -644,6 +662,32 @@ mod tests {
                 "mirror_configs[0].output_ifindex: ifindex 11 (\"in\"), the parent of ifindex 110 (\"in.10\") is a port of wires[0]",
             ],
         );
+    }
+
+    #[test]
+    fn output_on_vlans_on_one_another() {
+        let mut stacked = snapshot(&[(12, 303)], &[("w", 11, 13)]);
+        let vlan = |ifindex, parent_ifindex| Interface { ifindex, parent_ifindex, vlan_id: 5, ..Interface::default() };
+        // 303 on 302 on 301 on 110, which is on 11.
+        stacked.interfaces.extend([vlan(301, 110), vlan(302, 301), vlan(303, 302)]);
+        let texts = |snapshot: &Snapshot| admit(snapshot).reasons.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let found = texts(&stacked);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(
+            found[0].starts_with(
+                "mirror_configs[0].output_ifindex: ifindex 11 (\"in\"), a parent's parent of ifindex 303 is a port of wires[0]"
+            ),
+            "{found:#?}"
+        );
+        stacked.mirrors[0] = Mirror { ingress_ifindex: 303, output_ifindex: 11, rate: 1 };
+        stacked.wires.clear();
+        let found = texts(&stacked);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].contains("is the parent port of the entry's ingress ifindex 303"), "{found:#?}");
+        // A circle, which no kernel has, ends.
+        stacked.interfaces.extend([vlan(401, 402), vlan(402, 401)]);
+        stacked.mirrors[0] = Mirror { ingress_ifindex: 12, output_ifindex: 401, rate: 1 };
+        assert_eq!(texts(&stacked), [""; 0]);
     }
 
     #[test]

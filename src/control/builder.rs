@@ -9,9 +9,9 @@
 //! interfaces DEVICE unit U vlan-id V;                                  what DEVICE.U stands for
 //! ```
 //!
-//! All else in the configuration is not looked at, except that `apply-groups` is refused: what it would add is
-//! not known. A statement inside of `port-mirroring` or a secure wire that is not one of these has no effect, and
-//! a warning says so.
+//! All else in the configuration is not looked at, except that two things are refused: `apply-groups`, as what it
+//! would add is not known, and a unit in use with more than one VLAN or a bad `vlan-id`. A statement inside of
+//! `port-mirroring` or a secure wire that is not one of these has no effect, and a warning says so.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -25,6 +25,9 @@ use super::model::{
 const INSTANCES: [&str; 3] = ["forwarding-options", "port-mirroring", "instance"];
 const SECURE_WIRES: [&str; 3] = ["security", "forwarding-options", "secure-wire"];
 
+/// The statements of a unit that give it more than one VLAN.
+const SEVERAL_TAGS: [&str; 3] = ["vlan-tags", "vlan-id-list", "vlan-id-range"];
+
 /// Where the ifindexes of interfaces without a kernel device begin.
 const FIRST_SYNTHETIC: u32 = 1 << 30;
 
@@ -33,6 +36,7 @@ const FIRST_SYNTHETIC: u32 = 1 << 30;
 pub fn build(config: &Node, interfaces: Vec<Interface>) -> Draft {
     let mut draft = Draft { snapshot: Snapshot { interfaces, ..Snapshot::default() }, ..Draft::default() };
     refuse_groups(config, &mut draft.faults);
+    refuse_tags(config, &mut draft);
     secure_wires(config, &mut draft);
     let instances = instances(config, &mut draft);
     let resolved = resolve(instances, &draft.snapshot.interfaces);
@@ -49,29 +53,41 @@ pub fn build(config: &Node, interfaces: Vec<Interface>) -> Draft {
 ///
 /// A device answers to its own name. A name `DEVICE.0` that no device has is the device, unless its unit has a
 /// VLAN id. `DEVICE.U` with a VLAN id is the VLAN device there is for it, or else an interface with a synthetic
-/// ifindex: the dataplane needs only the parent and the tag.
+/// ifindex: the dataplane needs only the parent and the tag. What has several such names is listed under each.
 #[must_use]
 pub fn live_interfaces(config: &Node, links: &Links) -> Vec<Interface> {
     let mut interfaces = links.interfaces();
     let devices: HashMap<String, usize> =
         interfaces.iter().enumerate().map(|(i, device)| (device.linux_name.clone(), i)).collect();
-    let tags = vlan_ids(config);
+    let units = units(config);
     for name in mentioned(config) {
         let Some((device, unit)) = name.rsplit_once('.').filter(|_| !devices.contains_key(&name)) else { continue };
         let Some(&at) = devices.get(device) else { continue };
-        match tags.get(&(device.to_owned(), unit.to_owned())) {
-            Some(&tag) => {
+        match units.get(&name).map_or(Ok(None), |nodes| vlan_tag(nodes)) {
+            Ok(Some(tag)) => {
                 let parent = interfaces[at].clone();
-                match interfaces.iter_mut().find(|i| i.vlan() == Some((parent.ifindex, tag))) {
-                    Some(vlan) => vlan.name = name,
+                match interfaces.iter().position(|i| i.vlan() == Some((parent.ifindex, tag))) {
+                    Some(at) => call(&mut interfaces, at, name),
                     None => interfaces.extend(synthetic(name, &parent, tag)),
                 }
             }
-            None if unit == "0" => interfaces[at].name = name,
-            None => {}
+            Ok(None) if unit == "0" => call(&mut interfaces, at, name),
+            // `build` refuses a bad tag; until then the unit must not pass for the whole device.
+            Ok(None) | Err(_) => {}
         }
     }
     interfaces
+}
+
+/// Gives the interface at `at` a name of the configuration's, beside any it has already.
+fn call(interfaces: &mut Vec<Interface>, at: usize, name: String) {
+    let interface = &mut interfaces[at];
+    if interface.name == interface.linux_name {
+        interface.name = name;
+    } else {
+        let again = Interface { name, ..interface.clone() };
+        interfaces.push(again);
+    }
 }
 
 /// The interface of tag `tag` on `parent`. Its ifindex depends on these alone, so that an entry stays the same over
@@ -88,27 +104,81 @@ fn synthetic(name: String, parent: &Interface, tag: u16) -> Option<Interface> {
     })
 }
 
-/// The interfaces that mirror entries and wires name, in their Linux form.
-fn mentioned(config: &Node) -> BTreeSet<String> {
-    let below = |path: &[&str]| config.at_path(path).into_iter().flat_map(Node::children).map(|(_, node)| node);
-    let ingresses = below(&INSTANCES).filter_map(|instance| instance.at_path(&["input", "ingress", "interface"]));
-    let outputs = below(&INSTANCES).filter_map(|instance| instance.at_path(&["output", "interface"]));
-    let wired = below(&SECURE_WIRES).filter_map(|wire| wire.child("interface"));
-    ingresses.chain(outputs).chain(wired).flat_map(Node::children).map(|(name, _)| as_linux(name)).collect()
+/// Whether there is only an ifindex, for the dataplane to tell a VLAN by, and no device to send on.
+fn is_synthetic(interface: &Interface) -> bool {
+    interface.ifindex >= FIRST_SYNTHETIC && interface.linux_name.is_empty() && interface.vlan().is_some()
 }
 
-/// The VLAN ids of `interfaces DEVICE unit U vlan-id V`, by device and unit.
-fn vlan_ids(config: &Node) -> HashMap<(String, String), u16> {
-    let mut tags = HashMap::new();
+/// The interfaces that mirror entries and wires name, in their Linux form.
+fn mentioned(config: &Node) -> BTreeSet<String> {
+    let instances = || below(config, &INSTANCES);
+    let ingresses = instances().filter_map(|instance| instance.at_path(&["input", "ingress", "interface"]));
+    let outputs = instances().filter_map(|instance| instance.at_path(&["output", "interface"]));
+    let mirrored = ingresses.chain(outputs).flat_map(Node::children).map(|(name, _)| as_linux(name));
+    mirrored.chain(wired(config)).collect()
+}
+
+/// The interfaces that wires name, in their Linux form.
+fn wired(config: &Node) -> BTreeSet<String> {
+    let wired = below(config, &SECURE_WIRES).filter_map(|wire| wire.child("interface"));
+    wired.flat_map(Node::children).map(|(name, _)| as_linux(name)).collect()
+}
+
+fn below<'a>(config: &'a Node, path: &[&str]) -> impl Iterator<Item = &'a Node> + use<'a> {
+    config.at_path(path).into_iter().flat_map(Node::children).map(|(_, node)| node)
+}
+
+/// Each `interfaces DEVICE unit U` by the Linux form of `DEVICE.U`; more than one node where DEVICE is written both
+/// ways.
+fn units(config: &Node) -> HashMap<String, Vec<&Node>> {
+    let mut units: HashMap<String, Vec<&Node>> = HashMap::new();
     for (device, node) in config.child("interfaces").into_iter().flat_map(Node::children) {
         for (unit, node) in node.child("unit").into_iter().flat_map(Node::children) {
-            let tag = node.child("vlan-id").and_then(|id| id.children().next()).and_then(|(id, _)| id.parse().ok());
-            if let Some(tag) = tag.filter(|tag| (1..=MAX_VLAN_ID).contains(tag)) {
-                tags.insert((as_linux(device), unit.to_owned()), tag);
-            }
+            units.entry(format!("{}.{unit}", as_linux(device))).or_default().push(node);
         }
     }
-    tags
+    units
+}
+
+/// The VLAN id of the unit that is written at `nodes`, none if it is untagged; or what is wrong with it.
+fn vlan_tag(nodes: &[&Node]) -> Result<Option<u16>, String> {
+    let statements = |word| nodes.iter().filter_map(move |node| node.child(word).map(|found| (word, found)));
+    if let Some(several) = SEVERAL_TAGS.into_iter().flat_map(statements).next() {
+        return Err(format!("{} is not supported", shown(several)));
+    }
+    let mut values = statements("vlan-id").flat_map(|(_, node)| node.children());
+    let Some((text, value)) = values.next() else {
+        // A statement whose values are all deactivated is none.
+        let empty = statements("vlan-id").find(|(_, node)| node.is_leaf());
+        return empty.map_or(Ok(None), |empty| Err(format!("{} has no value", shown(empty))));
+    };
+    let written = shown((text, value));
+    if let Some(second) = values.next() {
+        return Err(format!("two values of vlan-id, {written} and {}", shown(second)));
+    }
+    if let Some(after) = value.children().next() {
+        return Err(format!("vlan-id {written} is followed by {}", shown(after)));
+    }
+    if !digits(text) {
+        return Err(format!("vlan-id {written} is not an integer"));
+    }
+    let tag = text.parse().ok().filter(|tag| (1..=MAX_VLAN_ID).contains(tag));
+    tag.map(Some).ok_or_else(|| format!("vlan-id {written} is out of range"))
+}
+
+/// Refuses each unit in use whose VLAN is not known: taken for the whole device, it would mirror or connect more
+/// than was meant.
+fn refuse_tags(config: &Node, draft: &mut Draft) {
+    let (units, wired) = (units(config), wired(config));
+    for name in mentioned(config) {
+        if let Some(Err(what)) = units.get(&name).map(|nodes| vlan_tag(nodes)) {
+            let faults = if wired.contains(&name) { &mut draft.faults } else { &mut draft.table_faults };
+            let name = quoted(&name);
+            faults.push(Reason::new(format!(
+                "unit {name}: {what} (allowed: one vlan-id, an integer in 1..={MAX_VLAN_ID})"
+            )));
+        }
+    }
 }
 
 fn as_linux(name: &str) -> String {
@@ -196,7 +266,6 @@ fn rate(node: &Node, subject: &str, draft: &mut Draft) -> Rate {
         }
     };
     let written = shown((text, value));
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     if let Some((word, after)) = value.children().next() {
         return refuse(format!("rate {written} is followed by {}", shown((word, after))));
     }
@@ -207,6 +276,10 @@ fn rate(node: &Node, subject: &str, draft: &mut Draft) -> Rate {
         return refuse(format!("rate {written} is not an integer"));
     }
     text.parse().map_or_else(|_| refuse(format!("rate {written} is out of range")), Rate::Of)
+}
+
+fn digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn shown((word, node): (&str, &Node)) -> Written {
@@ -226,13 +299,20 @@ fn secure_wires(config: &Node, draft: &mut Draft) {
     let names = NameIndex::of(&draft.snapshot.interfaces);
     let mut wires = Vec::with_capacity(found.len());
     for (name, subject, ends) in found {
-        let ports: Vec<Option<u32>> = ends.iter().map(|end| names.find(&end.name).map(|i| i.ifindex)).collect();
-        let missing = ends.iter().zip(&ports).filter(|(_, port)| port.is_none()).map(|(end, _)| {
-            Reason::new(format!("{subject}: no interface is called {end} (allowed: two interfaces that are there)"))
+        let ports: Vec<Option<&Interface>> = ends.iter().map(|end| names.find(&end.name)).collect();
+        let missing = ends.iter().zip(&ports).filter_map(|(end, port)| {
+            let what = match port {
+                None => format!("no interface is called {end}"),
+                Some(port) if is_synthetic(port) => format!("interface {end} is a VLAN without a device"),
+                Some(_) => return None,
+            };
+            Some(Reason::new(format!("{subject}: {what} (allowed: two interfaces that are there)")))
         });
         draft.faults.extend(missing);
         match *ports.as_slice() {
-            [Some(a_ifindex), Some(b_ifindex)] => wires.push(Wire { name: name.to_owned(), a_ifindex, b_ifindex }),
+            [Some(a), Some(b)] => {
+                wires.push(Wire { name: name.to_owned(), a_ifindex: a.ifindex, b_ifindex: b.ifindex });
+            }
             [_, _] => {}
             ref other => draft.faults.push(Reason::new(format!(
                 "{subject}: number of interfaces: {} (allowed: two, as in interface [ A B ])",
