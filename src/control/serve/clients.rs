@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// How long to wait for a client that has to go before the next one has to go too.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// How long a client may send a large request that another one waits for: the largest takes less.
+/// How long a client may send a large request while another one waits for its room.
 const LARGE_TIME: Duration = Duration::from_millis(50);
 /// How often one who waits for room looks again.
 const LOOK: Duration = Duration::from_millis(10);
