@@ -103,7 +103,9 @@ fn exchange(socket: &Path, request: &[u8]) -> io::Result<Value> {
 /// Reads one object, and no further: a server that has cut a client off has closed before it read everything.
 fn answer(stream: &mut UnixStream) -> io::Result<Value> {
     let mut text = String::new();
-    BufReader::new(stream).read_line(&mut text)?;
+    if BufReader::new(stream).read_line(&mut text)? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     assert!(text.ends_with('\n'), "one line: {text:?}");
     Ok(serde_json::from_str(&text)?)
 }
@@ -229,6 +231,8 @@ fn what_is_refused_leaves_what_is_published() {
         (json!({"type": "apply_snapshot"}), "snapshot: the key is missing"),
         (json!({"type": "apply_snapshot", "snapshot": null}), "snapshot: the key is missing"),
         (json!({"type": "apply_snapshot", "snapshot": [3]}), "is a list"),
+        (json!({"type": "apply_snapshot", "snapshot": true}), "top level: true is a boolean"),
+        (with("mirror_configs", json!(vec![0; 2000])), "; … and more (only the first 1000 reasons are told)"),
     ] {
         let why = server.refused(&request);
         assert!(why.contains(want), "{request}: {why}");
@@ -366,6 +370,32 @@ fn idle_connections_make_room() {
     let idle: Vec<UnixStream> = (0..300).map(|_| UnixStream::connect(server.socket()).unwrap()).collect();
     server.done(&json!({"type": "ping"}));
     drop(idle);
+}
+
+/// As above, in the middle of large requests: these wait for no room, and nobody waits for them.
+#[test]
+fn large_requests_that_are_never_whole_make_room() {
+    let server = Serving::new(|_| ());
+    let part = vec![b' '; 70_000];
+    let stuck: Vec<UnixStream> = (0..200)
+        .map(|_| {
+            let mut stream = UnixStream::connect(server.socket()).unwrap();
+            // It may have to go before that is sent.
+            stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+            let _ = stream.write_all(&part);
+            stream
+        })
+        .collect();
+    let start = Instant::now();
+    server.done(&json!({"type": "ping"}));
+    let mut large = snapshot(9);
+    large["routes"] = json!("x".repeat(100_000));
+    let request = format!("{}\n", apply(&large));
+    // On a machine so slow that it looks stuck itself it has to go too, and asks again.
+    let answer = (0..50).find_map(|_| exchange(&server.socket(), request.as_bytes()).ok()).unwrap();
+    assert_eq!(answer["status"]["last_snapshot_generation"], 9, "{answer}");
+    eprintln!("a ping and a large snapshot beside 200 stuck ones: {:?}", start.elapsed());
+    drop(stuck);
 }
 
 /// A full mirror table, megabytes long.

@@ -37,6 +37,14 @@ use super::model::{
     Interface, Link, MAX_IFINDEX, MAX_MTU, MAX_VLAN_ID, MIN_VERSION, Mirror, Reason, Snapshot, VERSION, Wire, clipped,
     quoted,
 };
+use crate::counters::MAX_ENTRIES;
+
+/// Reasons told of one document.
+pub(crate) const MAX_REASONS: usize = 1000;
+/// Told after so many where there are more.
+pub(crate) const AND_MORE: &str = "… and more (only the first 1000 reasons are told)";
+/// Entries of a list that the mirror table does not bound: more than a system has devices.
+const MAX_LISTED: usize = 1_000_000;
 
 /// Any one of these tells a snapshot from a stray JSON file when the version is absent.
 const TELLING_KEYS: [&str; 4] = ["mirror_configs", "wires", "interfaces", "generation"];
@@ -47,8 +55,9 @@ const TELLING_KEYS: [&str; 4] = ["mirror_configs", "wires", "interfaces", "gener
 /// `"{a_ifindex}-{b_ifindex}"`.
 ///
 /// # Errors
-/// Every problem of the document, in the order of [`Snapshot`]'s fields: where it is (`mirror_configs[3].rate`),
-/// what was found, what is allowed. A document that is not JSON has one reason, with line and column.
+/// Every problem of the document, up to 1000 of them, in the order of [`Snapshot`]'s fields: where it is
+/// (`mirror_configs[3].rate`), what was found, what is allowed. A document that is not JSON has one reason, with
+/// line and column.
 pub fn parse(bytes: &[u8]) -> Result<Snapshot, Vec<Reason>> {
     parse_draft(bytes, None).map(|draft| draft.snapshot)
 }
@@ -71,9 +80,9 @@ pub fn parse_draft(bytes: &[u8], interfaces: Option<Vec<Interface>>) -> Result<D
         generation: fields.optional(&Path::Top, top, "generation", 0..=u64::MAX),
         fib_generation: fields.optional(&Path::Top, top, "fib_generation", 0..=u64::MAX),
         generated_at: fields.timestamp(top, "generated_at"),
-        interfaces: fields.list(top, "interfaces", Fields::interface),
-        mirrors: fields.list(top, "mirror_configs", Fields::mirror),
-        wires: fields.list(top, "wires", Fields::wire),
+        interfaces: fields.list(top, "interfaces", MAX_LISTED, Fields::interface),
+        mirrors: fields.list(top, "mirror_configs", MAX_ENTRIES, Fields::mirror),
+        wires: fields.list(top, "wires", MAX_LISTED, Fields::wire),
     };
     if let Some(interfaces) = interfaces {
         snapshot.interfaces = interfaces;
@@ -102,7 +111,7 @@ pub fn parse_links(bytes: &[u8]) -> Result<Vec<Link>, Vec<Reason>> {
         return Err(vec![wrong(&Path::Top, &document, "a list of interfaces")]);
     };
     let mut fields = Fields::default();
-    let links = fields.entries("interfaces", entries, Fields::link);
+    let links = fields.entries("interfaces", entries, MAX_LISTED, Fields::link);
     fields.finish(links)
 }
 
@@ -157,8 +166,23 @@ struct Fields {
 type Object = Map<String, Value>;
 
 impl Fields {
-    fn finish<T>(self, result: T) -> Result<T, Vec<Reason>> {
+    fn finish<T>(mut self, result: T) -> Result<T, Vec<Reason>> {
+        if self.full() {
+            self.reasons.truncate(MAX_REASONS);
+            self.reasons.push(Reason::new(AND_MORE));
+        }
         if self.reasons.is_empty() { Ok(result) } else { Err(self.reasons) }
+    }
+
+    fn refuse(&mut self, why: Reason) {
+        if !self.full() {
+            self.reasons.push(why);
+        }
+    }
+
+    /// Whether there are more reasons than are told.
+    fn full(&self) -> bool {
+        self.reasons.len() > MAX_REASONS
     }
 
     fn version(&mut self, top: &Object) -> u32 {
@@ -167,17 +191,17 @@ impl Fields {
                 let version = n.as_u64().and_then(|v| u32::try_from(v).ok());
                 match version.filter(|v| (MIN_VERSION..=VERSION).contains(v)) {
                     Some(version) => return version,
-                    None => self.reasons.push(Reason::new(format!(
+                    None => self.refuse(Reason::new(format!(
                         "unsupported snapshot protocol version {n} (want {MIN_VERSION} to {VERSION})"
                     ))),
                 }
             }
             Some(other) => {
                 let allowed = integers(MIN_VERSION, VERSION);
-                self.reasons.push(wrong(&Path::Key(&Path::Top, "version"), other, &allowed));
+                self.refuse(wrong(&Path::Key(&Path::Top, "version"), other, &allowed));
             }
             None if TELLING_KEYS.iter().any(|key| top.contains_key(*key)) => {}
-            None => self.reasons.push(Reason::new(format!(
+            None => self.refuse(Reason::new(format!(
                 "top level: not a spanwire snapshot: none of the keys version, {} is present",
                 TELLING_KEYS.join(", ")
             ))),
@@ -223,24 +247,44 @@ impl Fields {
         Wire { name, a_ifindex, b_ifindex }
     }
 
-    fn list<T>(&mut self, top: &Object, key: &str, entry: fn(&mut Self, &Path<'_>, &Object) -> T) -> Vec<T> {
+    fn list<T>(
+        &mut self,
+        top: &Object,
+        key: &str,
+        most: usize,
+        entry: fn(&mut Self, &Path<'_>, &Object) -> T,
+    ) -> Vec<T> {
         match present(top, key) {
             None => Vec::new(),
-            Some(Value::Array(entries)) => self.entries(key, entries, entry),
+            Some(Value::Array(entries)) => self.entries(key, entries, most, entry),
             Some(other) => {
-                self.reasons.push(wrong(&Path::Key(&Path::Top, key), other, "a list or null"));
+                self.refuse(wrong(&Path::Key(&Path::Top, key), other, "a list or null"));
                 Vec::new()
             }
         }
     }
 
-    fn entries<T>(&mut self, list: &str, entries: &[Value], entry: fn(&mut Self, &Path<'_>, &Object) -> T) -> Vec<T> {
+    /// The entries of a list, up to where there are more reasons than are told; none where there are more than `most`.
+    fn entries<T>(
+        &mut self,
+        list: &str,
+        entries: &[Value],
+        most: usize,
+        entry: fn(&mut Self, &Path<'_>, &Object) -> T,
+    ) -> Vec<T> {
+        if entries.len() > most {
+            self.refuse(Reason::new(format!("{list}: {} entries (allowed: at most {most})", entries.len())));
+            return Vec::new();
+        }
         let mut read = Vec::with_capacity(entries.len());
         for (index, value) in entries.iter().enumerate() {
+            if self.full() {
+                break;
+            }
             let at = Path::Entry(list, index);
             match value {
                 Value::Object(object) => read.push(entry(self, &at, object)),
-                other => self.reasons.push(wrong(&at, other, "an object")),
+                other => self.refuse(wrong(&at, other, "an object")),
             }
         }
         read
@@ -252,7 +296,7 @@ impl Fields {
             None => {
                 let at = Path::Key(at, key);
                 let allowed = integers(range.start(), range.end());
-                self.reasons.push(Reason::new(format!("{at}: the key is missing (allowed: {allowed})")));
+                self.refuse(Reason::new(format!("{at}: the key is missing (allowed: {allowed})")));
                 N::default()
             }
         }
@@ -270,7 +314,7 @@ impl Fields {
             return n;
         }
         let allowed = integers(range.start(), range.end());
-        self.reasons.push(if value.is_u64() || value.is_i64() {
+        self.refuse(if value.is_u64() || value.is_i64() {
             Reason::new(format!("{at}: {value} is out of range (allowed: {allowed})"))
         } else {
             wrong(at, value, &allowed)
@@ -283,7 +327,7 @@ impl Fields {
             None => String::new(),
             Some(Value::String(text)) => text.clone(),
             Some(other) => {
-                self.reasons.push(wrong(&Path::Key(at, key), other, "a string"));
+                self.refuse(wrong(&Path::Key(at, key), other, "a string"));
                 String::new()
             }
         }
@@ -293,7 +337,7 @@ impl Fields {
         match present(object, key)? {
             Value::Bool(value) => Some(*value),
             other => {
-                self.reasons.push(wrong(&Path::Key(at, key), other, "true or false"));
+                self.refuse(wrong(&Path::Key(at, key), other, "true or false"));
                 None
             }
         }
@@ -302,7 +346,7 @@ impl Fields {
     fn timestamp(&mut self, top: &Object, key: &str) -> String {
         let text = self.text(&Path::Top, top, key);
         if let Some(at) = (!text.is_empty()).then(|| OffsetDateTime::parse(&text, &Rfc3339)).and_then(Result::err) {
-            self.reasons.push(Reason::new(format!(
+            self.refuse(Reason::new(format!(
                 "{key}: {} is not an RFC 3339 time: {at} (allowed: e.g. 2026-01-02T03:04:05.678Z)",
                 quoted(&text)
             )));
@@ -324,7 +368,7 @@ impl Fields {
             _ => {
                 let at = Path::Key(at, key);
                 let found = quoted(&text);
-                self.reasons.push(Reason::new(format!(
+                self.refuse(Reason::new(format!(
                     "{at}: {found} is not a hardware address (allowed: 6 hexadecimal octets as in 02:00:5e:10:00:01, or \"\")"
                 )));
                 None
@@ -519,6 +563,21 @@ mod tests {
              \"mirror_configs\":[{\"rate\":true}],\"wires\":[3]}",
         );
         assert_eq!(text.lines().count(), 8, "{text}");
+    }
+
+    #[test]
+    fn reasons_and_entries_are_bounded() {
+        let entries = |n: usize, entry: &str| format!("{{\"mirror_configs\":[{}]}}", vec![entry; n].join(","));
+        let told = |n: usize| {
+            let reasons = parse(entries(n, "0").as_bytes()).expect_err("no objects");
+            (reasons.len(), reasons.last().expect("one").as_str() == AND_MORE)
+        };
+        assert_eq!(told(MAX_REASONS), (MAX_REASONS, false));
+        assert_eq!(told(MAX_REASONS + 1), (MAX_REASONS + 1, true));
+        assert_eq!(told(MAX_ENTRIES), (MAX_REASONS + 1, true));
+        assert!(AND_MORE.contains(&MAX_REASONS.to_string()));
+        let n = MAX_ENTRIES + 1;
+        refused(&entries(n, "0"), &format!("mirror_configs: {n} entries (allowed: at most {MAX_ENTRIES})"));
     }
 
     #[test]

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use super::model::Links;
-use clients::{Clients, Permits, Seat};
+use clients::{Clients, Seat};
 use desk::Desk;
 use exchange::Unread;
 use socket::Socket;
@@ -42,7 +42,7 @@ pub use exchange::{MAX_REQUEST, READ_TIME};
 const TICK: Duration = Duration::from_millis(50);
 /// Clients served at once. One more takes the place of the one that has been sending longest.
 const MAX_CLIENTS: usize = 128;
-/// Requests above [`exchange::SMALL`] in memory at once.
+/// Requests above [`exchange::SMALL`] in memory at once. One more takes the place of the one that takes longest.
 const MAX_LARGE: usize = 4;
 
 /// What to serve, and where.
@@ -93,7 +93,6 @@ pub enum ServeError {
 pub struct Server {
     socket: Socket,
     clients: Clients,
-    large: Permits,
     desk: Desk,
 }
 
@@ -105,8 +104,7 @@ impl Server {
     pub fn bind(options: Options) -> Result<Server, ServeError> {
         let socket = Socket::bind(&options.socket)?;
         tracing::info!("listening at {} for {}", options.socket.display(), options.dir.display());
-        let (clients, large) = (Clients::new(MAX_CLIENTS), Permits::new(MAX_LARGE));
-        Ok(Server { socket, clients, large, desk: Desk::new(options) })
+        Ok(Server { socket, clients: Clients::new(MAX_CLIENTS, MAX_LARGE), desk: Desk::new(options) })
     }
 
     /// Serves until `stop` or a request to shut down, and until the last exchange has ended.
@@ -147,9 +145,12 @@ impl Server {
                 tracing::warn!("a client is refused: {why}");
                 self.desk.refuse(why)
             }
-            Ok(()) => match exchange::read(stream, deadline, &self.large) {
+            Ok(()) => match exchange::read(seat, deadline) {
                 Ok(request) => {
-                    seat.keep();
+                    if !seat.keep() {
+                        // Sent away, so this may be a part of it.
+                        return;
+                    }
                     self.desk.answer(request.bytes(), deadline, stop)
                 }
                 Err(Unread::Gone) => return,

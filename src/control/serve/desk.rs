@@ -12,9 +12,9 @@ use super::Options;
 use super::clients::Permits;
 use super::status::{Reporter, Status};
 use crate::control::compile::Source;
+use crate::control::json::{self, AND_MORE, MAX_REASONS};
 use crate::control::model::{Reason, VERSION, clipped};
 use crate::control::role::{self, Reach};
-use crate::control::source::{self, Ports};
 use crate::control::wires::add_wires;
 use crate::control::writer::{Standing, publish};
 
@@ -157,7 +157,7 @@ impl Desk {
     fn apply(&self, document: &str) -> Result<(), Vec<Reason>> {
         check_version(document).map_err(|reason| vec![reason])?;
         let links = (self.options.links)(&self.options.dir);
-        let mut draft = source::read(document.as_bytes(), links.as_ref().map_or(Ports::Own, Ports::Live))?;
+        let mut draft = json::parse_draft(document.as_bytes(), None)?;
         draft.faults.extend(add_wires(&mut draft.snapshot, &self.options.wires).err().unwrap_or_default());
         let admission = match self.options.omit_ambiguous {
             true => draft.admit_or_omit(links.as_ref()),
@@ -225,8 +225,11 @@ fn check_version(document: &str) -> Result<(), Reason> {
     }
 }
 
+/// All of them on one line, as far as a producer could want to read them.
 fn joined(reasons: &[Reason]) -> String {
-    reasons.iter().map(Reason::as_str).collect::<Vec<_>>().join("; ")
+    let more = (reasons.len() > MAX_REASONS).then_some(AND_MORE);
+    let told = reasons.iter().take(MAX_REASONS).map(Reason::as_str);
+    told.chain(more).collect::<Vec<_>>().join("; ")
 }
 
 fn line(answer: &Answer) -> Vec<u8> {

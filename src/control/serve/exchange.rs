@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use super::clients::{Permit, Permits};
+use super::clients::{Room, Seat};
 
 /// How long a whole request may take, from the accept on: as long as the producer itself waits for an exchange.
 pub const READ_TIME: Duration = Duration::from_secs(3);
@@ -40,8 +40,8 @@ pub(super) enum Unread {
 #[derive(Debug)]
 pub(super) struct Request<'a> {
     bytes: Vec<u8>,
-    /// Leave to hold it, where it is large.
-    _permit: Option<Permit<'a>>,
+    /// Its room, where it is large.
+    _room: Option<Room<'a>>,
 }
 
 impl Request<'_> {
@@ -52,10 +52,11 @@ impl Request<'_> {
 }
 
 /// Reads a request: all that comes before the first newline, or before the client's end of sending.
-pub(super) fn read<'a>(mut stream: &UnixStream, deadline: Instant, large: &'a Permits) -> Result<Request<'a>, Unread> {
+pub(super) fn read<'a>(seat: &'a Seat<'_>, deadline: Instant) -> Result<Request<'a>, Unread> {
+    let mut stream = seat.stream();
     let mut chunk = [0; CHUNK];
     let mut bytes = Vec::new();
-    let mut permit = None;
+    let mut room = None;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -64,7 +65,7 @@ pub(super) fn read<'a>(mut stream: &UnixStream, deadline: Instant, large: &'a Pe
         let read = stream.set_read_timeout(Some(left)).and_then(|()| stream.read(&mut chunk));
         let got = match read {
             Ok(0) if bytes.is_empty() => return Err(Unread::Gone),
-            Ok(0) => return Ok(Request { bytes, _permit: permit }),
+            Ok(0) => return Ok(Request { bytes, _room: room }),
             Ok(n) => &chunk[..n],
             Err(error) => match error.kind() {
                 ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut => continue,
@@ -77,14 +78,14 @@ pub(super) fn read<'a>(mut stream: &UnixStream, deadline: Instant, large: &'a Pe
         if len > MAX_REQUEST {
             return Err(Unread::TooLarge);
         }
-        if len > SMALL && permit.is_none() {
-            permit = Some(large.take(deadline).ok_or(Unread::Busy)?);
+        if len > SMALL && room.is_none() {
+            room = Some(seat.room(deadline).ok_or(Unread::Busy)?);
             // Once, and not by doubling, which would take more than what is allowed.
             bytes.reserve_exact(MAX_REQUEST - bytes.len());
         }
         bytes.extend_from_slice(part);
         if end.is_some() {
-            return Ok(Request { bytes, _permit: permit });
+            return Ok(Request { bytes, _room: room });
         }
     }
 }
@@ -113,6 +114,7 @@ mod tests {
     use std::net::Shutdown;
     use std::thread;
 
+    use super::super::clients::Clients;
     use super::*;
 
     fn soon() -> Instant {
@@ -121,21 +123,21 @@ mod tests {
 
     #[test]
     fn a_request_ends_with_a_newline_or_with_the_sending() {
-        let permits = Permits::new(1);
+        let clients = Clients::new(2, 1);
         for (sent, want) in [("{}\n", "{}"), ("{}\nmore", "{}"), ("{}", "{}"), ("\n", "")] {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
             theirs.write_all(sent.as_bytes()).unwrap();
             theirs.shutdown(Shutdown::Write).unwrap();
-            assert_eq!(read(&ours, soon(), &permits).unwrap().bytes(), want.as_bytes(), "{sent:?}");
+            assert_eq!(read(&clients.seat(ours), soon()).unwrap().bytes(), want.as_bytes(), "{sent:?}");
         }
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(theirs);
-        assert_eq!(read(&ours, soon(), &permits).unwrap_err(), Unread::Gone);
+        assert_eq!(read(&clients.seat(ours), soon()).unwrap_err(), Unread::Gone);
     }
 
     #[test]
     fn the_deadline_is_for_the_whole_request() {
-        let permits = Permits::new(1);
+        let clients = Clients::new(2, 1);
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let deadline = soon();
         thread::scope(|scope| {
@@ -145,35 +147,43 @@ mod tests {
                     thread::sleep(Duration::from_millis(10));
                 }
             });
-            assert_eq!(read(&ours, deadline, &permits).unwrap_err(), Unread::Late);
-            drop(ours);
+            assert_eq!(read(&clients.seat(ours), deadline).unwrap_err(), Unread::Late);
         });
         assert!(Instant::now() >= deadline);
     }
 
     #[test]
     fn large_requests_are_bounded_in_size_and_number() {
-        let permits = Permits::new(1);
-        let send = |bytes: usize, deadline| {
+        let clients = Clients::new(2, 1);
+        /// Reads a request of so many bytes, and looks at what was read while it is in memory.
+        fn send<T>(
+            clients: &Clients,
+            bytes: usize,
+            deadline: Instant,
+            look: impl FnOnce(&Seat<'_>, Result<Request<'_>, Unread>) -> T,
+        ) -> T {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
             thread::scope(|scope| {
                 scope.spawn(move || {
                     // It may be cut off.
                     let _ = theirs.write_all(&vec![b' '; bytes]).and_then(|()| theirs.write_all(b"\n"));
                 });
-                let read = read(&ours, deadline, &permits);
-                drop(ours);
-                read
+                let seat = clients.seat(ours);
+                look(&seat, read(&seat, deadline))
             })
-        };
+        }
         let long = || Instant::now() + Duration::from_secs(60);
-        let held = send(MAX_REQUEST, long()).unwrap();
-        assert_eq!(held.bytes().len(), MAX_REQUEST);
-        assert_eq!(held.bytes.capacity(), MAX_REQUEST);
-        assert_eq!(send(SMALL + 1, soon()).unwrap_err(), Unread::Busy, "the first one is still in memory");
-        assert_eq!(send(SMALL, long()).unwrap().bytes().len(), SMALL, "a small one always has room");
-        drop(held);
-        assert_eq!(send(MAX_REQUEST + 1, long()).unwrap_err(), Unread::TooLarge);
+        send(&clients, MAX_REQUEST, long(), |seat, held| {
+            let held = held.unwrap();
+            assert!(seat.keep());
+            assert_eq!((held.bytes().len(), held.bytes.capacity()), (MAX_REQUEST, MAX_REQUEST));
+            let second = send(&clients, SMALL + 1, soon(), |_, read| read.map(|_| ()));
+            assert_eq!(second, Err(Unread::Busy), "the first one is still in memory");
+            let small = send(&clients, SMALL, long(), |_, read| read.map(|read| read.bytes().len()));
+            assert_eq!(small, Ok(SMALL), "a small one always has room");
+        });
+        let beyond = send(&clients, MAX_REQUEST + 1, long(), |_, read| read.map(|_| ()));
+        assert_eq!(beyond, Err(Unread::TooLarge));
     }
 
     #[test]
