@@ -43,6 +43,12 @@ impl DropReason {
         DropReason::TxInvalid,
     ];
 
+    /// Whether it holds for the rest of a batch, whatever the frames: what would end it comes between batches. A monitor
+    /// in trouble then costs the primary next to nothing.
+    fn lasts(self) -> bool {
+        !matches!(self, DropReason::Oversize | DropReason::TxInvalid)
+    }
+
     /// From `reason as u32`.
     pub(super) fn from_code(code: u32) -> DropReason {
         DropReason::ALL.get(code as usize).copied().unwrap_or(DropReason::OutputDown)
@@ -160,8 +166,14 @@ impl<D: Doorbell> Run<'_, D> {
         if !sampler.skip(n) {
             let mut next = sampler.until as usize;
             while let Some(packet) = packets.get(next) {
-                self.clone_packet(tap, packet, &mut tally);
+                let dropped = self.clone_packet(tap, packet, &mut tally);
                 next = next.saturating_add(tap.rate as usize);
+                if let Some(reason) = dropped.filter(|reason| reason.lasts()) {
+                    let rest = packets.len().saturating_sub(next).div_ceil(tap.rate as usize);
+                    tally.selected += rest as u64;
+                    tally.drops[reason as usize] += rest as u64;
+                    next = next.saturating_add(rest.saturating_mul(tap.rate as usize));
+                }
             }
             sampler.until = (next - packets.len()) as u32;
         }
@@ -184,12 +196,15 @@ impl<D: Doorbell> Run<'_, D> {
         }
     }
 
-    fn clone_packet(&mut self, tap: &Tap, packet: &Received, tally: &mut Tally) {
+    /// Why it was not cloned, if it was not.
+    fn clone_packet(&mut self, tap: &Tap, packet: &Received, tally: &mut Tally) -> Option<DropReason> {
         tally.selected += 1;
-        match self.admit(tap, packet) {
-            Ok(()) => tally.sent += 1,
-            Err(reason) => tally.drops[reason as usize] += 1,
+        let dropped = self.admit(tap, packet).err();
+        match dropped {
+            None => tally.sent += 1,
+            Some(reason) => tally.drops[reason as usize] += 1,
         }
+        dropped
     }
 
     /// Copies the packet to the monitor port's tx ring, or says why not.

@@ -11,9 +11,10 @@ use shm_layout::record::Role;
 use super::Options;
 use super::clients::Permits;
 use super::status::{Reporter, Status};
+use crate::control::admission::Admission;
 use crate::control::compile::Source;
 use crate::control::json::{self, AND_MORE, MAX_REASONS};
-use crate::control::model::{Reason, VERSION, clipped};
+use crate::control::model::{Reason, Snapshot, VERSION, clipped};
 use crate::control::role::{self, Reach};
 use crate::control::wires::add_wires;
 use crate::control::writer::{Standing, publish};
@@ -117,8 +118,11 @@ impl Desk {
             "ping" | "status" => Ok(()),
             "apply_snapshot" => {
                 let snapshot = required("snapshot", request.snapshot, "a snapshot object")?;
+                let said = |reasons: Vec<Reason>| joined(&reasons);
+                // Reading may take its time without holding up others.
+                let (snapshot, admission, digest) = self.judge(snapshot.get()).map_err(said)?;
                 let _alone = alone()?;
-                self.apply(snapshot.get()).map_err(|reasons| joined(&reasons))
+                self.publish(&snapshot, &admission, digest).map_err(said)
             }
             "set_forwarding_state" => {
                 let forwarding = required("forwarding", request.forwarding, r#"{"armed": true or false}"#)?;
@@ -153,8 +157,8 @@ impl Desk {
         }
     }
 
-    /// Builds, admits and publishes a snapshot, as `spanctl import` does.
-    fn apply(&self, document: &str) -> Result<(), Vec<Reason>> {
+    /// Builds and admits a snapshot, as `spanctl import` does. With it, the digest of the document.
+    fn judge(&self, document: &str) -> Result<(Snapshot, Admission, [u8; 32]), Vec<Reason>> {
         check_version(document).map_err(|reason| vec![reason])?;
         let links = (self.options.links)(&self.options.dir);
         let mut draft = json::parse_draft(document.as_bytes(), None)?;
@@ -172,8 +176,11 @@ impl Desk {
             );
             return Err(admission.reasons);
         }
-        let digest = Source::of(document.as_bytes()).digest;
-        let receipt = publish(&self.options.dir, &snapshot, &admission, digest)
+        Ok((snapshot, admission, Source::of(document.as_bytes()).digest))
+    }
+
+    fn publish(&self, snapshot: &Snapshot, admission: &Admission, digest: [u8; 32]) -> Result<(), Vec<Reason>> {
+        let receipt = publish(&self.options.dir, snapshot, admission, digest)
             .map_err(|error| vec![Reason::new(error.to_string())])?;
         let (published, given) = (receipt.generation, snapshot.generation);
         tracing::info!("published generation {published}, generation {given} of the producer");
