@@ -13,7 +13,6 @@ use shm_layout::record::{DiagnosticRecord, MetaRecord, MirrorRecord, Placement, 
 use shm_layout::{record, view::SnapshotView};
 
 use super::admission::{Admission, StaticState};
-use super::draft::Draft;
 use super::model::{Diagnostic, Interface, Mirror, Severity, Snapshot, Wire};
 use crate::clock;
 
@@ -163,15 +162,6 @@ pub fn diagnostics(view: &SnapshotView<'_>) -> Vec<Diagnostic> {
         .collect()
 }
 
-/// Judges a snapshot whose mirror table may be left out: [`Draft::admit_or_omit`].
-#[must_use]
-pub fn admit_or_omit(snapshot: &mut Snapshot) -> Admission {
-    let mut draft = Draft::from(std::mem::take(snapshot));
-    let admission = draft.admit_or_omit(None);
-    *snapshot = draft.snapshot;
-    admission
-}
-
 #[cfg(test)]
 #[allow(clippy::expect_used)]
 mod tests {
@@ -204,27 +194,5 @@ mod tests {
         assert_eq!(diagnostics(&view), admission.diagnostics);
         assert_eq!((view.meta.role, view.meta.flags), (Role::Standby, record::META_DISARMED));
         assert_eq!(view.meta.digest[..4], [0xba, 0x78, 0x16, 0xbf], "SHA-256 of \"abc\" (FIPS 180-2)");
-    }
-
-    #[test]
-    fn only_a_refused_table_is_omitted() {
-        let mut good = wired(&[(11, 22)], &[(11, 12)]);
-        let before = good.clone();
-        assert_eq!(admit_or_omit(&mut good), admit(&before));
-        assert_eq!(good, before);
-
-        let mut twice = wired(&[(11, 22), (11, 23), (14, 14)], &[(11, 12)]);
-        let reasons = admit(&twice).reasons;
-        let admission = admit_or_omit(&mut twice);
-        assert!(admission.accepted() && twice.mirrors.is_empty() && twice.wires.len() == 1);
-        assert_eq!(reasons.len(), 2);
-        for (diagnostic, reason) in admission.diagnostics.iter().zip(&reasons) {
-            assert!(diagnostic.message.contains(reason.as_str()), "{diagnostic}");
-        }
-
-        let mut bad_wire = wired(&[(11, 22), (11, 23)], &[(11, 12), (12, 13)]);
-        let before = bad_wire.clone();
-        assert_eq!(admit_or_omit(&mut bad_wire), admit(&before), "the wires are refused: so is all of it");
-        assert_eq!(bad_wire, before);
     }
 }

@@ -73,3 +73,43 @@ fn omitted(reason: &Reason) -> Diagnostic {
         message: format!("the mirror table is left out: {reason}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::admit;
+    use crate::control::model::{Mirror, Wire};
+
+    fn wired(mirrors: &[(u32, u32)], wires: &[(u32, u32)]) -> Snapshot {
+        let mirror = |&(ingress_ifindex, output_ifindex)| Mirror { ingress_ifindex, output_ifindex, rate: 7 };
+        let wire = |&(a_ifindex, b_ifindex)| Wire { name: format!("{a_ifindex}"), a_ifindex, b_ifindex };
+        Snapshot {
+            mirrors: mirrors.iter().map(mirror).collect(),
+            wires: wires.iter().map(wire).collect(),
+            ..Snapshot::default()
+        }
+    }
+
+    #[test]
+    fn only_a_refused_table_is_omitted() {
+        let good = wired(&[(11, 22)], &[(11, 12)]);
+        let mut draft = Draft::from(good.clone());
+        assert_eq!(draft.admit_or_omit(None), admit(&good));
+        assert_eq!(draft.snapshot, good);
+
+        let twice = wired(&[(11, 22), (11, 23), (14, 14)], &[(11, 12)]);
+        let reasons = admit(&twice).reasons;
+        let mut draft = Draft::from(twice);
+        let admission = draft.admit_or_omit(None);
+        assert!(admission.accepted() && draft.snapshot.mirrors.is_empty() && draft.snapshot.wires.len() == 1);
+        assert_eq!(reasons.len(), 2);
+        for (diagnostic, reason) in admission.diagnostics.iter().zip(&reasons) {
+            assert!(diagnostic.message.contains(reason.as_str()), "{diagnostic}");
+        }
+
+        let bad_wire = wired(&[(11, 22), (11, 23)], &[(11, 12), (12, 13)]);
+        let mut draft = Draft::from(bad_wire.clone());
+        assert_eq!(draft.admit_or_omit(None), admit(&bad_wire), "the wires are refused: so is all of it");
+        assert_eq!(draft.snapshot, bad_wire);
+    }
+}
