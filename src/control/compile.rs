@@ -38,7 +38,7 @@ impl Source {
 }
 
 /// Compiles an admitted snapshot; `admission` is the answer to it of [`admit`](super::admission::admit) or
-/// [`Draft::admit`].
+/// [`Draft::admit`](super::Draft::admit).
 ///
 /// Every section but DIAGNOSTICS is required: a dataplane that cannot read one of them must not guess.
 #[must_use]
