@@ -1,14 +1,16 @@
 //! Completion: frames back from transmission to their partitions, clones into their ledgers.
 
 use shm_layout::counters::{Binding, Entry};
+use shm_layout::record::PortRole;
 
-use super::frames::Pool;
 use super::lanes::{Lanes, Origin};
 use super::mirror::DropReason;
 use super::port::Port;
 use crate::counters::ShardBlock;
 use crate::xsk::Doorbell;
-use crate::xsk::umem::{AnyFrame, Completed, Mirror, Primary, SocketId, Umem};
+use crate::xsk::pool::Pool;
+use crate::xsk::ring::Taken;
+use crate::xsk::umem::{Completed, Mirror, Primary, SocketId, Umem};
 
 /// Audits that make up a round over all frames.
 pub const AUDITS: u32 = 20;
@@ -59,31 +61,13 @@ pub fn drain<D: Doorbell>(
     if port.in_tx == 0 && port.completion.acquire(1) == 0 {
         return 0;
     }
-    let (mut frames, mut bytes, mut invalid) = (0u32, 0u64, 0u64);
-    let mut delivered = Delivered::default();
-    while let Some(addr) = port.completion.pop() {
-        let Some(Completed { frame, len, tag }) = umem.take_completion(addr, port.socket) else {
-            invalid += 1;
-            continue;
-        };
-        frames += 1;
-        bytes += u64::from(len);
-        match frame {
-            AnyFrame::Primary(frame) => primary.put(frame),
-            AnyFrame::Mirror(frame) => {
-                let origin = Origin::from_tag(tag);
-                match origin.peer() {
-                    None => {
-                        delivered.add(block, origin.slot(), len);
-                        mirror.put(frame);
-                    }
-                    Some(peer) => lanes.settle(umem, mirror, frame, len, (peer, origin.slot()), Ok(())),
-                }
-            }
-        }
-    }
-    delivered.enter(block);
-    if frames > 0 || invalid > 0 {
+    let addrs = port.completion.take(u32::MAX);
+    let found = addrs.left();
+    let Returned { frames, bytes } = match port.role {
+        PortRole::Wire => forwarded(addrs, port.socket, umem, primary),
+        PortRole::Monitor => mirrored(addrs, port.socket, umem, mirror, lanes, block),
+    };
+    if found > 0 {
         port.completion.release();
         port.in_tx -= frames;
         // Frames the device refused complete like the others and were counted as lost at the kick.
@@ -91,9 +75,58 @@ pub fn drain<D: Doorbell>(
         port.refused -= refused;
         port.count(Binding::TxPackets, u64::from(frames) - refused);
         port.count(Binding::TxBytes, bytes);
-        port.count(Binding::CompletionInvalid, invalid);
+        port.count(Binding::CompletionInvalid, u64::from(found - frames));
     }
     frames as usize
+}
+
+/// Frames that came back, and the bytes of their packets.
+struct Returned {
+    frames: u32,
+    bytes: u64,
+}
+
+#[inline(never)]
+fn forwarded(addrs: Taken<'_, u64>, socket: SocketId, umem: &mut Umem, primary: &mut Pool<Primary>) -> Returned {
+    let mut bytes = 0;
+    let mut custody = umem.custody();
+    let mut free = primary.open();
+    for addr in addrs {
+        if let Some(Completed { frame, len, .. }) = custody.take_completion(addr, socket) {
+            bytes += u64::from(len);
+            free.put(frame);
+        }
+    }
+    Returned { frames: custody.sent().wrapping_neg(), bytes }
+}
+
+#[inline(never)]
+fn mirrored(
+    addrs: Taken<'_, u64>,
+    socket: SocketId,
+    umem: &mut Umem,
+    mirror: &mut Pool<Mirror>,
+    lanes: &mut Lanes,
+    block: &ShardBlock,
+) -> Returned {
+    let mut bytes = 0;
+    let mut custody = umem.custody();
+    let mut free = mirror.open();
+    let mut delivered = Delivered::default();
+    for addr in addrs {
+        let Some(Completed { frame, len, tag }) = custody.take_completion(addr, socket) else { continue };
+        bytes += u64::from(len);
+        let origin = Origin::from_tag(tag);
+        match origin.peer() {
+            None => {
+                delivered.add(block, origin.slot(), len);
+                free.put(frame);
+            }
+            Some(peer) => lanes.settle(&mut custody, &mut free, frame, len, (peer, origin.slot()), Ok(())),
+        }
+    }
+    delivered.enter(block);
+    Returned { frames: custody.sent().wrapping_neg(), bytes }
 }
 
 /// Takes back every frame of a closed socket. Clones it had not sent were on the way to a port that is gone.
@@ -105,24 +138,21 @@ pub fn reclaim(
     lanes: &mut Lanes,
     block: &ShardBlock,
 ) {
-    for index in 0..umem.frames() {
-        match umem.reclaim(index, socket) {
-            None => {}
-            Some(Completed { frame: AnyFrame::Primary(frame), .. }) => primary.put(frame),
-            Some(Completed { frame: AnyFrame::Mirror(frame), len, tag }) => {
-                let origin = Origin::from_tag(tag);
-                match origin.peer() {
-                    None => {
-                        block.entry(origin.slot()).commit(|row| DropReason::OutputDown.enter_in_flight(row));
-                        mirror.put(frame);
-                    }
-                    Some(peer) => {
-                        lanes.settle(umem, mirror, frame, len, (peer, origin.slot()), Err(DropReason::OutputDown));
-                    }
-                }
+    umem.custody().reclaim(socket, |_, Completed { frame, .. }| primary.put(frame));
+    let mut free = mirror.open();
+    umem.custody().reclaim(socket, |custody, Completed { frame, len, tag }| {
+        let origin = Origin::from_tag(tag);
+        match origin.peer() {
+            None => {
+                block.entry(origin.slot()).commit(|row| DropReason::OutputDown.enter_in_flight(row));
+                free.put(frame);
+            }
+            Some(peer) => {
+                let dropped = Err(DropReason::OutputDown);
+                lanes.settle(custody, &mut free, frame, len, (peer, origin.slot()), dropped);
             }
         }
-    }
+    });
 }
 
 /// Looks at one of `AUDITS` parts of the frames, or of more where the parts were too long for a breath, for completions

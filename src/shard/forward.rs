@@ -2,14 +2,15 @@
 
 use shm_layout::counters::Binding;
 
-use super::frames::Pool;
 use super::port::Port;
 use super::rx::Batch;
 use crate::xsk::Doorbell;
 use crate::xsk::abi::max_forward_len;
+use crate::xsk::pool::Pool;
 use crate::xsk::umem::{Primary, Umem};
 
 /// Moves the batch that port `at` received to its peer. What cannot go is dropped and counted.
+#[inline(never)]
 pub fn push<D: Doorbell>(
     at: usize,
     batch: &mut Batch,
@@ -22,24 +23,42 @@ pub fn push<D: Doorbell>(
         batch.drain().for_each(|(frame, _)| pool.put(frame));
         return;
     };
-    let (mut full, mut oversize, mut invalid) = (0, 0, 0);
+    let mut dropped = Dropped::default();
     let to = &mut ports[peer];
     let longest = max_forward_len(to.mtu);
+    let mut outlet = to.outlet::<Primary>(umem, batch.len() as u32);
     for (frame, extent) in batch.drain() {
-        if extent.len == 0 {
-            invalid += 1;
-            pool.put(frame);
-        } else if extent.len > longest {
-            oversize += 1;
-            pool.put(frame);
-        } else if !to.has_tx_room() {
-            full += 1;
-            pool.put(frame);
-        } else {
-            to.send(umem, frame, extent, 0);
+        let fits = (1..=longest).contains(&extent.len);
+        if fits && outlet.has_room() {
+            outlet.send(frame, extent, 0);
+            continue;
+        }
+        pool.put(frame);
+        dropped.count(fits, extent.len);
+    }
+    drop(outlet);
+    to.count(Binding::TxQueueFull, dropped.full);
+    ports[at].count(Binding::RxOversize, dropped.oversize);
+    ports[at].count(Binding::RxInvalid, dropped.invalid);
+}
+
+/// Frames of a batch that did not go on.
+#[derive(Default)]
+struct Dropped {
+    full: u64,
+    oversize: u64,
+    invalid: u64,
+}
+
+impl Dropped {
+    // Out of the loop, whose variables otherwise do not fit the registers.
+    #[cold]
+    #[inline(never)]
+    fn count(&mut self, fits: bool, len: u32) {
+        match len {
+            _ if fits => self.full += 1,
+            0 => self.invalid += 1,
+            _ => self.oversize += 1,
         }
     }
-    to.count(Binding::TxQueueFull, full);
-    ports[at].count(Binding::RxOversize, oversize);
-    ports[at].count(Binding::RxInvalid, invalid);
 }

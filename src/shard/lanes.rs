@@ -23,14 +23,14 @@ use shm_layout::record::PortRole;
 
 use super::Shard;
 use super::complete::Delivered;
-use super::frames::Pool;
 use super::mirror::DropReason;
 use super::port::Port;
 use super::spsc::{Message, Receiver, Sender, queue};
 use crate::counters::ShardBlock;
 use crate::xsk::Doorbell;
 use crate::xsk::abi::max_clone_len;
-use crate::xsk::umem::{Area, Extent, Frame, Loan, Mirror, Umem};
+use crate::xsk::pool::{OpenPool, Pool};
+use crate::xsk::umem::{Area, Custody, Extent, Frame, Loan, Mirror, Umem};
 
 /// Wakes a shard that sleeps.
 pub trait Wake: fmt::Debug + Send + Sync {
@@ -302,7 +302,7 @@ impl Lanes {
                 let Some(frame) = pool.take() else { return lent };
                 lend.lent += 1;
                 lent += 1;
-                let frame = umem.lend(frame, index as u16);
+                let frame = umem.custody().lend(frame, index as u16);
                 lend.give(frame, Parcel::empty(frame));
             }
         }
@@ -326,7 +326,7 @@ impl Lanes {
             while let Some(message) = lend.clones.pop() {
                 let parcel = Parcel::unpack(message);
                 // What this shard did not lend is nobody's: there is nothing to take back.
-                let Some(frame) = umem.take_loan(parcel.frame, index as u16) else { continue };
+                let Some(frame) = umem.custody().take_loan(parcel.frame, index as u16) else { continue };
                 moved += 1;
                 if parcel.slot == NO_SLOT {
                     lend.lent -= 1;
@@ -335,7 +335,7 @@ impl Lanes {
                 }
                 if let Err((frame, reason)) = lend.transmit(frame, parcel, index, ports, umem) {
                     let note = (1, reason as u32);
-                    lend.give(umem.lend(frame, index as u16), Parcel { note, ..parcel });
+                    lend.give(umem.custody().lend(frame, index as u16), Parcel { note, ..parcel });
                 }
             }
             lend.clones.release();
@@ -346,8 +346,8 @@ impl Lanes {
     /// The clone of another shard in this frame was sent, or was not: `outcome` says why.
     pub(super) fn settle(
         &mut self,
-        umem: &mut Umem,
-        pool: &mut Pool<Mirror>,
+        custody: &mut Custody<'_, Mirror>,
+        free: &mut OpenPool<'_, Mirror>,
         frame: Frame<Mirror>,
         len: u32,
         origin: (usize, u32),
@@ -355,9 +355,9 @@ impl Lanes {
     ) {
         let (peer, slot) = origin;
         let Some(Peer { lend, .. }) = self.peers.get_mut(peer) else {
-            return pool.put(frame);
+            return free.put(frame);
         };
-        let frame = umem.lend(frame, peer as u16);
+        let frame = custody.lend(frame, peer as u16);
         let note = outcome.map_or_else(|reason| (1, reason as u32), |()| (0, 0));
         lend.give(frame, Parcel { frame, len, slot, note });
     }
@@ -427,10 +427,11 @@ impl Lend {
         if len > max_clone_len(monitor.mtu) {
             return Err((frame, DropReason::Oversize));
         }
-        if !monitor.has_tx_room() {
+        let mut outlet = monitor.outlet(umem, 1);
+        if !outlet.has_room() {
             return Err((frame, DropReason::QueueFullCrossWorker));
         }
-        monitor.send(umem, frame, Extent { offset: 0, len }, Origin::of(peer, slot).tag());
+        outlet.send(frame, Extent { offset: 0, len }, Origin::of(peer, slot).tag());
         Ok(())
     }
 }

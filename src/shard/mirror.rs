@@ -2,7 +2,6 @@
 
 use shm_layout::counters::Entry;
 
-use super::frames::Pool;
 use super::lanes::{Lanes, Origin};
 use super::port::{Port, Target};
 use super::rx::{Batch, Received};
@@ -11,7 +10,8 @@ use crate::counters::{Row, ShardBlock};
 use crate::snapshot::table::{PortPolicy, Tap};
 use crate::xsk::Doorbell;
 use crate::xsk::abi::max_clone_len;
-use crate::xsk::umem::{Mirror, Umem};
+use crate::xsk::pool::Pool;
+use crate::xsk::umem::{Extent, Mirror, Umem};
 
 /// Why a selected frame was not cloned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,14 +115,48 @@ impl Sampler {
     }
 }
 
-/// What happened to an entry's frames in a row, before it goes into the ledger.
+/// What happened to the selected frames of a batch, before it goes into the ledger.
 #[derive(Debug, Default)]
 struct Tally {
-    observed: u64,
     selected: u64,
     sent: u64,
     /// By [`DropReason`].
     drops: [u64; DropReason::ALL.len()],
+}
+
+/// The first of some packets and every so-manieth after it.
+#[derive(Clone, Copy)]
+struct Picked<'a> {
+    /// From the first one that is picked on.
+    packets: &'a [Received],
+    rate: u32,
+}
+
+impl Picked<'_> {
+    fn len(&self) -> u32 {
+        (self.packets.len() as u32).div_ceil(self.rate)
+    }
+
+    /// Clones each and counts what came of it.
+    #[inline]
+    fn clone_each(self, mut clone: impl FnMut(&Received) -> Result<(), DropReason>) -> Tally {
+        let selected = u64::from(self.len());
+        let mut tally = Tally { selected, ..Tally::default() };
+        let mut next = 0;
+        while let Some(packet) = self.packets.get(next) {
+            next += self.rate as usize;
+            if let Err(reason) = clone(packet) {
+                if reason.lasts() {
+                    let before = (next / self.rate as usize) as u64 - 1;
+                    tally.drops[reason as usize] += selected - before;
+                    break;
+                }
+                tally.drops[reason as usize] += 1;
+            }
+        }
+        tally.sent = selected - tally.drops.iter().sum::<u64>();
+        tally
+    }
 }
 
 /// Samples the batch that port `at` received, and clones what is selected.
@@ -161,29 +195,38 @@ impl<D: Doorbell> Run<'_, D> {
     fn whole_batch(&mut self, tap: &Tap, packets: &[Received]) {
         let cell = self.block.entry(tap.slot);
         let mut sampler = Sampler { until: cell.until() };
-        let n = packets.len() as u32;
-        let mut tally = Tally { observed: u64::from(n), ..Tally::default() };
-        if !sampler.skip(n) {
-            let mut next = sampler.until as usize;
-            while let Some(packet) = packets.get(next) {
-                let dropped = self.clone_packet(tap, packet, &mut tally);
-                next = next.saturating_add(tap.rate as usize);
-                if let Some(reason) = dropped.filter(|reason| reason.lasts()) {
-                    let rest = packets.len().saturating_sub(next).div_ceil(tap.rate as usize);
-                    tally.selected += rest as u64;
-                    tally.drops[reason as usize] += rest as u64;
-                    next = next.saturating_add(rest.saturating_mul(tap.rate as usize));
+        let first = sampler.until as usize;
+        let observed = packets.len() as u64;
+        if sampler.skip(packets.len() as u32) {
+            cell.set_until(sampler.until);
+            cell.commit(|row| {
+                row.add(Entry::Observed, observed);
+                row.add(Entry::NotSampled, observed);
+            });
+            return;
+        }
+        let picked = Picked { packets: &packets[first..], rate: tap.rate };
+        let next = first as u64 + u64::from(picked.len()) * u64::from(tap.rate);
+        cell.set_until((next - observed) as u32);
+        let tally = self.clone_picked(tap, picked);
+        // All of it at once, so that the row closes whenever a reader looks.
+        cell.commit(|row| {
+            row.add(Entry::Observed, observed);
+            row.add(Entry::NotSampled, observed - tally.selected);
+            row.add(Entry::Selected, tally.selected);
+            row.add(Entry::InFlight, tally.sent);
+            for reason in DropReason::ALL {
+                let n = tally.drops[reason as usize];
+                if n > 0 {
+                    reason.enter(row, n);
                 }
             }
-            sampler.until = (next - packets.len()) as u32;
-        }
-        cell.set_until(sampler.until);
-        self.enter(tap, &tally);
+        });
     }
 
     /// Each frame belongs to the entry of its tag.
     fn by_tag(&mut self, policy: &PortPolicy, packets: &[Received]) {
-        let entry_of = |umem: &Umem, (frame, at): &Received| classify(policy, umem.packet(frame, *at)).copied();
+        let entry_of = |umem: &Umem, (frame, at): &Received| classify(policy, umem.area().packet(frame, *at)).copied();
         let mut rest = packets;
         while let Some(first) = rest.first() {
             let tap = entry_of(self.umem, first);
@@ -196,64 +239,44 @@ impl<D: Doorbell> Run<'_, D> {
         }
     }
 
-    /// Why it was not cloned, if it was not.
-    fn clone_packet(&mut self, tap: &Tap, packet: &Received, tally: &mut Tally) -> Option<DropReason> {
-        tally.selected += 1;
-        let dropped = self.admit(tap, packet).err();
-        match dropped {
-            None => tally.sent += 1,
-            Some(reason) => tally.drops[reason as usize] += 1,
-        }
-        dropped
-    }
-
-    /// Copies the packet to the monitor port's tx ring, or says why not.
-    fn admit(&mut self, tap: &Tap, (frame, at): &Received) -> Result<(), DropReason> {
-        if at.len == 0 {
-            return Err(DropReason::TxInvalid);
-        }
-        let target = self.ports[self.at].targets.get(tap.output as usize).copied();
+    /// Copies the picked packets to where their entry's clones go.
+    #[inline(never)]
+    fn clone_picked(&mut self, tap: &Tap, picked: Picked<'_>) -> Tally {
+        let valid = |at: &Extent| if at.len == 0 { Err(DropReason::TxInvalid) } else { Ok(()) };
+        let target = self.ports[self.at].targets.get(tap.output as usize).copied().unwrap_or(Target::Down);
         let monitor = match target {
-            Some(Target::Local(index)) => &mut self.ports[index],
-            Some(Target::Remote(to)) => return self.lanes.send(to, self.umem.packet(frame, *at), tap.slot),
-            Some(Target::NoBinding) => return Err(DropReason::NoBinding),
-            Some(Target::Down) | None => return Err(DropReason::OutputDown),
-        };
-        if !monitor.up {
-            return Err(DropReason::OutputDown);
-        }
-        if at.len > self.umem.max_clone_len() || at.len > max_clone_len(monitor.mtu) {
-            return Err(DropReason::Oversize);
-        }
-        if !monitor.has_tx_room() {
-            return Err(DropReason::QueueFullSameWorker);
-        }
-        let mut copy = self.pool.take().ok_or(DropReason::NoFrame)?;
-        let Some(placed) = self.umem.copy_packet(frame, *at, &mut copy) else {
-            self.pool.put(copy);
-            return Err(DropReason::Oversize);
-        };
-        monitor.send(self.umem, copy, placed, Origin::own(tap.slot).tag());
-        Ok(())
-    }
-
-    /// All of it at once, so that the row closes whenever a reader looks.
-    fn enter(&self, tap: &Tap, tally: &Tally) {
-        self.block.entry(tap.slot).commit(|row| {
-            row.add(Entry::Observed, tally.observed);
-            row.add(Entry::NotSampled, tally.observed - tally.selected);
-            if tally.selected == 0 {
-                return;
+            Target::Local(index) if self.ports[index].up => &mut self.ports[index],
+            Target::Remote(to) => {
+                return picked.clone_each(|(frame, at)| {
+                    valid(at)?;
+                    self.lanes.send(to, self.umem.area().packet(frame, *at), tap.slot)
+                });
             }
-            row.add(Entry::Selected, tally.selected);
-            row.add(Entry::InFlight, tally.sent);
-            for reason in DropReason::ALL {
-                let n = tally.drops[reason as usize];
-                if n > 0 {
-                    reason.enter(row, n);
-                }
+            Target::NoBinding => return picked.clone_each(|(_, at)| valid(at).and(Err(DropReason::NoBinding))),
+            Target::Local(_) | Target::Down => {
+                return picked.clone_each(|(_, at)| valid(at).and(Err(DropReason::OutputDown)));
             }
-        });
+        };
+        let tag = Origin::own(tap.slot).tag();
+        let longest = max_clone_len(monitor.mtu).min(self.umem.area().frame_size());
+        let mut outlet = monitor.outlet::<Mirror>(self.umem, picked.len());
+        let mut free = self.pool.open();
+        picked.clone_each(|(frame, at)| {
+            valid(at)?;
+            if at.len > longest {
+                return Err(DropReason::Oversize);
+            }
+            if !outlet.has_room() {
+                return Err(DropReason::QueueFullSameWorker);
+            }
+            let mut copy = free.take().ok_or(DropReason::NoFrame)?;
+            let Some(placed) = outlet.custody.area().copy_packet(frame, *at, &mut copy) else {
+                free.put(copy);
+                return Err(DropReason::Oversize);
+            };
+            outlet.send(copy, placed, tag);
+            Ok(())
+        })
     }
 }
 

@@ -7,7 +7,6 @@
 //! ```
 //!
 //! In the order a frame passes:
-//! - [`frames`]: the free lists of the two partitions
 //! - [`port`]: one socket and what the shard knows of it
 //! - [`rx`]: a batch from a port, and frames back to its fill ring
 //! - [`mirror`]: samples the batch and copies the selected frames
@@ -21,7 +20,6 @@
 
 pub mod complete;
 pub mod forward;
-pub mod frames;
 pub mod lanes;
 pub mod mailbox;
 pub mod mirror;
@@ -34,12 +32,13 @@ use std::io;
 use std::sync::Arc;
 
 use shm_layout::counters::{SHARD_VALUES, Shard as Value};
+use shm_layout::record::PortRole;
 
 use crate::counters::{ShardBlock, partition_row};
 use crate::snapshot::table::{Current, Table};
 use crate::xsk::Doorbell;
+use crate::xsk::pool::Pool;
 use crate::xsk::umem::{Area, Census, Mirror, Partition, Primary, Umem};
-use frames::Pool;
 use lanes::Lanes;
 use mailbox::{Command, Event, Mailbox, Output};
 use port::{Port, Target};
@@ -162,7 +161,7 @@ impl<D: Doorbell> Shard<D> {
         let table = Arc::clone(&self.bound);
         for at in 0..self.ports.len() {
             let (ifindex, queue) = (self.ports[at].ifindex, self.ports[at].queue);
-            let peer = table.peer(ifindex).and_then(|peer| port::serving(&self.ports, peer, queue));
+            let peer = table.peer(ifindex).and_then(|peer| port::serving(&self.ports, PortRole::Wire, peer, queue));
             let policy = table.policy(ifindex).cloned();
             let mut targets = std::mem::take(&mut self.ports[at].targets);
             targets.clear();
@@ -183,7 +182,7 @@ impl<D: Doorbell> Shard<D> {
 
     /// Where clones for `output` go, of frames that arrive on queue `queue`: to the same queue of it, or the only one.
     fn target(&self, output: u32, queue: u32) -> Target {
-        if let Some(index) = port::serving(&self.ports, output, queue) {
+        if let Some(index) = port::serving(&self.ports, PortRole::Monitor, output, queue) {
             return Target::Local(index);
         }
         let Some(output) = self.outputs.iter().find(|up| up.ifindex == output) else { return Target::Down };

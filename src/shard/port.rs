@@ -9,8 +9,9 @@ use super::MAX_PORTS;
 use super::lanes::Remote;
 use crate::counters::BindingBlock;
 use crate::snapshot::table::PortPolicy;
-use crate::xsk::ring::{CompletionRing, FillRing, RxRing, TxRing};
-use crate::xsk::umem::{Extent, Frame, Partition, SocketId, Umem};
+use crate::xsk::abi::Desc;
+use crate::xsk::ring::{CompletionRing, FillRing, Places, RxRing, TxRing};
+use crate::xsk::umem::{Custody, Extent, Frame, Partition, SocketId, Umem};
 use crate::xsk::{Doorbell, Rings};
 
 /// Where the clones for one output go, from one port.
@@ -125,30 +126,52 @@ impl<D: Doorbell> Port<D> {
         self.dirty = true;
     }
 
-    /// Whether one more frame may be queued for transmission.
+    /// The way out through this port for up to `want` frames: fewer where the port may not hold as many, or its tx
+    /// ring has no room.
     #[inline]
-    pub(super) fn has_tx_room(&mut self) -> bool {
-        self.in_tx < self.tx_cap && self.tx.acquire(1) > 0
+    pub(super) fn outlet<'a, P: Partition>(&'a mut self, umem: &'a mut Umem, want: u32) -> Outlet<'a, P> {
+        self.dirty = true;
+        let places = self.tx.places(want.min(self.tx_cap.saturating_sub(self.in_tx)));
+        Outlet { socket: self.socket, places, custody: umem.custody(), in_tx: &mut self.in_tx }
     }
 }
 
-impl<D: Doorbell> Port<D> {
-    /// Queues a frame for transmission; [`Port::has_tx_room`] has looked. `tag` comes back at completion.
+/// Queues frames of one partition for transmission through one port.
+pub(super) struct Outlet<'a, P: Partition> {
+    socket: SocketId,
+    places: Places<'a, Desc>,
+    pub(super) custody: Custody<'a, P>,
+    in_tx: &'a mut u32,
+}
+
+impl<P: Partition> Outlet<'_, P> {
+    /// Whether one more frame may be queued.
     #[inline]
-    pub(super) fn send<P: Partition>(&mut self, umem: &mut Umem, frame: Frame<P>, at: Extent, tag: u32) {
-        if self.tx.push(umem.give_tx(frame, at, self.socket, tag)).is_ok() {
-            self.in_tx += 1;
-            self.dirty = true;
-        }
+    pub(super) fn has_room(&self) -> bool {
+        self.places.left() > 0
+    }
+
+    /// Queues a frame; [`Outlet::has_room`] has looked. `tag` comes back at completion.
+    #[inline]
+    pub(super) fn send(&mut self, frame: Frame<P>, at: Extent, tag: u32) {
+        let _ = self.places.push(self.custody.give_tx(frame, at, self.socket, tag));
     }
 }
 
-/// The port of device `ifindex` that serves what arrives on queue `queue` elsewhere: the same queue, or the
-/// only one.
-pub(super) fn serving<D>(ports: &[Port<D>], ifindex: u32, queue: u32) -> Option<usize> {
+impl<P: Partition> Drop for Outlet<'_, P> {
+    #[inline]
+    fn drop(&mut self) {
+        *self.in_tx += self.custody.sent();
+    }
+}
+
+/// The port of device `ifindex` in this role that serves what arrives on queue `queue` elsewhere: the same queue, or
+/// the only one.
+pub(super) fn serving<D>(ports: &[Port<D>], role: PortRole, ifindex: u32, queue: u32) -> Option<usize> {
     ports.iter().position(|p| {
         p.ifindex == ifindex
-            && match p.role {
+            && p.role == role
+            && match role {
                 // Wires run on the smaller number of queues of their ports.
                 PortRole::Wire => p.queue == queue % p.queues.max(1),
                 PortRole::Monitor => p.queue == queue || p.queues == 1,

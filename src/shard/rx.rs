@@ -1,10 +1,11 @@
 //! Receiving: a batch from a port's rx ring, and free frames to its fill ring.
 
+use arrayvec::ArrayVec;
 use shm_layout::counters::Binding;
 
-use super::frames::Pool;
 use super::port::Port;
 use crate::xsk::Doorbell;
+use crate::xsk::pool::Pool;
 use crate::xsk::umem::{Extent, Frame, Primary, Umem};
 
 /// Frames taken from a port at once.
@@ -16,13 +17,13 @@ pub type Received = (Frame<Primary>, Extent);
 /// The packets of one pull.
 #[derive(Debug)]
 pub struct Batch {
-    packets: Vec<Received>,
+    packets: ArrayVec<Received, BATCH>,
 }
 
 impl Batch {
-    /// An empty batch with room for [`BATCH`] packets.
+    /// An empty batch.
     pub fn new() -> Batch {
-        Batch { packets: Vec::with_capacity(BATCH) }
+        Batch { packets: ArrayVec::new() }
     }
 
     /// Packets in it.
@@ -53,26 +54,31 @@ impl Default for Batch {
 }
 
 /// Takes at most [`BATCH`] packets from the port.
+// A function of its own, like the other loops over frames: within a larger one their variables do not stay in registers.
+#[inline(never)]
 pub fn pull<D: Doorbell>(port: &mut Port<D>, umem: &mut Umem, batch: &mut Batch) {
     let Some(rx) = &mut port.rx else { return };
-    let (mut bytes, mut taken, mut invalid) = (0u64, 0u32, 0u64);
-    while batch.len() < BATCH {
-        let Some(desc) = rx.pop() else { break };
-        match umem.take_rx(desc, port.socket) {
-            Some((frame, at)) => {
-                bytes += u64::from(at.len);
-                taken += 1;
-                batch.packets.push((frame, at));
-            }
-            None => invalid += 1,
-        }
+    let mut bytes = 0u64;
+    let before = batch.len();
+    let mut custody = umem.custody::<Primary>();
+    let mut entries = rx.take((BATCH - before) as u32);
+    let found = entries.left();
+    while entries.left() > 0 {
+        // Until one that names no frame: it is passed over.
+        batch.packets.extend(entries.by_ref().map_while(|desc| {
+            let received = custody.take_rx(desc, port.socket)?;
+            bytes += u64::from(received.1.len);
+            Some(received)
+        }));
     }
-    if taken > 0 || invalid > 0 {
+    drop(entries);
+    let taken = (batch.len() - before) as u32;
+    if found > 0 {
         rx.release();
         port.in_fill -= taken;
         port.count(Binding::RxPackets, u64::from(taken));
         port.count(Binding::RxBytes, bytes);
-        port.count(Binding::RxInvalid, invalid);
+        port.count(Binding::RxInvalid, u64::from(found - taken));
     }
 }
 
@@ -84,23 +90,25 @@ pub fn refill<D: Doorbell>(port: &mut Port<D>, umem: &mut Umem, pool: &mut Pool<
 }
 
 /// Fills the fill ring up to its target, as far as free frames go.
+#[inline(never)]
 pub fn refill_all<D: Doorbell>(port: &mut Port<D>, umem: &mut Umem, pool: &mut Pool<Primary>) {
     if port.rx.is_none() {
         return;
     }
-    let mut want = port.fill_target.saturating_sub(port.in_fill).min(port.fill.acquire(port.fill_target));
-    let before = want;
-    while want > 0 {
-        let Some(frame) = pool.take() else { break };
-        // There is room: `want` is at most what `acquire` gave.
-        if port.fill.push(umem.give_fill(frame, port.socket)).is_err() {
-            break;
-        }
-        want -= 1;
+    let mut custody = umem.custody::<Primary>();
+    let mut places = port.fill.places(port.fill_target.saturating_sub(port.in_fill));
+    let before = places.left();
+    let mut free = pool.open();
+    while places.left() > 0 {
+        let Some(frame) = free.take() else { break };
+        // There is room: just looked at.
+        let _ = places.push(custody.give_fill(frame, port.socket));
     }
-    if want < before {
+    let given = before - places.left();
+    drop(places);
+    if given > 0 {
         port.fill.submit();
-        port.in_fill += before - want;
+        port.in_fill += given;
         if port.zero_copy && port.fill.needs_wakeup() {
             port.doorbell.wake_rx();
         }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use super::socket::{self, BindMode, RingSizes, Socket, SocketError};
-use super::umem::{AnyFrame, Extent, Primary, Tokens, Umem};
+use super::umem::{Extent, Primary, Tokens, Umem};
 use super::{Doorbell, KernelStats, Kick, Rings};
 
 /// Bytes of a frame.
@@ -40,7 +40,7 @@ impl Sender {
         let (umem, mut free) = area(RING)?;
         let at = Extent { offset: 0, len: u32::try_from(packet.len()).unwrap_or(u32::MAX) };
         for frame in &mut free {
-            let bytes = umem.packet_mut(frame, at);
+            let bytes = umem.area().packet_mut(frame, at);
             if bytes.len() != packet.len() {
                 let source = io::Error::new(io::ErrorKind::InvalidInput, "the packet is longer than a UMEM frame");
                 return Err(SocketError { step: "make a packet", place: String::new(), source });
@@ -56,14 +56,17 @@ impl Sender {
     /// Makes up to `count` packets ready to send, as many as there are free frames for, calling `write` with the
     /// bytes of each. Returns how many.
     pub fn push(&mut self, count: u32, mut write: impl FnMut(&mut [u8])) -> u32 {
-        let count = self.rings.tx.acquire(count).min(count);
-        for pushed in 0..count {
-            let Some(mut frame) = self.free.pop() else { return pushed };
-            write(self.umem.packet_mut(&mut frame, self.packet));
-            // There is room: acquired above.
-            let _ = self.rings.tx.push(self.umem.give_tx(frame, self.packet, SOCKET, 0));
+        let mut places = self.rings.tx.places(count);
+        let mut custody = self.umem.custody::<Primary>();
+        let mut pushed = 0;
+        while places.left() > 0 {
+            let Some(mut frame) = self.free.pop() else { break };
+            write(custody.area().packet_mut(&mut frame, self.packet));
+            // There is room: looked at above.
+            let _ = places.push(custody.give_tx(frame, self.packet, SOCKET, 0));
+            pushed += 1;
         }
-        count
+        pushed
     }
 
     /// Has the kernel transmit what was pushed. Call it again while [`Sender::unsent`] says so: the kernel may stop
@@ -80,13 +83,11 @@ impl Sender {
 
     /// Takes back the frames of packets that were sent.
     pub fn complete(&mut self) {
-        while let Some(addr) = self.rings.completion.pop() {
-            if let Some(AnyFrame::Primary(frame)) =
-                self.umem.take_completion(addr, SOCKET).map(|completed| completed.frame)
-            {
-                self.free.push(frame);
-            }
+        let mut custody = self.umem.custody::<Primary>();
+        for addr in self.rings.completion.take(u32::MAX) {
+            self.free.extend(custody.take_completion(addr, SOCKET).map(|completed| completed.frame));
         }
+        drop(custody);
         self.rings.completion.release();
     }
 
@@ -117,7 +118,7 @@ impl Receiver {
         let (socket, mut rings) = socket::open(umem.area(), None, ifindex, queue, sizes)?;
         for frame in free {
             // There is room: the ring has a place for every frame.
-            let _ = rings.fill.push(umem.give_fill(frame, SOCKET));
+            let _ = rings.fill.push(umem.custody().give_fill(frame, SOCKET));
         }
         rings.fill.submit();
         socket.bind(None, BindMode::Copy, PATIENCE)?;
@@ -127,13 +128,13 @@ impl Receiver {
     /// Calls `look` with each of up to `limit` packets that have arrived. Returns how many there were.
     pub fn receive(&mut self, limit: u32, mut look: impl FnMut(&[u8])) -> u32 {
         let Some(rx) = &mut self.rings.rx else { return 0 };
+        let mut custody = self.umem.custody::<Primary>();
         let mut seen = 0;
-        while seen < limit {
-            let Some(desc) = rx.pop() else { break };
-            let Some((frame, at)) = self.umem.take_rx(desc, SOCKET) else { continue };
-            look(self.umem.packet(&frame, at));
+        for desc in rx.take(limit) {
+            let Some((frame, at)) = custody.take_rx(desc, SOCKET) else { continue };
+            look(custody.area().packet(&frame, at));
             // There is room: the ring has a place for every frame.
-            let _ = self.rings.fill.push(self.umem.give_fill(frame, SOCKET));
+            let _ = self.rings.fill.push(custody.give_fill(frame, SOCKET));
             seen += 1;
         }
         if seen > 0 {

@@ -2,6 +2,7 @@
 //!
 //! - [`abi`]: constants and structures of `linux/if_xdp.h`
 //! - [`umem`]: frames, partitions, and whose hands each frame is in
+//! - [`pool`]: the free lists of the partitions
 //! - [`ring`]: the four rings
 //! - [`socket`]: a socket bound to one queue
 //! - [`link`]: attaches the XDP program that fills the rings
@@ -16,6 +17,7 @@ pub mod fake;
 pub mod link;
 pub mod netdev;
 pub mod packet_socket;
+pub mod pool;
 pub mod ring;
 pub mod socket;
 pub mod umem;

@@ -103,10 +103,6 @@ impl<T: Pod> Raw<T> {
         unsafe { self.flags.as_ref() }
     }
 
-    fn place(&self, index: u32) -> *mut T {
-        self.entries.as_ptr().wrapping_add((index & (self.size - 1)) as usize)
-    }
-
     /// Entries from `from` to `to`, or `None` where no correct pair of indices could give that many.
     fn distance(&self, from: u32, to: u32) -> Option<u32> {
         let n = to.wrapping_sub(from);
@@ -154,16 +150,18 @@ impl<T: Pod> Producer<T> {
         free(self)
     }
 
+    /// The next free places, at most `want`.
+    #[inline]
+    pub(crate) fn places(&mut self, want: u32) -> Places<'_, T> {
+        let end = self.next.wrapping_add(self.acquire(want).min(want));
+        Places { entries: self.raw.entries, mask: self.raw.size - 1, at: self.next, end, next: &mut self.next }
+    }
+
     /// Writes `entry` into the next free place; hands it back if there is none. Not seen before
     /// [`Producer::submit`].
+    #[inline]
     pub(crate) fn push(&mut self, entry: T) -> Result<(), T> {
-        if self.acquire(1) == 0 {
-            return Err(entry);
-        }
-        // SAFETY: the place is inside the ring and, by `acquire`, not between the indices: it is the producer's.
-        unsafe { self.raw.place(self.next).write(entry) };
-        self.next = self.next.wrapping_add(1);
-        Ok(())
+        self.places(1).push(entry)
     }
 
     /// Shows the other side everything pushed. Where nothing was, its cache line is left alone.
@@ -188,6 +186,45 @@ impl<T: Pod> Producer<T> {
     /// Places in the ring.
     pub fn size(&self) -> u32 {
         self.raw.size
+    }
+}
+
+/// Free places of a ring, written one after the other. The ring's state stays in registers meanwhile.
+#[derive(Debug)]
+pub(crate) struct Places<'a, T> {
+    entries: NonNull<T>,
+    mask: u32,
+    at: u32,
+    end: u32,
+    /// Of the producer, whose places these are for as long as it is borrowed.
+    next: &'a mut u32,
+}
+
+impl<T: Pod> Places<'_, T> {
+    /// How many are still free.
+    #[inline]
+    pub(crate) fn left(&self) -> u32 {
+        self.end.wrapping_sub(self.at)
+    }
+
+    /// Writes `entry` into the next one; hands it back if there is none. Not seen before [`Producer::submit`].
+    #[inline]
+    pub(crate) fn push(&mut self, entry: T) -> Result<(), T> {
+        if self.at == self.end {
+            return Err(entry);
+        }
+        // SAFETY: the mask keeps the place inside the ring; by `acquire` in Producer::places, the places from `at` to
+        // `end` are not between the indices: they are the producer's, which is borrowed.
+        unsafe { self.entries.add((self.at & self.mask) as usize).write(entry) };
+        self.at = self.at.wrapping_add(1);
+        Ok(())
+    }
+}
+
+impl<T> Drop for Places<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        *self.next = self.at;
     }
 }
 
@@ -223,15 +260,17 @@ impl<T: Pod> Consumer<T> {
         there(self)
     }
 
+    /// The next entries, at most `limit`. Their places stay taken until [`Consumer::release`].
+    #[inline]
+    pub fn take(&mut self, limit: u32) -> Taken<'_, T> {
+        let end = self.next.wrapping_add(self.acquire(limit).min(limit));
+        Taken { entries: self.raw.entries, mask: self.raw.size - 1, at: self.next, end, next: &mut self.next }
+    }
+
     /// The next entry. Its place stays taken until [`Consumer::release`].
+    #[inline]
     pub fn pop(&mut self) -> Option<T> {
-        if self.acquire(1) == 0 {
-            return None;
-        }
-        // SAFETY: the place is inside the ring and, by `acquire`, between the indices: it is the consumer's.
-        let entry = unsafe { self.raw.place(self.next).read() };
-        self.next = self.next.wrapping_add(1);
-        Some(entry)
+        self.take(1).next()
     }
 
     /// Gives the places of everything popped back to the other side.
@@ -243,6 +282,48 @@ impl<T: Pod> Consumer<T> {
     /// Places in the ring.
     pub fn size(&self) -> u32 {
         self.raw.size
+    }
+}
+
+/// Entries of a ring, read one after the other; those not read stay. The ring's state stays in registers meanwhile.
+#[derive(Debug)]
+pub struct Taken<'a, T> {
+    entries: NonNull<T>,
+    mask: u32,
+    at: u32,
+    end: u32,
+    /// Of the consumer, whose entries these are for as long as it is borrowed.
+    next: &'a mut u32,
+}
+
+impl<T> Taken<'_, T> {
+    /// How many there still are.
+    #[inline]
+    pub fn left(&self) -> u32 {
+        self.end.wrapping_sub(self.at)
+    }
+}
+
+impl<T: Pod> Iterator for Taken<'_, T> {
+    type Item = T;
+
+    #[inline]
+    fn next(&mut self) -> Option<T> {
+        if self.at == self.end {
+            return None;
+        }
+        // SAFETY: the mask keeps the place inside the ring; by `acquire` in Consumer::take, the places from `at` to
+        // `end` are between the indices: they are the consumer's, which is borrowed.
+        let entry = unsafe { self.entries.add((self.at & self.mask) as usize).read() };
+        self.at = self.at.wrapping_add(1);
+        Some(entry)
+    }
+}
+
+impl<T> Drop for Taken<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        *self.next = self.at;
     }
 }
 

@@ -58,19 +58,16 @@ pub struct Frame<P> {
     partition: PhantomData<P>,
 }
 
-impl<P: Partition> Frame<P> {
-    fn new(index: u32) -> Frame<P> {
+impl<P> Frame<P> {
+    /// The token of a frame that no other token exists for.
+    pub(super) fn from_index(index: u32) -> Frame<P> {
         Frame { index, partition: PhantomData }
     }
-}
 
-/// A frame of either partition.
-#[derive(Debug)]
-pub enum AnyFrame {
-    /// Of the Primary partition.
-    Primary(Frame<Primary>),
-    /// Of the Mirror partition.
-    Mirror(Frame<Mirror>),
+    /// The frame, without a token from now on.
+    pub(super) fn into_index(self) -> u32 {
+        self.index
+    }
 }
 
 /// Where a packet lies in its frame, bytes.
@@ -84,26 +81,47 @@ pub struct Extent {
 
 /// A frame back from transmission.
 #[derive(Debug)]
-pub struct Completed {
+pub struct Completed<P> {
     /// The frame.
-    pub frame: AnyFrame,
+    pub frame: Frame<P>,
     /// Bytes of the packet that was sent.
     pub len: u32,
     /// What the sender noted with it.
     pub tag: u32,
 }
 
-/// In whose hands a frame is.
+/// In whose hands a frame is, and which socket's or shard's; in one word, for one comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Holder {
+struct Holder(u32);
+
+impl Holder {
     /// A token exists.
-    Hand,
+    const HAND: Holder = Holder(0);
+
     /// Given to a fill ring: in it, in the kernel, or in the rx ring.
-    FillRx,
+    const fn fill_rx(socket: SocketId) -> Holder {
+        Holder(1 << 16 | socket as u32)
+    }
+
     /// Given to a tx ring: in it, in the kernel, or in the completion ring.
-    Tx,
+    const fn tx(socket: SocketId) -> Holder {
+        Holder(2 << 16 | socket as u32)
+    }
+
+    /// The same, for so long that the completion may never come: in quarantine.
+    const fn overdue(socket: SocketId) -> Holder {
+        Holder(3 << 16 | socket as u32)
+    }
+
     /// Lent to another shard.
-    Lent,
+    const fn lent(borrower: u16) -> Holder {
+        Holder(4 << 16 | borrower as u32)
+    }
+
+    /// The socket or the shard.
+    const fn id(self) -> u16 {
+        self.0 as u16
+    }
 }
 
 /// A frame of another shard's UMEM, lent to this one: its bytes are the borrower's until it is given back. Not
@@ -126,16 +144,23 @@ impl Loan {
     }
 }
 
+/// What is noted of a frame. The rest than the holder is of its last transmission.
 #[derive(Clone, Copy, Debug)]
 struct Note {
     holder: Holder,
-    /// Whether it is in quarantine.
-    overdue: bool,
+    tag: u32,
+    len: u16,
     /// The round of audits it was given in.
     round: u8,
-    socket: SocketId,
-    len: u32,
-    tag: u32,
+}
+
+/// Frames of a partition that no token exists for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    fill_rx: u32,
+    tx: u32,
+    quarantined: u32,
+    lent: u32,
 }
 
 /// Frames of one partition by holder.
@@ -215,6 +240,49 @@ impl Area {
         Some(Extent { offset: 0, len })
     }
 
+    /// The bytes of a packet in hand. Empty where the extent lies outside the frame.
+    pub(crate) fn packet<'a, P: Partition>(&'a self, frame: &'a Frame<P>, at: Extent) -> &'a [u8] {
+        match self.position(frame, at) {
+            // SAFETY: inside the frame by `position`; the token is borrowed, so the frame is in nobody else's
+            // hands and nobody writes it while the bytes are.
+            Some(start) => unsafe { std::slice::from_raw_parts(self.memory.as_ptr().add(start), at.len as usize) },
+            None => &[],
+        }
+    }
+
+    /// The bytes of a frame in hand, to write. Empty where the extent lies outside the frame.
+    pub(crate) fn packet_mut<'a, P: Partition>(&'a self, frame: &'a mut Frame<P>, at: Extent) -> &'a mut [u8] {
+        match self.position(frame, at) {
+            // SAFETY: inside the frame by `position`; the token is borrowed exclusively, so the frame is in nobody
+            // else's hands and nobody else touches the bytes while the slice lives.
+            Some(start) => unsafe {
+                std::slice::from_raw_parts_mut(self.memory.as_mut_ptr().add(start), at.len as usize)
+            },
+            None => &mut [],
+        }
+    }
+
+    /// Copies the packet at `from` in one frame to the start of another. `None` where it does not fit.
+    #[inline]
+    pub(crate) fn copy_packet(&self, from: &Frame<Primary>, at: Extent, to: &mut Frame<Mirror>) -> Option<Extent> {
+        let start = self.position(from, at)?;
+        let placed = Extent { offset: 0, len: at.len };
+        let target = self.position(to, placed)?;
+        let base = self.memory.as_mut_ptr();
+        // SAFETY: both ranges lie inside their frames by `position`. Both tokens are borrowed, `to` exclusively,
+        // and of different partitions, so the frames differ and nobody else touches either.
+        unsafe { std::ptr::copy_nonoverlapping(base.add(start), base.add(target), at.len as usize) };
+        Some(placed)
+    }
+
+    #[inline]
+    fn position<P: Partition>(&self, frame: &Frame<P>, at: Extent) -> Option<usize> {
+        let end = u64::from(at.offset) + u64::from(at.len);
+        let start = frame.index as usize * self.frame_size as usize;
+        // The memory's end is checked too: a token of another UMEM must not reach outside this one.
+        (end <= u64::from(self.frame_size) && start < self.memory.len()).then(|| start + at.offset as usize)
+    }
+
     fn kernel_range(&self, addr: u64, len: usize) -> Option<usize> {
         let at = usize::try_from(addr).ok()?;
         at.checked_add(len).filter(|&end| end <= self.memory.len()).map(|_| at)
@@ -225,13 +293,10 @@ impl Area {
 #[derive(Debug)]
 pub struct Umem {
     area: Arc<Area>,
-    shift: u32,
     primary: u32,
     notes: Box<[Note]>,
-    fill_rx: [u32; 2],
-    tx: [u32; 2],
-    lent: u32,
-    quarantined: [u32; 2],
+    /// By [`Partition::INDEX`].
+    counts: [Counts; 2],
     round: u8,
 }
 
@@ -255,21 +320,17 @@ impl Umem {
         let count = primary.checked_add(mirror).filter(|&n| n <= 1 << 24);
         let count = count.ok_or_else(|| invalid("a UMEM has at most 2^24 frames"))?;
         let memory = MmapRaw::from(MmapMut::map_anon(count.max(1) as usize * frame_size as usize)?);
-        let note = Note { holder: Holder::Hand, overdue: false, round: 0, socket: 0, len: 0, tag: 0 };
+        let note = Note { holder: Holder::HAND, tag: 0, len: 0, round: 0 };
         let umem = Umem {
             area: Arc::new(Area { memory, frame_size }),
-            shift: frame_size.trailing_zeros(),
             primary,
             notes: vec![note; count as usize].into_boxed_slice(),
-            fill_rx: [0; 2],
-            tx: [0; 2],
-            lent: 0,
-            quarantined: [0; 2],
+            counts: [Counts::default(); 2],
             round: 0,
         };
         // Reversed: a LIFO list made of them gives out low addresses first.
-        let primaries = (0..primary).rev().map(Frame::new).collect();
-        let mirrors = (primary..count).rev().map(Frame::new).collect();
+        let primaries = (0..primary).rev().map(Frame::from_index).collect();
+        let mirrors = (primary..count).rev().map(Frame::from_index).collect();
         Ok((umem, primaries, mirrors))
     }
 
@@ -278,139 +339,21 @@ impl Umem {
         &self.area
     }
 
-    /// Bytes of the largest packet a clone can hold.
-    pub fn max_clone_len(&self) -> u32 {
-        self.area.frame_size
-    }
-
-    /// The bytes of a packet in hand. Empty where the extent lies outside the frame.
-    pub(crate) fn packet<'a, P: Partition>(&'a self, frame: &'a Frame<P>, at: Extent) -> &'a [u8] {
-        match self.position(frame, at) {
-            // SAFETY: inside the frame by `position`; the token is borrowed, so the frame is in nobody else's
-            // hands and nobody writes it while the bytes are.
-            Some(start) => unsafe { std::slice::from_raw_parts(self.area.memory.as_ptr().add(start), at.len as usize) },
-            None => &[],
-        }
-    }
-
-    /// The bytes of a frame in hand, to write. Empty where the extent lies outside the frame.
-    pub(crate) fn packet_mut<'a, P: Partition>(&'a self, frame: &'a mut Frame<P>, at: Extent) -> &'a mut [u8] {
-        match self.position(frame, at) {
-            // SAFETY: inside the frame by `position`; the token is borrowed exclusively, so the frame is in nobody
-            // else's hands and nobody else touches the bytes while the slice lives.
-            Some(start) => unsafe {
-                std::slice::from_raw_parts_mut(self.area.memory.as_mut_ptr().add(start), at.len as usize)
-            },
-            None => &mut [],
-        }
-    }
-
-    /// Copies the packet at `from` in one frame to the start of another. `None` where it does not fit.
-    pub(crate) fn copy_packet(&self, from: &Frame<Primary>, at: Extent, to: &mut Frame<Mirror>) -> Option<Extent> {
-        let start = self.position(from, at)?;
-        let placed = Extent { offset: 0, len: at.len };
-        let target = self.position(to, placed)?;
-        let base = self.area.memory.as_mut_ptr();
-        // SAFETY: both ranges lie inside their frames by `position`. Both tokens are borrowed, `to` exclusively,
-        // and of different partitions, so the frames differ and nobody else touches either.
-        unsafe { std::ptr::copy_nonoverlapping(base.add(start), base.add(target), at.len as usize) };
-        Some(placed)
-    }
-
-    fn position<P: Partition>(&self, frame: &Frame<P>, at: Extent) -> Option<usize> {
-        let end = at.offset.checked_add(at.len)?;
-        // The index is checked too: a token of another UMEM must not reach outside this one.
-        (end <= self.area.frame_size && (frame.index as usize) < self.notes.len())
-            .then(|| ((frame.index as usize) << self.shift) + at.offset as usize)
-    }
-
-    /// Gives a frame to a fill ring of `socket`: the entry to push.
-    pub(crate) fn give_fill(&mut self, frame: Frame<Primary>, socket: SocketId) -> u64 {
-        self.note(frame.index, Holder::FillRx, socket, 0, 0);
-        self.fill_rx[Primary::INDEX] += 1;
-        u64::from(frame.index) << self.shift
-    }
-
-    /// Takes a received packet's frame back; `None` where the descriptor names no frame given to `socket`, or
-    /// reaches beyond it.
-    pub(crate) fn take_rx(&mut self, desc: Desc, socket: SocketId) -> Option<(Frame<Primary>, Extent)> {
-        let (index, offset) = self.locate(desc.addr)?;
-        if index >= self.primary
-            || !self.holds(index, Holder::FillRx, socket)
-            || offset.checked_add(desc.len).is_none_or(|end| end > self.area.frame_size)
-        {
-            return None;
-        }
-        self.notes[index as usize].holder = Holder::Hand;
-        self.fill_rx[Primary::INDEX] -= 1;
-        Some((Frame::new(index), Extent { offset, len: desc.len }))
-    }
-
-    /// Gives a frame to the tx ring of `socket`: the entry to push. `tag` comes back at completion.
-    pub(crate) fn give_tx<P: Partition>(&mut self, frame: Frame<P>, at: Extent, socket: SocketId, tag: u32) -> Desc {
-        self.note(frame.index, Holder::Tx, socket, at.len, tag);
-        self.tx[P::INDEX] += 1;
-        Desc { addr: (u64::from(frame.index) << self.shift) + u64::from(at.offset), len: at.len, options: 0 }
-    }
-
-    /// Lends a frame to the shard `borrower`, an index of the owner's choice: the number to send there.
-    pub(crate) fn lend(&mut self, frame: Frame<Mirror>, borrower: u16) -> u32 {
-        self.note(frame.index, Holder::Lent, borrower, 0, 0);
-        self.lent += 1;
-        frame.index
-    }
-
-    /// Takes a frame back from the shard `borrower`; `None` where it was not lent there.
-    pub(crate) fn take_loan(&mut self, index: u32, borrower: u16) -> Option<Frame<Mirror>> {
-        if index as usize >= self.notes.len() || !self.holds(index, Holder::Lent, borrower) {
-            return None;
-        }
-        self.notes[index as usize].holder = Holder::Hand;
-        self.lent -= 1;
-        Some(Frame::new(index))
-    }
-
-    /// Takes a transmitted frame back; `None` where the address names no frame sent by `socket`.
-    pub(crate) fn take_completion(&mut self, addr: u64, socket: SocketId) -> Option<Completed> {
-        let (index, _) = self.locate(addr)?;
-        if !self.holds(index, Holder::Tx, socket) {
-            return None;
-        }
-        Some(self.take_tx(index))
-    }
-
-    fn take_tx(&mut self, index: u32) -> Completed {
-        let note = &mut self.notes[index as usize];
-        note.holder = Holder::Hand;
-        if std::mem::take(&mut note.overdue) {
-            self.quarantined[usize::from(index >= self.primary)] -= 1;
-        }
-        let (len, tag) = (note.len, note.tag);
-        Completed { frame: self.any_tx(index), len, tag }
-    }
-
-    fn any_tx(&mut self, index: u32) -> AnyFrame {
-        if index < self.primary {
-            self.tx[Primary::INDEX] -= 1;
-            AnyFrame::Primary(Frame::new(index))
-        } else {
-            self.tx[Mirror::INDEX] -= 1;
-            AnyFrame::Mirror(Frame::new(index))
-        }
-    }
-
-    /// Takes frame `index` back if `socket` held it. The socket must be closed, and its driver done with a zero-copy
-    /// pool.
-    pub(crate) fn reclaim(&mut self, index: u32, socket: SocketId) -> Option<Completed> {
-        let note = self.notes.get_mut(index as usize).filter(|note| note.socket == socket)?;
-        match note.holder {
-            Holder::Hand | Holder::Lent => None,
-            Holder::FillRx => {
-                note.holder = Holder::Hand;
-                self.fill_rx[Primary::INDEX] -= 1;
-                Some(Completed { frame: AnyFrame::Primary(Frame::new(index)), len: 0, tag: 0 })
-            }
-            Holder::Tx => Some(self.take_tx(index)),
+    /// Frames of a partition, to pass between hands.
+    #[inline]
+    pub(crate) fn custody<P: Partition>(&mut self) -> Custody<'_, P> {
+        let (primary, mirror) = self.notes.split_at_mut(self.primary as usize);
+        let (notes, first) = if P::INDEX == Primary::INDEX { (primary, 0) } else { (mirror, self.primary) };
+        Custody {
+            area: &self.area,
+            notes,
+            first,
+            shift: self.area.frame_size.trailing_zeros(),
+            round: self.round,
+            fill_rx: 0,
+            tx: 0,
+            counts: &mut self.counts[P::INDEX],
+            partition: PhantomData,
         }
     }
 
@@ -428,39 +371,179 @@ impl Umem {
     /// socket whether the kernel has taken all it was given.
     pub(crate) fn audit(&mut self, index: u32, rounds: u8, is_taken: impl Fn(SocketId) -> bool) {
         let Some(note) = self.notes.get_mut(index as usize) else { return };
-        if note.holder != Holder::Tx || note.overdue {
+        let socket = note.holder.id();
+        if note.holder != Holder::tx(socket) {
             return;
         }
-        if !is_taken(note.socket) {
+        if !is_taken(socket) {
             // It still has all its time.
             note.round = self.round;
         } else if self.round.wrapping_sub(note.round) > rounds {
-            note.overdue = true;
-            self.quarantined[usize::from(index >= self.primary)] += 1;
+            note.holder = Holder::overdue(socket);
+            self.counts[usize::from(index >= self.primary)].quarantined += 1;
         }
     }
 
     /// Frames of a partition by holder.
     pub fn census<P: Partition>(&self) -> Census {
         let size = if P::INDEX == Primary::INDEX { self.primary } else { self.notes.len() as u32 - self.primary };
-        let (fill_rx, tx) = (self.fill_rx[P::INDEX], self.tx[P::INDEX]);
-        let lent = if P::INDEX == Mirror::INDEX { self.lent } else { 0 };
-        Census { size, in_hand: size - fill_rx - tx - lent, fill_rx, tx, quarantined: self.quarantined[P::INDEX], lent }
+        let Counts { fill_rx, tx, quarantined, lent } = self.counts[P::INDEX];
+        Census { size, in_hand: size - fill_rx - tx - lent, fill_rx, tx, quarantined, lent }
+    }
+}
+
+/// The frames of one partition, while they pass between a shard's hands and the rings.
+#[derive(Debug)]
+pub(crate) struct Custody<'a, P> {
+    area: &'a Area,
+    notes: &'a mut [Note],
+    /// Index of its first frame.
+    first: u32,
+    /// log2 of a frame's size.
+    shift: u32,
+    round: u8,
+    /// What to add to the counts at the end, modulo 2^32.
+    fill_rx: u32,
+    tx: u32,
+    counts: &'a mut Counts,
+    partition: PhantomData<P>,
+}
+
+impl<P> Drop for Custody<'_, P> {
+    #[inline]
+    fn drop(&mut self) {
+        self.counts.fill_rx = self.counts.fill_rx.wrapping_add(self.fill_rx);
+        self.counts.tx = self.counts.tx.wrapping_add(self.tx);
+    }
+}
+
+impl<P: Partition> Custody<'_, P> {
+    /// The memory.
+    #[inline]
+    pub(crate) fn area(&self) -> &Area {
+        self.area
     }
 
-    /// Index and offset of an address inside the area.
-    fn locate(&self, addr: u64) -> Option<(u32, u32)> {
-        let index = u32::try_from(addr >> self.shift).ok().filter(|&i| (i as usize) < self.notes.len())?;
-        Some((index, (addr & u64::from(self.area.frame_size - 1)) as u32))
+    /// Frames given for transmission so far, less those completed; modulo 2^32.
+    #[inline]
+    pub(crate) fn sent(&self) -> u32 {
+        self.tx
     }
 
-    fn holds(&self, index: u32, holder: Holder, socket: SocketId) -> bool {
-        let note = &self.notes[index as usize];
-        note.holder == holder && note.socket == socket
+    /// Takes a received packet's frame back; `None` where the descriptor names no frame given to `socket`, or
+    /// reaches beyond it.
+    #[inline]
+    pub(crate) fn take_rx(&mut self, desc: Desc, socket: SocketId) -> Option<(Frame<P>, Extent)> {
+        let (index, offset) = self.locate(desc.addr);
+        let size = 1 << self.shift;
+        let note = self.at(index).filter(|note| note.holder == Holder::fill_rx(socket))?;
+        if u64::from(offset) + u64::from(desc.len) > size {
+            return None;
+        }
+        note.holder = Holder::HAND;
+        self.fill_rx = self.fill_rx.wrapping_sub(1);
+        Some((Frame::from_index(index as u32), Extent { offset, len: desc.len }))
     }
 
-    fn note(&mut self, index: u32, holder: Holder, socket: SocketId, len: u32, tag: u32) {
-        self.notes[index as usize] = Note { holder, overdue: false, round: self.round, socket, len, tag };
+    /// Gives a frame to the tx ring of `socket`: the entry to push. `tag` comes back at completion.
+    #[inline]
+    pub(crate) fn give_tx(&mut self, frame: Frame<P>, at: Extent, socket: SocketId, tag: u32) -> Desc {
+        // A packet lies in a frame, and no frame has 2^16 bytes.
+        let note = Note { holder: Holder::tx(socket), tag, len: at.len as u16, round: self.round };
+        let index = u64::from(frame.index);
+        if let Some(place) = self.at(index) {
+            *place = note;
+        }
+        self.tx = self.tx.wrapping_add(1);
+        Desc { addr: (index << self.shift) + u64::from(at.offset), len: at.len, options: 0 }
+    }
+
+    /// Takes a transmitted frame back; `None` where the address names no frame sent by `socket`.
+    #[inline]
+    pub(crate) fn take_completion(&mut self, addr: u64, socket: SocketId) -> Option<Completed<P>> {
+        let (index, _) = self.locate(addr);
+        let Custody { counts, .. } = self;
+        let note = note_of(self.notes, self.first, index)?;
+        let Note { holder, tag, len, .. } = *note;
+        if holder != Holder::tx(socket) {
+            end_quarantine(holder, socket, counts)?;
+        }
+        note.holder = Holder::HAND;
+        self.tx = self.tx.wrapping_sub(1);
+        Some(Completed { frame: Frame::from_index(index as u32), len: u32::from(len), tag })
+    }
+
+    /// Index and offset of an address. The index may lie anywhere.
+    #[inline]
+    fn locate(&self, addr: u64) -> (u64, u32) {
+        (addr >> self.shift, addr as u32 & ((1 << self.shift) - 1))
+    }
+
+    #[inline]
+    fn at(&mut self, index: u64) -> Option<&mut Note> {
+        note_of(self.notes, self.first, index)
+    }
+
+    /// Takes every frame back that `socket` held, each with a call of `taken`. The socket must be closed, and its driver
+    /// done with a zero-copy pool.
+    pub(crate) fn reclaim(&mut self, socket: SocketId, mut taken: impl FnMut(&mut Self, Completed<P>)) {
+        for index in (u64::from(self.first)..).take(self.notes.len()) {
+            let done = if self.at(index).is_some_and(|note| note.holder == Holder::fill_rx(socket)) {
+                self.take_rx(Desc { addr: index << self.shift, len: 0, options: 0 }, socket)
+                    .map(|(frame, _)| Completed { frame, len: 0, tag: 0 })
+            } else {
+                self.take_completion(index << self.shift, socket)
+            };
+            if let Some(done) = done {
+                taken(self, done);
+            }
+        }
+    }
+}
+
+/// The note of frame `index`, if it is of the partition that begins with frame `first`.
+#[inline]
+fn note_of(notes: &mut [Note], first: u32, index: u64) -> Option<&mut Note> {
+    notes.get_mut(usize::try_from(index.wrapping_sub(u64::from(first))).ok()?)
+}
+
+/// Counts a frame out of quarantine; `None` if it was not there for `socket`. Rare, and kept out of the loop over
+/// completions.
+#[cold]
+#[inline(never)]
+fn end_quarantine(holder: Holder, socket: SocketId, counts: &mut Counts) -> Option<()> {
+    (holder == Holder::overdue(socket)).then(|| counts.quarantined -= 1)
+}
+
+impl Custody<'_, Primary> {
+    /// Gives a frame to a fill ring of `socket`: the entry to push.
+    #[inline]
+    pub(crate) fn give_fill(&mut self, frame: Frame<Primary>, socket: SocketId) -> u64 {
+        let index = u64::from(frame.index);
+        if let Some(note) = self.at(index) {
+            note.holder = Holder::fill_rx(socket);
+        }
+        self.fill_rx = self.fill_rx.wrapping_add(1);
+        index << self.shift
+    }
+}
+
+impl Custody<'_, Mirror> {
+    /// Lends a frame to the shard `borrower`, an index of the owner's choice: the number to send there.
+    pub(crate) fn lend(&mut self, frame: Frame<Mirror>, borrower: u16) -> u32 {
+        if let Some(note) = self.at(u64::from(frame.index)) {
+            note.holder = Holder::lent(borrower);
+        }
+        self.counts.lent += 1;
+        frame.index
+    }
+
+    /// Takes a frame back from the shard `borrower`; `None` where it was not lent there.
+    pub(crate) fn take_loan(&mut self, index: u32, borrower: u16) -> Option<Frame<Mirror>> {
+        let note = self.at(u64::from(index)).filter(|note| note.holder == Holder::lent(borrower))?;
+        note.holder = Holder::HAND;
+        self.counts.lent -= 1;
+        Some(Frame::from_index(index))
     }
 }
 
@@ -475,52 +558,62 @@ mod tests {
     #[test]
     fn a_frame_comes_back_only_from_the_hands_it_was_given_to() {
         let (mut umem, mut primary, mut mirror) = Umem::new(2, 1, 2048).unwrap();
-        let addr = umem.give_fill(primary.pop().unwrap(), 7);
+        let mut custody = umem.custody::<Primary>();
+        let addr = custody.give_fill(primary.pop().unwrap(), 7);
         let desc = |addr, len| Desc { addr, len, options: 0 };
-        assert!(umem.take_rx(desc(addr + 256, 60), 8).is_none(), "another socket's frame");
-        assert!(umem.take_rx(desc(addr + 256, 1793), 7).is_none(), "beyond the frame");
-        assert!(umem.take_rx(desc(addr + 2048, 60), 7).is_none(), "a frame in hand");
-        assert!(umem.take_rx(desc(3 * 2048, 60), 7).is_none(), "outside the area");
-        assert!(umem.take_rx(desc(u64::MAX, u32::MAX), 7).is_none());
-        assert!(umem.take_completion(addr, 7).is_none(), "not sent");
-        let (frame, at) = umem.take_rx(desc(addr + 256, 60), 7).unwrap();
+        assert!(custody.take_rx(desc(addr + 256, 60), 8).is_none(), "another socket's frame");
+        assert!(custody.take_rx(desc(addr + 256, 1793), 7).is_none(), "beyond the frame");
+        assert!(custody.take_rx(desc(addr + 2048, 60), 7).is_none(), "a frame in hand");
+        assert!(custody.take_rx(desc(3 * 2048, 60), 7).is_none(), "outside the area");
+        assert!(custody.take_rx(desc(u64::MAX, u32::MAX), 7).is_none());
+        assert!(custody.take_completion(addr, 7).is_none(), "not sent");
+        let (frame, at) = custody.take_rx(desc(addr + 256, 60), 7).unwrap();
         assert_eq!(at, Extent { offset: 256, len: 60 });
-        assert!(umem.take_rx(desc(addr + 256, 60), 7).is_none(), "already back");
+        assert!(custody.take_rx(desc(addr + 256, 60), 7).is_none(), "already back");
 
-        let sent = umem.give_tx(frame, at, 7, 42);
-        let clone = umem.give_tx(mirror.pop().unwrap(), Extent { offset: 0, len: 9 }, 7, 43);
+        let sent = custody.give_tx(frame, at, 7, 42);
+        drop(custody);
+        let clone = umem.custody::<Mirror>().give_tx(mirror.pop().unwrap(), Extent { offset: 0, len: 9 }, 7, 43);
         assert_eq!(umem.census::<Primary>(), Census { size: 2, in_hand: 1, tx: 1, ..Census::default() });
         assert_eq!(umem.census::<Mirror>(), Census { size: 1, tx: 1, ..Census::default() });
-        let done = umem.take_completion(sent.addr, 7).unwrap();
-        assert!(matches!(done, Completed { frame: AnyFrame::Primary(_), len: 60, tag: 42 }));
-        assert!(umem.take_completion(sent.addr, 7).is_none(), "completed twice");
-        let done = umem.take_completion(clone.addr, 7).unwrap();
-        assert!(matches!(done, Completed { frame: AnyFrame::Mirror(_), len: 9, tag: 43 }));
+        assert!(umem.custody::<Mirror>().take_completion(sent.addr, 7).is_none(), "of the other partition");
+        assert!(umem.custody::<Primary>().take_completion(clone.addr, 7).is_none(), "of the other partition");
+        let done = umem.custody::<Primary>().take_completion(sent.addr, 7).unwrap();
+        assert!(matches!(done, Completed { len: 60, tag: 42, .. }));
+        assert!(umem.custody::<Primary>().take_completion(sent.addr, 7).is_none(), "completed twice");
+        let done = umem.custody::<Mirror>().take_completion(clone.addr, 7).unwrap();
+        assert!(matches!(done, Completed { len: 9, tag: 43, .. }));
     }
 
     #[test]
     fn a_closed_socket_gives_everything_back() {
         let (mut umem, mut primary, mut mirror) = Umem::new(4, 2, 4096).unwrap();
-        umem.give_fill(primary.pop().unwrap(), 1);
-        umem.give_fill(primary.pop().unwrap(), 2);
         let at = Extent { offset: 0, len: 60 };
-        umem.give_tx(primary.pop().unwrap(), at, 1, 0);
-        umem.give_tx(mirror.pop().unwrap(), at, 1, 5);
-        let lent = umem.lend(mirror.pop().unwrap(), 1);
-        let taken: Vec<_> =
-            (0..umem.frames()).filter_map(|index| umem.reclaim(index, 1)).map(|c| (c.len, c.tag)).collect();
+        let mut custody = umem.custody::<Primary>();
+        custody.give_fill(primary.pop().unwrap(), 1);
+        custody.give_fill(primary.pop().unwrap(), 2);
+        custody.give_tx(primary.pop().unwrap(), at, 1, 0);
+        let mut taken = Vec::new();
+        custody.reclaim(1, |_, done| taken.push((done.len, done.tag)));
+        drop(custody);
+        let mut custody = umem.custody::<Mirror>();
+        custody.give_tx(mirror.pop().unwrap(), at, 1, 5);
+        let lent = custody.lend(mirror.pop().unwrap(), 1);
+        custody.reclaim(1, |_, done| taken.push((done.len, done.tag)));
+        drop(custody);
         assert_eq!(taken, [(0, 0), (60, 0), (60, 5)], "the one to receive into, two to send, none that is lent");
         assert_eq!(umem.census::<Primary>(), Census { size: 4, in_hand: 3, fill_rx: 1, ..Census::default() });
         assert_eq!(umem.census::<Mirror>(), Census { size: 2, in_hand: 1, lent: 1, ..Census::default() });
-        assert!(umem.take_loan(lent, 2).is_none() && umem.take_loan(99, 1).is_none());
-        assert!(umem.take_loan(lent, 1).is_some() && umem.take_loan(lent, 1).is_none());
+        let mut custody = umem.custody::<Mirror>();
+        assert!(custody.take_loan(lent, 2).is_none() && custody.take_loan(99, 1).is_none());
+        assert!(custody.take_loan(lent, 1).is_some() && custody.take_loan(lent, 1).is_none());
     }
 
     #[test]
     fn a_completion_that_is_overdue_is_known_until_it_comes() {
         let (mut umem, mut primary, _) = Umem::new(2, 0, 2048).unwrap();
-        let sent = umem.give_tx(primary.pop().unwrap(), Extent { offset: 0, len: 60 }, 7, 0);
-        umem.give_fill(primary.pop().unwrap(), 7);
+        let sent = umem.custody().give_tx(primary.pop().unwrap(), Extent { offset: 0, len: 60 }, 7, 0);
+        umem.custody().give_fill(primary.pop().unwrap(), 7);
         let quarantined = |umem: &Umem| umem.census::<Primary>().quarantined;
         let audit = |umem: &mut Umem, taken| (0..2).for_each(|index| umem.audit(index, 1, |_| taken));
         for round in 0..300 {
@@ -537,20 +630,21 @@ mod tests {
             umem.census::<Primary>(),
             Census { size: 2, fill_rx: 1, tx: 1, quarantined: 1, ..Census::default() }
         );
-        assert!(umem.take_completion(sent.addr, 7).is_some());
+        assert!(umem.custody::<Primary>().take_completion(sent.addr, 7).is_some());
         assert_eq!(umem.census::<Primary>(), Census { size: 2, in_hand: 1, fill_rx: 1, ..Census::default() });
     }
 
     #[test]
     fn bytes_are_copied_whole_and_in_bounds() {
         let (umem, primary, mut mirror) = Umem::new(1, 1, 2048).unwrap();
+        let area = umem.area();
         let text: Vec<u8> = (0..=255).cycle().take(1792).collect();
-        umem.area.kernel_write(u64::from(RX_OFFSET), &text).unwrap();
+        area.kernel_write(u64::from(RX_OFFSET), &text).unwrap();
         let at = Extent { offset: RX_OFFSET, len: 1792 };
-        assert_eq!(umem.packet(&primary[0], at), text);
-        let placed = umem.copy_packet(&primary[0], at, &mut mirror[0]).unwrap();
-        assert_eq!(umem.packet(&mirror[0], placed), text);
-        assert!(umem.copy_packet(&primary[0], Extent { offset: 300, len: 1792 }, &mut mirror[0]).is_none());
-        assert!(umem.packet(&mirror[0], Extent { offset: u32::MAX, len: 2 }).is_empty());
+        assert_eq!(area.packet(&primary[0], at), text);
+        let placed = area.copy_packet(&primary[0], at, &mut mirror[0]).unwrap();
+        assert_eq!(area.packet(&mirror[0], placed), text);
+        assert!(area.copy_packet(&primary[0], Extent { offset: 300, len: 1792 }, &mut mirror[0]).is_none());
+        assert!(area.packet(&mirror[0], Extent { offset: u32::MAX, len: 2 }).is_empty());
     }
 }
