@@ -16,7 +16,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use memmap2::{MmapMut, MmapRaw};
+use memmap2::{Advice, MmapMut, MmapRaw};
 
 use super::abi::{Desc, PACKET_HEADROOM};
 
@@ -289,6 +289,22 @@ impl Area {
     }
 }
 
+/// Zeroed memory for frames: in huge pages where the kernel has some to give, so that a frame the processor has not
+/// touched lately does not cost it a walk of the page tables as well, and with every page there from the beginning.
+///
+/// # Errors
+/// Memory is short.
+pub fn memory(bytes: usize) -> io::Result<MmapMut> {
+    let memory = MmapMut::map_anon(bytes)?;
+    // Kernels without the one or the other do without: small pages serve as well, and pages come when they are touched.
+    for advice in [Advice::HugePage, Advice::PopulateWrite] {
+        if let Err(error) = memory.advise(advice) {
+            tracing::debug!(?advice, %error, "frames: the kernel does not take this advice");
+        }
+    }
+    Ok(memory)
+}
+
 /// A shard's UMEM and the record of whose hands each frame is in.
 #[derive(Debug)]
 pub struct Umem {
@@ -319,7 +335,7 @@ impl Umem {
         }
         let count = primary.checked_add(mirror).filter(|&n| n <= 1 << 24);
         let count = count.ok_or_else(|| invalid("a UMEM has at most 2^24 frames"))?;
-        let memory = MmapRaw::from(MmapMut::map_anon(count.max(1) as usize * frame_size as usize)?);
+        let memory = MmapRaw::from(memory(count.max(1) as usize * frame_size as usize)?);
         let note = Note { holder: Holder::HAND, tag: 0, len: 0, round: 0 };
         let umem = Umem {
             area: Arc::new(Area { memory, frame_size }),

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use comfy_table::{Table, presets};
 use hdrhistogram::Histogram;
 use serde::Serialize;
+use spanwire::xsk::umem;
 use thiserror::Error;
 
 use crate::rig::{Monitor, Rig, RigError};
@@ -194,7 +195,7 @@ fn rows_of(args: &CoreArgs, bytes: u32) -> Result<Vec<Row>, CoreError> {
             run.push(measure(args, *case, bytes, histogram)?);
         }
         if let Some(histogram) = histograms.last_mut() {
-            run.push(copy(args, bytes, histogram));
+            run.push(copy(args, bytes, histogram)?);
         }
         runs.push(run);
     }
@@ -251,10 +252,11 @@ fn measure(args: &CoreArgs, case: Case, bytes: u32, histogram: &mut Histogram<u6
 
 /// A copy of every frame and nothing else, from where a device would put it to where a clone would lie: what no
 /// mirroring that copies can undercut. The frames are taken in the order of a rig's rings and its free list.
-fn copy(args: &CoreArgs, bytes: u32, histogram: &mut Histogram<u64>) -> Measured {
+fn copy(args: &CoreArgs, bytes: u32, histogram: &mut Histogram<u64>) -> Result<Measured, CoreError> {
     let len = bytes as usize;
-    let pool = |frames: u32| vec![1u8; frames as usize * Rig::FRAME];
-    let (from, mut to) = (pool(args.primary), pool(args.mirror));
+    // Of the same kind of memory, too.
+    let pool = |frames: u32| umem::memory(frames as usize * Rig::FRAME).map_err(RigError::Io);
+    let (from, mut to) = (pool(args.primary)?, pool(args.mirror)?);
     let batches = args.frames.div_ceil(BATCH as u64);
     let mut spent = Duration::ZERO;
     let mut next = 0;
@@ -272,7 +274,7 @@ fn copy(args: &CoreArgs, bytes: u32, histogram: &mut Histogram<u64>) -> Measured
         histogram.saturating_record(took.as_nanos() as u64 * 100 / BATCH as u64);
     }
     let frames = batches * BATCH as u64;
-    Measured { frames, clones: frames, ns_per_frame: spent.as_nanos() as f64 / frames as f64 }
+    Ok(Measured { frames, clones: frames, ns_per_frame: spent.as_nanos() as f64 / frames as f64 })
 }
 
 /// One shard, then two at once on two processors; nothing where there is only one.
