@@ -206,25 +206,30 @@ impl<'a> ImageView<'a> {
     /// # Errors
     /// The section's shape is not this release's, or a record has a bit pattern its type rules out.
     pub fn records<R: Record>(&self) -> Result<Records<'a, R>, LayoutError> {
-        let Some(entry) = self.sections().find(|e| e.kind == R::KIND) else {
-            return Ok(Records { bytes: &[], stride: size_of::<R>(), records: PhantomData });
-        };
-        let stride = entry.elem_size as usize;
-        let newer = self.header.layout_minor > LAYOUT_MINOR;
-        // A newer minor may only add fields at the end: its records are longer, and start as ours do.
-        if stride < size_of::<R>() || (stride > size_of::<R>() && !newer) {
-            return Err(LayoutError::Section { kind: R::KIND, what: "its records have another size" });
-        }
-        if stride == size_of::<R>() && entry.schema_hash != R::SCHEMA_HASH {
-            return Err(LayoutError::Section { kind: R::KIND, what: "its records have other fields" });
-        }
-        let bytes = &self.bytes[entry.offset as usize..(entry.offset + entry.len) as usize];
+        let (bytes, stride) = self.section(R::KIND, size_of::<R>(), R::SCHEMA_HASH)?;
         for (index, record) in bytes.chunks_exact(stride).enumerate() {
             if checked::try_pod_read_unaligned::<R>(&record[..size_of::<R>()]).is_err() {
                 return Err(LayoutError::Record { kind: R::KIND, index, what: "a field is none of its values" });
             }
         }
         Ok(Records { bytes, stride, records: PhantomData })
+    }
+
+    /// Bytes of a section, and of each of its records, which are at least `size`; nothing where the section is missing.
+    // Not generic: a reader that was asleep comes here with cold caches, and all sections share the one text.
+    #[inline(never)]
+    fn section(&self, kind: u32, size: usize, schema_hash: u64) -> Result<(&'a [u8], usize), LayoutError> {
+        let Some(entry) = self.sections().find(|e| e.kind == kind) else { return Ok((&[], size)) };
+        let stride = entry.elem_size as usize;
+        let newer = self.header.layout_minor > LAYOUT_MINOR;
+        // A newer minor may only add fields at the end: its records are longer, and start as ours do.
+        if stride < size || (stride > size && !newer) {
+            return Err(LayoutError::Section { kind, what: "its records have another size" });
+        }
+        if stride == size && entry.schema_hash != schema_hash {
+            return Err(LayoutError::Section { kind, what: "its records have other fields" });
+        }
+        Ok((&self.bytes[entry.offset as usize..(entry.offset + entry.len) as usize], stride))
     }
 
     /// The records of a section that must be there: that it is lost must not read as an empty table.

@@ -3,14 +3,14 @@
 //! An entry keeps its slot while it stays in the configuration. When it goes, its slot is *leaving* until no
 //! shard uses a table that has it and none of its clones is in flight; then it is free for another.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::table::EntryKey;
 
 /// Hands out slots.
 #[derive(Debug)]
 pub struct Slots {
-    used: HashMap<EntryKey, u32>,
+    used: FxHashMap<EntryKey, u32>,
     /// With the serial of the first table that does not have it.
     leaving: Vec<(u32, u64)>,
     free: Vec<u32>,
@@ -21,7 +21,7 @@ pub struct Slots {
 /// Slots of one coming generation, not yet in force.
 #[derive(Debug)]
 pub struct Plan {
-    slots: HashMap<EntryKey, u32>,
+    slots: FxHashMap<EntryKey, u32>,
     fresh: Vec<u32>,
 }
 
@@ -40,13 +40,13 @@ impl Plan {
 impl Slots {
     /// Slots `0..capacity`, all free.
     pub fn new(capacity: u32) -> Slots {
-        Slots { used: HashMap::new(), leaving: Vec::new(), free: Vec::new(), next: 0, capacity }
+        Slots { used: FxHashMap::default(), leaving: Vec::new(), free: Vec::new(), next: 0, capacity }
     }
 
     /// Slots for a generation with these entries; `None`, and nothing changed, where there are not enough. With
     /// `afresh` an entry that stays gets another slot too, and so begins at zero.
     pub fn plan(&mut self, keys: impl Iterator<Item = EntryKey>, afresh: bool) -> Option<Plan> {
-        let mut plan = Plan { slots: HashMap::new(), fresh: Vec::new() };
+        let mut plan = Plan { slots: FxHashMap::default(), fresh: Vec::new() };
         for key in keys {
             let slot = match self.used.get(&key) {
                 Some(&slot) if !afresh => slot,

@@ -1,12 +1,12 @@
 //! The immutable table a shard forwards and mirrors by. Built by the adopter, never changed after.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
+use rustc_hash::FxHashMap;
 use shm_layout::record::{META_DISARMED, Placement, Role};
 use shm_layout::view::SnapshotView;
 
@@ -150,9 +150,9 @@ pub struct Table {
     /// The entries, in the order of the source.
     pub entries: Vec<TableEntry>,
     /// Names of ports as the source gives them, by ifindex.
-    pub names: HashMap<u32, String>,
-    peers: HashMap<u32, u32>,
-    policies: HashMap<u32, Arc<PortPolicy>>,
+    pub names: FxHashMap<u32, String>,
+    peers: FxHashMap<u32, u32>,
+    policies: FxHashMap<u32, Arc<PortPolicy>>,
 }
 
 impl Table {
@@ -183,7 +183,7 @@ impl Table {
             table.peers.insert(a, b);
             table.peers.insert(b, a);
         }
-        let mut vlans = HashMap::new();
+        let mut vlans = FxHashMap::default();
         for port in view.ports.iter().filter(|p| p.ifindex != 0) {
             // The first interface with an ifindex names it, as everywhere else.
             table.names.entry(port.ifindex).or_insert_with(|| view.strings.text(port.name).to_owned());
@@ -191,7 +191,7 @@ impl Table {
                 vlans.entry(port.ifindex).or_insert((port.parent_ifindex, port.vlan_id));
             }
         }
-        let mut policies: HashMap<u32, PortPolicy> = HashMap::new();
+        let mut policies: FxHashMap<u32, PortPolicy> = FxHashMap::default();
         for mirror in view.mirrors.iter() {
             let key = EntryKey {
                 ingress_ifindex: mirror.ingress_ifindex,
