@@ -44,10 +44,10 @@ SPANBENCH=${CARGO_TARGET_DIR:-target}/release/spanbench
 SCRATCH=$(mktemp -d)
 trap 'rm -rf "$SCRATCH"' EXIT
 
-# Two lengths of a run: what one has more than the other is frames and nothing else. A run gives a tenth more frames than
-# asked for, as a warm-up, and rounds up to batches of 64; these are whole batches.
-SHORT=6400 LONG=64000
-MORE=$(((LONG - SHORT) * 11 / 10))
+# Two lengths of a run: what one has more than the other is frames and nothing else. Both are whole slices of 256 batches,
+# and each slice gives the shard 64 batches more, which do not count there and do here.
+SHORT=16384 LONG=81920
+MORE=$(((LONG - SHORT) * (256 + 64) / 256))
 
 # collected CASE BYTES FRAMES: instructions of Shard::breathe and what it calls.
 collected() {

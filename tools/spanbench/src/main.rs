@@ -1,6 +1,6 @@
 //! spanbench: measures spanwire.
 //!
-//! - [`core`]: what a frame costs a shard's processor, on kernel-free rings
+//! - [`core`]: what a frame costs a shard's processor and how long a shard has it, on kernel-free rings
 //! - [`wire`]: real frames over real sockets, beside other forwarders
 //! - [`handoff`]: how soon the shards of a running dataplane use what is published
 //! - [`report`]: runs the set and writes it down

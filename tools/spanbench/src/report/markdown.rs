@@ -44,15 +44,13 @@ fn write(text: &mut String, report: &Report, charts: &[Chart]) -> std::fmt::Resu
         writeln!(text, "- Left out in mode {}: {}: {}", left.mode.as_str(), left.system.as_str(), left.reason)?;
     }
 
-    writeln!(text, "\n## Cost of a frame\n\nOne shard on rings without a kernel, ns a frame.\n")?;
-    let or_none = |spread: &Option<Spread>| spread.as_ref().map_or_else(|| "-".to_owned(), |spread| show(spread, 1.0));
-    let rows = report.core.rows.iter().map(|row| {
-        let (case, bytes, p99) = (row.case.to_owned(), row.bytes.to_string(), format!("{:.1}", row.p99));
-        [case, bytes, show(&row.ns_per_frame, 1.0), or_none(&row.adds_ns), or_none(&row.adds_to_copy), p99]
-    });
-    table(text, ["case", "bytes", "mean", "added to forwarding", "added / bare copy", "p99"], rows)?;
-    if let Some(scaling) = &report.core.scaling {
-        writeln!(text, "\nTwo shards on two processors do {} times what one does.", show(&scaling.ratio, 1.0))?;
+    let core = &report.core;
+    for (heading, about, mut table) in [
+        ("Cost of a frame", core.about_costs(), core.costs()),
+        ("Latency in a shard", core.about_latencies(), core.latencies()),
+    ] {
+        table.load_style(presets::ASCII_MARKDOWN);
+        writeln!(text, "\n## {heading}\n\n{about}\n\n{table}")?;
     }
 
     let handoff = &report.handoff;

@@ -29,7 +29,7 @@ pub(crate) struct ReportArgs {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Frames of each row of `core`
-    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(6400..))]
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     core_frames: u64,
     /// Publishes of each run of `handoff`
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
@@ -118,15 +118,14 @@ struct CoreDefaults {
 
 fn core(args: &ReportArgs) -> Result<CoreReport, ReportError> {
     let mut options = CoreDefaults::parse_from(["core"]).core;
-    (options.frames, options.runs, options.cpu) = (args.core_frames, args.wire.runs, Some(args.wire.dut_cpu));
+    // Where the dataplane would be, before where the tester is.
+    options.cpus = vec![args.wire.dut_cpu, args.wire.tester_cpu];
+    (options.frames, options.runs) = (args.core_frames, args.wire.runs);
     eprintln!("core, {} runs", options.runs);
-    // A thread of its own, because it is pinned.
-    let thread = std::thread::scope(|scope| scope.spawn(|| core::run(&options)).join());
-    let report = thread.map_err(|_| WireError::Thread("core"))??;
-    if interrupt::requested() {
-        return Err(WireError::Interrupted.into());
+    match core::run(&options) {
+        Err(CoreError::Interrupted) => Err(WireError::Interrupted.into()),
+        other => Ok(other?),
     }
-    Ok(report)
 }
 
 fn handoff(args: &ReportArgs) -> Result<HandoffFigure, ReportError> {

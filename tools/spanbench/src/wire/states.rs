@@ -222,11 +222,8 @@ impl fmt::Display for StatesReport {
             "clones",
             "lost off",
         ]);
-        let show = |spread: &Option<Spread>, unit: f64, places: usize| {
-            spread.map_or("-".to_owned(), |s| {
-                let [median, min, max] = [s.median / unit, s.min / unit, s.max / unit];
-                format!("{median:.places$} ({min:.places$}-{max:.places$})")
-            })
+        let show = |spread: &Option<Spread>, unit, places| {
+            spread.map_or_else(|| "-".to_owned(), |spread| spread.text(unit, places))
         };
         for state in &self.states {
             table.add_row([
