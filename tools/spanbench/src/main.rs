@@ -5,9 +5,11 @@
 //! - [`handoff`]: how soon the shards of a running dataplane use what is published
 //! - [`report`]: runs the set and writes it down
 //! - [`rig`]: the shard that `core` measures
-//! - [`summary`], [`machine`], [`interrupt`]: medians, where they are from, and ending in good order
+//! - [`summary`], [`chart`]: medians and spreads, and pictures of them
+//! - [`machine`], [`interrupt`]: where figures are from, and ending in good order
 #![forbid(unsafe_code)]
 
+mod chart;
 mod core;
 mod handoff;
 mod interrupt;

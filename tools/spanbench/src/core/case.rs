@@ -19,9 +19,12 @@ const fn case(name: &'static str, rate: Option<u32>, monitor: Monitor) -> Case {
     Case { name, rate, monitor, mirror: None }
 }
 
+/// The name of the first case.
+pub(super) const FORWARD: &str = "forward only";
+
 /// The first is what the others are compared with: the same ports, and no mirror entry.
 const CASES: [Case; 6] = [
-    case("forward only", None, Monitor::Healthy),
+    case(FORWARD, None, Monitor::Healthy),
     case("mirror 1 in 1000", Some(1000), Monitor::Healthy),
     case("mirror all", Some(1), Monitor::Healthy),
     case("mirror all, monitor down", Some(1), Monitor::Down),

@@ -8,13 +8,18 @@
 //! - [`subject`]: one case on one shard, a slice of batches at a time
 //! - [`turns`]: who measures when, so that figures can be compared
 //! - [`rows`]: the figures
-//! - [`text`]: the figures as tables
+//! - [`text`], [`plot`]: the figures as tables and as a picture
 
 mod case;
+mod plot;
 mod rows;
 mod subject;
 mod text;
 mod turns;
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
 
 use serde::Serialize;
 use thiserror::Error;
@@ -52,6 +57,9 @@ pub(crate) struct CoreArgs {
     /// Mirror frames of a shard
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1 << 22))]
     mirror: u32,
+    /// Also draw the figures
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
 /// Why nothing was measured.
@@ -93,6 +101,14 @@ pub(crate) enum CoreError {
     /// The histogram refused its bounds.
     #[error("histogram: {0}")]
     Histogram(#[from] hdrhistogram::CreationError),
+    /// The picture could not be written.
+    #[error("--svg {}: {source}", path.display())]
+    Picture {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// SIGINT or SIGTERM, where they are noted.
     #[error("interrupted")]
     Interrupted,
@@ -176,7 +192,11 @@ pub(crate) fn run(args: &CoreArgs) -> Result<CoreReport, CoreError> {
         rows.extend(rows::rows(&plan, bytes, &benches, &runs));
     }
     let (primary_frames, mirror_frames) = (args.primary, args.mirror);
-    Ok(CoreReport { primary_frames, mirror_frames, batch: subject::BATCH, runs: args.runs, rows })
+    let report = CoreReport { primary_frames, mirror_frames, batch: subject::BATCH, runs: args.runs, rows };
+    if let Some(path) = &args.svg {
+        fs::write(path, report.svg()).map_err(|source| CoreError::Picture { path: path.clone(), source })?;
+    }
+    Ok(report)
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use comfy_table::{Table, presets};
 
-use super::Report;
-use super::chart::Chart;
+use super::pictures::Chart;
+use super::{CORE_PICTURE, Report};
 use crate::summary::Spread;
 use crate::wire::report::{Case, align, show};
 
@@ -52,6 +52,7 @@ fn write(text: &mut String, report: &Report, charts: &[Chart]) -> std::fmt::Resu
         table.load_style(presets::ASCII_MARKDOWN);
         writeln!(text, "\n## {heading}\n\n{about}\n\n{table}")?;
     }
+    writeln!(text, "\n![cost and latency]({CORE_PICTURE})")?;
 
     let handoff = &report.handoff;
     writeln!(text, "\n## Handoff\n")?;

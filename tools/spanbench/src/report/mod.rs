@@ -1,10 +1,10 @@
 //! Runs the set and writes what came out: `report.md`, its pictures, and `report.json` with every run.
 //!
 //! - [`markdown`]: the text
-//! - [`chart`]: the pictures
+//! - [`pictures`]: the pictures of `wire`
 
-mod chart;
 mod markdown;
+mod pictures;
 
 use std::fmt;
 use std::fs;
@@ -63,6 +63,9 @@ pub(crate) enum ReportError {
     Json(#[from] serde_json::Error),
 }
 
+/// The picture of `core`.
+const CORE_PICTURE: &str = "core.svg";
+
 /// Everything that was measured.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
@@ -96,8 +99,9 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Report, ReportError> {
     interrupt::install().map_err(WireError::io("noting signals"))?;
     let (core, handoff) = (core(args)?, handoff(args)?);
     let mut report = Report { core, handoff, wire: wire::run(&args.wire)?, files: Vec::new() };
-    let charts = chart::all(&report.wire);
+    let charts = pictures::all(&report.wire);
     let mut files: Vec<(String, String)> = vec![("report.md".to_owned(), markdown::text(&report, &charts))];
+    files.push((CORE_PICTURE.to_owned(), report.core.svg()));
     files.extend(charts.into_iter().map(|chart| (chart.file, chart.svg)));
     report.files = files.iter().map(|(name, _)| out.join(name)).collect();
     report.files.push(out.join("report.json"));
