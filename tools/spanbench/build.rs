@@ -1,4 +1,6 @@
-//! Compiles the bench's BPF programs to `$OUT_DIR`; `wire::bpf` embeds them.
+//! Compiles the bench's BPF programs to `$OUT_DIR`; `wire::bpf` embeds them. Notes the compiler, for `instructions`.
+
+use std::process::Command;
 
 #[path = "../../bpf/compile.rs"]
 mod compile;
@@ -10,4 +12,7 @@ fn main() {
             std::process::exit(1);
         }
     }
+    let version = std::env::var_os("RUSTC").and_then(|rustc| Command::new(rustc).arg("--version").output().ok());
+    let version = version.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    println!("cargo::rustc-env=SPANBENCH_RUSTC={version}");
 }

@@ -19,6 +19,8 @@ pub(crate) struct Machine {
     pub spanwire: String,
     /// `release` or `debug`.
     pub build: &'static str,
+    /// Version of the compiler.
+    pub rustc: &'static str,
 }
 
 impl Machine {
@@ -37,6 +39,7 @@ impl Machine {
             virtualised: field("flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor")),
             spanwire: env!("CARGO_PKG_VERSION").to_owned(),
             build: if cfg!(debug_assertions) { "debug" } else { "release" },
+            rustc: env!("SPANBENCH_RUSTC"),
         }
     }
 }

@@ -1,15 +1,19 @@
 //! spanbench: measures spanwire.
 //!
-//! - [`core`]: what a frame costs a shard's processor, on kernel-free rings
+//! - [`core`]: what a frame costs a shard's processor and how long a shard has it, on kernel-free rings
 //! - [`wire`]: real frames over real sockets, beside other forwarders
 //! - [`handoff`]: how soon the shards of a running dataplane use what is published
+//! - [`instructions`]: how many instructions a shard spends on a frame, beside a committed table
 //! - [`report`]: runs the set and writes it down
 //! - [`rig`]: the shard that `core` measures
-//! - [`summary`], [`machine`], [`interrupt`]: medians, where they are from, and ending in good order
+//! - [`summary`], [`chart`]: medians and spreads, and pictures of them
+//! - [`machine`], [`interrupt`]: where figures are from, and ending in good order
 #![forbid(unsafe_code)]
 
+mod chart;
 mod core;
 mod handoff;
+mod instructions;
 mod interrupt;
 mod machine;
 mod report;
@@ -45,6 +49,9 @@ enum Command {
     States(wire::states::StatesArgs),
     /// How long a publish takes to reach the last shard of a running dataplane
     Handoff(handoff::HandoffArgs),
+    /// How many instructions a shard spends on a frame, beside the committed table: needs valgrind. Exits 1 if a figure
+    /// differs
+    Instructions(instructions::InstructionsArgs),
     /// All of these, written down as Markdown with pictures, and as JSON
     Report(report::ReportArgs),
 }
@@ -52,11 +59,17 @@ enum Command {
 fn main() -> ExitCode {
     let args = Args::parse();
     let json = args.json;
+    let mut differs = false;
     let text = match &args.command {
         Command::Core(core) => show(core::run(core), json),
         Command::Wire(wire) => show(wire::run(wire), json),
         Command::States(states) => show(wire::states::run(states), json),
         Command::Handoff(handoff) => show(handoff::run(handoff), json),
+        Command::Instructions(args) => {
+            let outcome = instructions::run(args);
+            differs = outcome.as_ref().is_ok_and(instructions::InstructionsReport::differs);
+            show(outcome, json)
+        }
         Command::Report(report) => show(report::run(report), json),
     };
     let written = text.and_then(|text| match writeln!(std::io::stdout(), "{text}") {
@@ -64,7 +77,7 @@ fn main() -> ExitCode {
         _ => Ok(()),
     });
     match written {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::from(u8::from(differs)),
         Err(message) => {
             eprintln!("spanbench: {message}");
             ExitCode::from(2)

@@ -80,6 +80,12 @@ impl Rig {
         Ok(Rig { shard, nics, monitor })
     }
 
+    /// Primary frames in use: those that port A has to receive into. Port B receives nothing, and the free list gives
+    /// out first what came back last.
+    pub(crate) fn in_use(&mut self) -> u32 {
+        self.nics[0].fill_waiting()
+    }
+
     /// Gives port A `count` packets of `len` bytes, their bytes untouched.
     pub(crate) fn receive(&mut self, len: u32, count: usize) -> usize {
         self.nics[0].receive_untouched(len, count)

@@ -28,6 +28,12 @@ impl Spread {
         Some(Spread { runs: sorted.len(), median: (below + above) / 2.0, min, max })
     }
 
+    /// `1234 (1200-1300)` of this unit, with so many decimals.
+    pub(crate) fn text(&self, unit: f64, places: usize) -> String {
+        let [median, min, max] = [self.median, self.min, self.max].map(|value| value / unit);
+        format!("{median:.places$} ({min:.places$}-{max:.places$})")
+    }
+
     /// Of the ratios of the figures of the same run; a run that either side lacks, or whose divisor is 0, is left
     /// out.
     pub(crate) fn of_ratios(ours: &[Option<f64>], theirs: &[Option<f64>]) -> Option<Spread> {

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use comfy_table::{Table, presets};
 
-use super::Report;
-use super::chart::Chart;
+use super::pictures::Chart;
+use super::{CORE_PICTURE, Report};
 use crate::summary::Spread;
 use crate::wire::report::{Case, align, show};
 
@@ -23,14 +23,14 @@ fn write(text: &mut String, report: &Report, charts: &[Chart]) -> std::fmt::Resu
     let guest = if machine.virtualised { ", virtual machine" } else { "" };
     writeln!(text, "- Machine: {}, {} CPUs{guest}", machine.cpu, machine.cpus)?;
     writeln!(text, "- Kernel: Linux {}", machine.kernel)?;
-    writeln!(text, "- spanwire {} ({} build)", machine.spanwire, machine.build)?;
+    writeln!(text, "- spanwire {} ({} build, {})", machine.spanwire, machine.build, machine.rustc)?;
     if !settings.spanwired_args.is_empty() {
         writeln!(text, "- Options of spanwired: `{}`", settings.spanwired_args.join(" "))?;
     }
     writeln!(
         text,
-        "- Figures: median (lowest-highest) of {} runs; the systems take turns in each run, and ratios are of the \
-         same run",
+        "- Figures with real frames: median (lowest-highest) of {} runs; the systems take turns in each run, and ratios \
+         are of the same run",
         settings.runs
     )?;
     writeln!(
@@ -44,26 +44,27 @@ fn write(text: &mut String, report: &Report, charts: &[Chart]) -> std::fmt::Resu
         writeln!(text, "- Left out in mode {}: {}: {}", left.mode.as_str(), left.system.as_str(), left.reason)?;
     }
 
-    writeln!(text, "\n## Cost of a frame\n\nOne shard on rings without a kernel, ns a frame.\n")?;
-    let or_none = |spread: &Option<Spread>| spread.as_ref().map_or_else(|| "-".to_owned(), |spread| show(spread, 1.0));
-    let rows = report.core.rows.iter().map(|row| {
-        let (case, bytes, p99) = (row.case.to_owned(), row.bytes.to_string(), format!("{:.1}", row.p99));
-        [case, bytes, show(&row.ns_per_frame, 1.0), or_none(&row.adds_ns), or_none(&row.adds_to_copy), p99]
-    });
-    table(text, ["case", "bytes", "mean", "added to forwarding", "added / bare copy", "p99"], rows)?;
-    if let Some(scaling) = &report.core.scaling {
-        writeln!(text, "\nTwo shards on two processors do {} times what one does.", show(&scaling.ratio, 1.0))?;
-    }
+    let core = &report.core;
+    section(text, "Cost of a frame", &core.about_costs(), core.costs())?;
+    writeln!(text, "\n![cost and latency]({CORE_PICTURE})")?;
+    section(text, "Latency in a shard", &core.about_latencies(), core.latencies())?;
+
+    let instructions = &report.instructions;
+    section(text, "Instructions a frame", &instructions.about(), instructions.table())?;
 
     let handoff = &report.handoff;
-    writeln!(text, "\n## Handoff\n")?;
-    writeln!(
-        text,
-        "From publishing {} bytes to their first use by the last shard, {} publishes a run, µs.\n",
-        handoff.image_bytes, handoff.publishes
-    )?;
     let us = |spread: &Option<Spread>| spread.as_ref().map_or_else(|| "-".to_owned(), |spread| show(spread, 1e3));
-    table(text, ["p50", "p99"], [[us(&handoff.p50), us(&handoff.p99)]])?;
+    let mut times = Table::new();
+    times.set_header(["p50", "p99"]);
+    times.add_row([us(&handoff.p50), us(&handoff.p99)]);
+    align(&mut times);
+    let about = format!(
+        "From publishing {} bytes to their first use by the last shard, {} publishes a run, µs.",
+        handoff.image_bytes, handoff.publishes
+    );
+    section(text, "Handoff", &about, times)?;
+
+    section(text, "A monitor port in trouble", &report.states.about(), report.states.table())?;
 
     writeln!(text, "\n## Wire\n")?;
     writeln!(
@@ -85,17 +86,14 @@ fn write_case(text: &mut String, case: &Case, charts: &[Chart]) -> std::fmt::Res
     case.notes().iter().try_for_each(|note| writeln!(text, "- {note}"))
 }
 
-fn table<const N: usize>(
-    text: &mut String,
-    header: [&str; N],
-    rows: impl IntoIterator<Item = [String; N]>,
-) -> std::fmt::Result {
-    let mut table = Table::new();
-    table.load_style(presets::ASCII_MARKDOWN);
-    table.set_header(header);
-    table.add_rows(rows);
-    align(&mut table);
-    writeln!(text, "{table}")
+/// A heading, what the figures mean, and the figures, if there are any.
+fn section(text: &mut String, heading: &str, about: &str, mut table: Table) -> std::fmt::Result {
+    writeln!(text, "\n## {heading}\n\n{about}")?;
+    if table.row_iter().next().is_some() {
+        table.load_style(presets::ASCII_MARKDOWN);
+        writeln!(text, "\n{table}")?;
+    }
+    Ok(())
 }
 
 fn upper(text: &str) -> String {

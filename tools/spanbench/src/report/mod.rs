@@ -1,10 +1,10 @@
 //! Runs the set and writes what came out: `report.md`, its pictures, and `report.json` with every run.
 //!
 //! - [`markdown`]: the text
-//! - [`chart`]: the pictures
+//! - [`pictures`]: the pictures of `wire`
 
-mod chart;
 mod markdown;
+mod pictures;
 
 use std::fmt;
 use std::fs;
@@ -16,10 +16,12 @@ use thiserror::Error;
 
 use crate::core::{self, CoreArgs, CoreError, CoreReport};
 use crate::handoff::{self, HandoffArgs, HandoffError};
+use crate::instructions::{self, InstructionsArgs, InstructionsError, InstructionsReport};
 use crate::summary::Spread;
 use crate::wire::args::WireArgs;
 use crate::wire::error::WireError;
 use crate::wire::report::WireReport;
+use crate::wire::states::{self, StatesArgs, StatesReport};
 use crate::{interrupt, wire};
 
 /// Options of `spanbench report`.
@@ -28,8 +30,8 @@ pub(crate) struct ReportArgs {
     /// Directory to write into, made where it is missing
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Frames of each row of `core`
-    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(6400..))]
+    /// Frames of each row of `core`, in each of its own runs
+    #[arg(long, default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(1..))]
     core_frames: u64,
     /// Publishes of each run of `handoff`
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
@@ -47,6 +49,9 @@ pub(crate) enum ReportError {
     /// `wire` failed, or the lab could not be laid.
     #[error(transparent)]
     Wire(#[from] WireError),
+    /// `instructions` failed.
+    #[error("instructions: {0}")]
+    Instructions(InstructionsError),
     /// `handoff` failed.
     #[error("handoff: {0}")]
     Handoff(#[from] HandoffError),
@@ -63,13 +68,20 @@ pub(crate) enum ReportError {
     Json(#[from] serde_json::Error),
 }
 
+/// The picture of `core`.
+const CORE_PICTURE: &str = "core.svg";
+
 /// Everything that was measured.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     /// Cost of a frame on rings without a kernel.
     core: CoreReport,
+    /// Instructions of a frame, beside the committed table.
+    instructions: InstructionsReport,
     /// From publish to the last shard.
     handoff: HandoffFigure,
+    /// A monitor port in trouble.
+    states: StatesReport,
     /// Real frames.
     wire: WireReport,
     /// The files that were written.
@@ -94,10 +106,13 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Report, ReportError> {
     // First, so that a wrong directory is told of before minutes of measuring.
     fs::create_dir_all(out).map_err(|source| ReportError::Write { path: out.clone(), source })?;
     interrupt::install().map_err(WireError::io("noting signals"))?;
-    let (core, handoff) = (core(args)?, handoff(args)?);
-    let mut report = Report { core, handoff, wire: wire::run(&args.wire)?, files: Vec::new() };
-    let charts = chart::all(&report.wire);
+    let (core, instructions, handoff) = (core(args)?, instructions()?, handoff(args)?);
+    let states = states::run(&StatesArgs { wire: args.wire.clone() })?;
+    let wire = wire::run(&args.wire)?;
+    let mut report = Report { core, instructions, handoff, states, wire, files: Vec::new() };
+    let charts = pictures::all(&report.wire);
     let mut files: Vec<(String, String)> = vec![("report.md".to_owned(), markdown::text(&report, &charts))];
+    files.push((CORE_PICTURE.to_owned(), report.core.svg()));
     files.extend(charts.into_iter().map(|chart| (chart.file, chart.svg)));
     report.files = files.iter().map(|(name, _)| out.join(name)).collect();
     report.files.push(out.join("report.json"));
@@ -118,15 +133,22 @@ struct CoreDefaults {
 
 fn core(args: &ReportArgs) -> Result<CoreReport, ReportError> {
     let mut options = CoreDefaults::parse_from(["core"]).core;
-    (options.frames, options.runs, options.cpu) = (args.core_frames, args.wire.runs, Some(args.wire.dut_cpu));
+    // Where the dataplane would be, before where the tester is.
+    options.cpus = vec![args.wire.dut_cpu, args.wire.tester_cpu];
+    options.frames = args.core_frames;
     eprintln!("core, {} runs", options.runs);
-    // A thread of its own, because it is pinned.
-    let thread = std::thread::scope(|scope| scope.spawn(|| core::run(&options)).join());
-    let report = thread.map_err(|_| WireError::Thread("core"))??;
-    if interrupt::requested() {
-        return Err(WireError::Interrupted.into());
+    match core::run(&options) {
+        Err(CoreError::Interrupted) => Err(WireError::Interrupted.into()),
+        other => Ok(other?),
     }
-    Ok(report)
+}
+
+fn instructions() -> Result<InstructionsReport, ReportError> {
+    eprintln!("instructions");
+    match instructions::run(&InstructionsArgs::default()) {
+        Err(InstructionsError::Interrupted) => Err(WireError::Interrupted.into()),
+        other => other.map_err(ReportError::Instructions),
+    }
 }
 
 fn handoff(args: &ReportArgs) -> Result<HandoffFigure, ReportError> {

@@ -45,7 +45,7 @@ pub(crate) struct WireArgs {
     sink_xdp: Xdp,
     /// Processor of the tester, and so of the in-kernel peers
     #[arg(long, default_value_t = 0)]
-    tester_cpu: usize,
+    pub tester_cpu: usize,
     /// Processor of spanwired and testpmd
     #[arg(long, default_value_t = 1)]
     pub dut_cpu: usize,

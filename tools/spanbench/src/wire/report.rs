@@ -336,7 +336,7 @@ pub(crate) fn align(table: &mut Table) {
 
 /// `1234 (1200-1300)`, with decimals where the figure is small.
 pub(crate) fn show(spread: &Spread, divisor: f64) -> String {
-    let [median, min, max] = [spread.median, spread.min, spread.max].map(|value| value / divisor);
+    let median = spread.median / divisor;
     let digits = if median < 10.0 {
         2
     } else if median < 100.0 {
@@ -344,7 +344,7 @@ pub(crate) fn show(spread: &Spread, divisor: f64) -> String {
     } else {
         0
     };
-    format!("{median:.digits$} ({min:.digits$}-{max:.digits$})")
+    spread.text(divisor, digits)
 }
 
 impl fmt::Display for WireReport {

@@ -11,6 +11,7 @@ use spanwire_lab::traffic::Sender;
 use super::args::WireArgs;
 use super::error::{Result, WireError};
 use super::measure::wait_ready;
+use super::report::align;
 use super::system::spanwire::Spanwire;
 use super::system::{Mode, Setup, System};
 use super::tester::{Load, Outcome, Tester};
@@ -60,7 +61,7 @@ const STATES: [(&str, u32, Fate); 9] = [
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct StatesArgs {
     #[command(flatten)]
-    wire: WireArgs,
+    pub wire: WireArgs,
 }
 
 /// All states.
@@ -207,10 +208,10 @@ fn disturb(lab: &Lab, fate: Fate, pause: Duration) -> Result<()> {
     Ok(())
 }
 
-impl fmt::Display for StatesReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl StatesReport {
+    /// The states, without a style.
+    pub(crate) fn table(&self) -> Table {
         let mut table = Table::new();
-        table.load_style(presets::NOTHING);
         table.set_header([
             "monitor",
             "mirrored",
@@ -222,11 +223,8 @@ impl fmt::Display for StatesReport {
             "clones",
             "lost off",
         ]);
-        let show = |spread: &Option<Spread>, unit: f64, places: usize| {
-            spread.map_or("-".to_owned(), |s| {
-                let [median, min, max] = [s.median / unit, s.min / unit, s.max / unit];
-                format!("{median:.places$} ({min:.places$}-{max:.places$})")
-            })
+        let show = |spread: &Option<Spread>, unit, places| {
+            spread.map_or_else(|| "-".to_owned(), |spread| spread.text(unit, places))
         };
         for state in &self.states {
             table.add_row([
@@ -241,11 +239,24 @@ impl fmt::Display for StatesReport {
                 state.lost_off.to_string(),
             ]);
         }
-        writeln!(
-            f,
-            "{} bytes over veth, trials of {} s, median (lowest-highest); with mirroring and without in turns; losses at a quarter of the rate",
+        align(&mut table);
+        table
+    }
+
+    /// What the figures mean.
+    pub(crate) fn about(&self) -> String {
+        format!(
+            "Frames of {} bytes over veth, trials of {} s, with mirroring and without in turns in one dataplane; median \
+             (lowest-highest). Losses are of all trials at a quarter of the rate.",
             self.bytes, self.trial_seconds
-        )?;
-        write!(f, "{table}")
+        )
+    }
+}
+
+impl fmt::Display for StatesReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = self.table();
+        table.load_style(presets::NOTHING);
+        write!(f, "{}\n{table}", self.about())
     }
 }

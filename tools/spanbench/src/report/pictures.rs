@@ -1,8 +1,6 @@
-//! Bars with whiskers, as SVG.
+//! The pictures of `wire`.
 
-use svg::Document;
-use svg::node::element::{Line, Rectangle, Text};
-
+use crate::chart::{Bar, Panel, picture};
 use crate::summary::Spread;
 use crate::wire::report::{COLUMNS, Case, WireReport};
 use crate::wire::system::System;
@@ -40,70 +38,17 @@ fn chart(case: &Case, figure: &str, heading: &str, divisor: f64) -> Option<Chart
         .filter_map(|system| {
             let Spread { runs, median, min, max } = *system.figures.get(figure)?;
             let spread = Spread { runs, median: median / divisor, min: min / divisor, max: max / divisor };
-            Some(Bar { label: system.system.as_str(), ours: system.system == System::Spanwire, spread })
+            let label = system.system.as_str().to_owned();
+            Some(Bar { label, strong: system.system == System::Spanwire, spread })
         })
         .collect();
     if bars.is_empty() {
         return None;
     }
     let title = format!("{}: {heading}", case.title());
-    let svg = draw(&title, &bars).to_string();
+    let svg = picture(&[vec![Panel { title: title.clone(), bars }]]);
     let file = format!("{}-{}-{figure}.svg", case.mode.as_str(), case.bytes);
     Some(Chart { case: case.title(), title, file, svg })
-}
-
-struct Bar {
-    label: &'static str,
-    ours: bool,
-    spread: Spread,
-}
-
-/// Places, in units of the picture.
-const WIDTH: f64 = 640.0;
-const LEFT: f64 = 90.0;
-const RIGHT: f64 = 70.0;
-const TOP: f64 = 34.0;
-const STEP: f64 = 30.0;
-const THICK: f64 = 18.0;
-
-fn draw(title: &str, bars: &[Bar]) -> Document {
-    let height = TOP + STEP * bars.len() as f64 + 8.0;
-    let highest = bars.iter().map(|bar| bar.spread.max).fold(f64::MIN_POSITIVE, f64::max);
-    let x = |value: f64| LEFT + (WIDTH - LEFT - RIGHT) * value / highest;
-    let background = Rectangle::new().set("width", "100%").set("height", "100%").set("fill", "#ffffff");
-    let mut picture = Document::new()
-        .set("viewBox", (0, 0, WIDTH, height))
-        .set("width", WIDTH)
-        .set("height", height)
-        .set("font-family", "sans-serif")
-        .set("font-size", 13)
-        .add(background)
-        .add(Text::new(title).set("x", 8).set("y", 20).set("font-weight", "bold"));
-    for (place, bar) in bars.iter().enumerate() {
-        let top = TOP + STEP * place as f64;
-        let middle = top + THICK / 2.0;
-        let Spread { median, min, max, .. } = bar.spread;
-        let line = |x1: f64, y1: f64, x2: f64, y2: f64| {
-            Line::new().set("x1", x1).set("y1", y1).set("x2", x2).set("y2", y2).set("stroke", "#222222")
-        };
-        let body = Rectangle::new()
-            .set("x", LEFT)
-            .set("y", top)
-            .set("width", x(median) - LEFT)
-            .set("height", THICK)
-            .set("fill", if bar.ours { "#2b6cb0" } else { "#b8c4d0" });
-        let label = Text::new(bar.label).set("x", LEFT - 8.0).set("y", middle + 4.5).set("text-anchor", "end");
-        let digits = if median < 10.0 { 2 } else { 0 };
-        let value = Text::new(format!("{median:.digits$}")).set("x", x(max) + 8.0).set("y", middle + 4.5);
-        picture = picture
-            .add(body)
-            .add(line(x(min), middle, x(max), middle))
-            .add(line(x(min), middle - 4.0, x(min), middle + 4.0))
-            .add(line(x(max), middle - 4.0, x(max), middle + 4.0))
-            .add(label)
-            .add(value);
-    }
-    picture
 }
 
 #[cfg(test)]

@@ -1,0 +1,156 @@
+//! One case on one shard, or the bare copy beside it, a slice of batches at a time.
+
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use memmap2::MmapMut;
+use spanwire::xsk::umem;
+
+use super::case::Case;
+use crate::rig::{Monitor, Rig, RigError};
+
+/// Frames given to the shard before each timed breath: a full batch.
+pub(super) const BATCH: usize = 64;
+/// Batches of a slice that are timed: short beside what slows a machine for a while.
+const TIMED: usize = 256;
+/// Batches before them that are not, at least: once through a rig's rings, or through the pools of a copy, which the
+/// other cases have driven from the caches.
+const LEAD: usize = 64;
+/// Frames of a slice that count.
+pub(super) const SLICE: u64 = (TIMED * BATCH) as u64;
+
+/// What came of a slice, on one shard or on several at once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Slice {
+    /// Frames that count.
+    pub frames: u64,
+    /// Clones of them.
+    pub clones: u64,
+    /// Time of the shards' breaths, together, ns.
+    pub spent_ns: u64,
+}
+
+impl Slice {
+    /// Mean over the frames of all shards.
+    pub(super) fn ns_per_frame(&self) -> f64 {
+        self.spent_ns as f64 / self.frames as f64
+    }
+
+    /// This and what other shards did at the same time.
+    pub(super) fn and(self, other: Slice) -> Slice {
+        Slice {
+            frames: self.frames + other.frames,
+            clones: self.clones + other.clones,
+            spent_ns: self.spent_ns + other.spent_ns,
+        }
+    }
+}
+
+/// One batch.
+struct Turn {
+    given: usize,
+    crossed: usize,
+    clones: usize,
+    took: Duration,
+}
+
+/// What takes batches.
+enum Work {
+    Breathe(Box<Rig>),
+    Copy(Pools),
+}
+
+/// A case, or the bare copy, with all that it needs alive.
+pub(super) struct Subject {
+    work: Work,
+    bytes: u32,
+    /// Frames given so far, those included that do not count.
+    pub given: u64,
+    /// Of them, those that came out.
+    pub crossed: u64,
+}
+
+impl Subject {
+    /// A shard of its own for a case.
+    ///
+    /// # Errors
+    /// [`RigError`].
+    pub(super) fn case(case: Case, bytes: u32, primary: u32, mirror: u32) -> Result<Subject, RigError> {
+        let rig = Rig::new(primary, case.mirror.unwrap_or(mirror), case.rate, case.monitor)?;
+        Ok(Subject { work: Work::Breathe(Box::new(rig)), bytes, given: 0, crossed: 0 })
+    }
+
+    /// One of the [`COPIES`](super::case::COPIES).
+    ///
+    /// # Errors
+    /// [`RigError`].
+    pub(super) fn copy(number: usize, bytes: u32, primary: u32, mirror: u32) -> Result<Subject, RigError> {
+        let primary = match number {
+            0 => primary,
+            _ => Rig::new(primary, mirror, None, Monitor::Healthy)?.in_use(),
+        };
+        Ok(Subject { work: Work::Copy(Pools::new(primary, mirror)?), bytes, given: 0, crossed: 0 })
+    }
+
+    /// Takes the batches of a slice. `histogram` gets the time of each timed one, ns.
+    pub(super) fn slice(&mut self, histogram: &mut Histogram<u64>) -> Slice {
+        let mut slice = Slice::default();
+        let lead = match &self.work {
+            Work::Breathe(_) => LEAD,
+            Work::Copy(pools) => LEAD.max(pools.from.len() / Rig::FRAME / BATCH),
+        };
+        for number in 0..lead + TIMED {
+            let Turn { given, crossed, clones, took } = match &mut self.work {
+                Work::Breathe(rig) => breathe(rig, self.bytes),
+                Work::Copy(pools) => pools.copy(self.bytes as usize),
+            };
+            self.given += given as u64;
+            self.crossed += crossed as u64;
+            if number >= lead {
+                let took = took.as_nanos() as u64;
+                slice.frames += given as u64;
+                slice.clones += clones as u64;
+                slice.spent_ns += took;
+                histogram.saturating_record(took);
+            }
+        }
+        slice
+    }
+}
+
+/// Only the breath is timed, not what a device does.
+fn breathe(rig: &mut Rig, bytes: u32) -> Turn {
+    let given = rig.receive(bytes, BATCH);
+    let start = Instant::now();
+    rig.shard.breathe();
+    let took = start.elapsed();
+    let (crossed, clones) = rig.transmit();
+    Turn { given, crossed, clones, took }
+}
+
+/// Memory of the kind a rig has, to copy every frame and do nothing else: from where a device would put it to where a
+/// clone would lie, in the order of a rig's rings and its free list.
+struct Pools {
+    from: MmapMut,
+    to: MmapMut,
+    next: usize,
+}
+
+impl Pools {
+    fn new(primary: u32, mirror: u32) -> Result<Pools, RigError> {
+        let pool = |frames: u32| umem::memory(frames as usize * Rig::FRAME);
+        Ok(Pools { from: pool(primary)?, to: pool(mirror)?, next: 0 })
+    }
+
+    fn copy(&mut self, len: usize) -> Turn {
+        let start = Instant::now();
+        for clone in 0..BATCH {
+            let source = self.next + Rig::HEADROOM;
+            let target = clone * Rig::FRAME % self.to.len();
+            self.to[target..target + len].copy_from_slice(&self.from[source..source + len]);
+            self.next = (self.next + Rig::FRAME) % self.from.len();
+        }
+        std::hint::black_box(&mut self.to);
+        Turn { given: BATCH, crossed: BATCH, clones: BATCH, took: start.elapsed() }
+    }
+}
