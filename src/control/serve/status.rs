@@ -20,6 +20,7 @@ use crate::control::model::VERSION;
 use crate::control::state::{Dataplane, PortState, Stats, StatsReport, Values, last_stats, published, role_name};
 use crate::control::writer::Standing;
 use crate::region::CONFIG_FILE;
+use crate::rings::RING_ENTRIES;
 
 /// What is told of this server, the published snapshot and the dataplane.
 #[derive(Debug, Serialize)]
@@ -30,6 +31,8 @@ pub(super) struct Status {
     control_socket: String,
     state_file: String,
     workers: usize,
+    /// 0 where no dataplane runs.
+    ring_entries: u32,
     helper_mode: &'static str,
     /// Whether a dataplane runs.
     enabled: bool,
@@ -85,6 +88,7 @@ struct Counters {
     mirror_drops_tx_frame_reserve: u64,
     umem_total_frames: u64,
     umem_inflight_frames: u64,
+    tx_ring_capacity: u32,
 }
 
 /// Tells the status.
@@ -153,6 +157,7 @@ impl Reporter {
             control_socket: self.options.socket.display().to_string(),
             state_file: dir.join(CONFIG_FILE).display().to_string(),
             workers: report.as_ref().map_or(0, |report| report.shards.len()),
+            ring_entries: if stats.is_some() { RING_ENTRIES } else { 0 },
             helper_mode: "spanwire",
             enabled: stats.is_some(),
             forwarding_armed: standing.armed(),
@@ -226,6 +231,7 @@ fn counters(report: &StatsReport, parents: &HashMap<u32, u32>) -> Vec<Counters> 
             mirror_drops_tx_frame_reserve: 0,
             umem_total_frames: frames(Partition::Size),
             umem_inflight_frames: frames(Partition::Tx),
+            tx_ring_capacity: RING_ENTRIES,
         });
     }
     for entry in &report.mirrors {
