@@ -199,7 +199,7 @@ impl<'a> Names<'a> {
 
     /// `11 ("ge-0/0/0.0")`, or only the number if the snapshot has no name for it.
     pub(super) fn show(&self, ifindex: u32) -> String {
-        match self.0.get(&ifindex).map(|i| if i.name.is_empty() { &i.linux_name } else { &i.name }) {
+        match self.0.get(&ifindex).map(|i| i.label()) {
             Some(name) if !name.is_empty() => format!("{ifindex} ({})", quoted(name)),
             _ => ifindex.to_string(),
         }
