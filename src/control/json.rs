@@ -1,8 +1,8 @@
 //! Snapshot documents (JSON) to [`Snapshot`] and back.
 //!
 //! ```text
-//! bytes ── syntax ──> Document ──┬── fields ──> Snapshot     or every Reason against it
-//!                                └── config ──> why an instance of the producer's has no entry
+//! bytes ── syntax ──> what is read of it ──┬── fields ──> Snapshot     or every Reason against it
+//!                                          └── config ──> why an instance of the producer's has no entry
 //! ```
 //!
 //! The documents are what Go's `encoding/json` emits for the producer's snapshot, or what an operator wrote
@@ -34,7 +34,8 @@ pub use export::export;
 use super::draft::Draft;
 use super::model::{Interface, Link, Reason, Snapshot};
 use crate::counters::MAX_ENTRIES;
-use fields::{Fields, Path, wrong};
+use fields::{Entries, Fields, Path, wrong};
+use syntax::Keep;
 
 /// Reasons told of one document.
 pub(crate) const MAX_REASONS: usize = 1000;
@@ -42,6 +43,34 @@ pub(crate) const MAX_REASONS: usize = 1000;
 pub(crate) const AND_MORE: &str = "… and more (only the first 1000 reasons are told)";
 /// Entries of a list that the mirror table does not bound: more than a system has devices.
 const MAX_LISTED: usize = 1_000_000;
+
+/// What is read of a document; a key that is not here is not seen by [`Fields`].
+const SNAPSHOT: Keep = Keep::Keys(&[
+    ("version", Keep::Scalar),
+    ("generation", Keep::Scalar),
+    ("fib_generation", Keep::Scalar),
+    ("generated_at", Keep::Scalar),
+    ("interfaces", INTERFACES),
+    ("mirror_configs", Keep::Stream("mirror_configs", &MIRROR)),
+    ("wires", Keep::Stream("wires", &WIRE)),
+    ("config", config::KEPT),
+]);
+const INTERFACES: Keep = Keep::Stream("interfaces", &INTERFACE);
+const INTERFACE: Keep = Keep::Keys(&[
+    ("name", Keep::Scalar),
+    ("linux_name", Keep::Scalar),
+    ("ifindex", Keep::Scalar),
+    ("parent_ifindex", Keep::Scalar),
+    ("vlan_id", Keep::Scalar),
+    ("mtu", Keep::Scalar),
+    ("hardware_addr", Keep::Scalar),
+    ("up", Keep::Scalar),
+    ("speed", Keep::Scalar),
+    ("stuck_offload", Keep::Scalar),
+]);
+const MIRROR: Keep =
+    Keep::Keys(&[("ingress_ifindex", Keep::Scalar), ("output_ifindex", Keep::Scalar), ("rate", Keep::Scalar)]);
+const WIRE: Keep = Keep::Keys(&[("name", Keep::Scalar), ("a_ifindex", Keep::Scalar), ("b_ifindex", Keep::Scalar)]);
 
 /// Reads a snapshot document.
 ///
@@ -63,7 +92,15 @@ pub fn parse(bytes: &[u8]) -> Result<Snapshot, Vec<Reason>> {
 /// # Errors
 /// As [`parse`]. A `config` of another shape than the Go control plane's tells nothing and is no error.
 pub fn parse_draft(bytes: &[u8], interfaces: Option<Vec<Interface>>) -> Result<Draft, Vec<Reason>> {
-    let document = syntax::read(bytes).map_err(|reason| vec![reason])?;
+    let mut listed = Entries::new("interfaces", MAX_LISTED, Fields::interface);
+    let mut mirrors = Entries::new("mirror_configs", MAX_ENTRIES, Fields::mirror);
+    let mut wires = Entries::new("wires", MAX_LISTED, Fields::wire);
+    let mut sink = |list, entry| match list {
+        "interfaces" => listed.take(entry),
+        "mirror_configs" => mirrors.take(entry),
+        _ => wires.take(entry),
+    };
+    let document = syntax::read(bytes, &SNAPSHOT, &mut sink).map_err(|reason| vec![reason])?;
     let Value::Object(top) = &document else {
         return Err(vec![wrong(&Path::Top, &document, "a snapshot object")]);
     };
@@ -74,9 +111,9 @@ pub fn parse_draft(bytes: &[u8], interfaces: Option<Vec<Interface>>) -> Result<D
         generation: fields.optional(&Path::Top, top, "generation", 0..=u64::MAX),
         fib_generation: fields.optional(&Path::Top, top, "fib_generation", 0..=u64::MAX),
         generated_at: fields.timestamp(top, "generated_at"),
-        interfaces: fields.list(top, "interfaces", MAX_LISTED, Fields::interface),
-        mirrors: fields.list(top, "mirror_configs", MAX_ENTRIES, Fields::mirror),
-        wires: fields.list(top, "wires", MAX_LISTED, Fields::wire),
+        interfaces: fields.list(top, listed),
+        mirrors: fields.list(top, mirrors),
+        wires: fields.list(top, wires),
     };
     if let Some(interfaces) = interfaces {
         snapshot.interfaces = interfaces;
@@ -100,11 +137,13 @@ pub fn parse_interfaces(bytes: &[u8]) -> Result<Vec<Interface>, Vec<Reason>> {
 /// # Errors
 /// As [`parse_interfaces`].
 pub fn parse_links(bytes: &[u8]) -> Result<Vec<Link>, Vec<Reason>> {
-    let document = syntax::read(bytes).map_err(|reason| vec![reason])?;
-    let Value::Array(entries) = &document else {
+    let mut listed = Entries::new("interfaces", MAX_LISTED, Fields::link);
+    let mut sink = |_, entry| listed.take(entry);
+    let document = syntax::read(bytes, &INTERFACES, &mut sink).map_err(|reason| vec![reason])?;
+    if !document.is_array() {
         return Err(vec![wrong(&Path::Top, &document, "a list of interfaces")]);
-    };
+    }
     let mut fields = Fields::default();
-    let links = fields.entries("interfaces", entries, MAX_LISTED, Fields::link);
+    let links = fields.entries(listed);
     fields.finish(links)
 }

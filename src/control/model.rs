@@ -306,7 +306,7 @@ impl fmt::Display for Diagnostic {
 }
 
 /// The most characters of a foreign text that a message repeats.
-const MAX_SHOWN: usize = 80;
+pub(super) const MAX_SHOWN: usize = 80;
 
 /// `text` in double quotes, fit for a [`Reason`] or a [`Diagnostic`]: on one line, with control characters
 /// escaped, and cut after 80 characters.

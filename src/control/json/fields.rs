@@ -147,46 +147,27 @@ impl Fields {
         Wire { name, a_ifindex, b_ifindex }
     }
 
-    pub(super) fn list<T>(
-        &mut self,
-        top: &Object,
-        key: &str,
-        most: usize,
-        entry: fn(&mut Self, &Path<'_>, &Object) -> T,
-    ) -> Vec<T> {
-        match present(top, key) {
+    /// The entries of a list of the document.
+    pub(super) fn list<T>(&mut self, top: &Object, entries: Entries<T>) -> Vec<T> {
+        match present(top, entries.list) {
             None => Vec::new(),
-            Some(Value::Array(entries)) => self.entries(key, entries, most, entry),
+            Some(Value::Array(_)) => self.entries(entries),
             Some(other) => {
-                self.refuse(wrong(&Path::Key(&Path::Top, key), other, "a list or null"));
+                self.refuse(wrong(&Path::Key(&Path::Top, entries.list), other, "a list or null"));
                 Vec::new()
             }
         }
     }
 
-    /// The entries of a list, up to where there are more reasons than are told; none where there are more than `most`.
-    pub(super) fn entries<T>(
-        &mut self,
-        list: &str,
-        entries: &[Value],
-        most: usize,
-        entry: fn(&mut Self, &Path<'_>, &Object) -> T,
-    ) -> Vec<T> {
-        if entries.len() > most {
-            self.refuse(Reason::new(format!("{list}: {} entries (allowed: at most {most})", entries.len())));
+    /// The entries of a list that was read, up to where there were more reasons than are told; none where there were
+    /// too many.
+    pub(super) fn entries<T>(&mut self, entries: Entries<T>) -> Vec<T> {
+        let Entries { list, most, count, fields, read, .. } = entries;
+        if count > most {
+            self.refuse(Reason::new(format!("{list}: {count} entries (allowed: at most {most})")));
             return Vec::new();
         }
-        let mut read = Vec::with_capacity(entries.len());
-        for (index, value) in entries.iter().enumerate() {
-            if self.full() {
-                break;
-            }
-            let at = Path::Entry(list, index);
-            match value {
-                Value::Object(object) => read.push(entry(self, &at, object)),
-                other => self.refuse(wrong(&at, other, "an object")),
-            }
-        }
+        fields.reasons.into_iter().for_each(|why| self.refuse(why));
         read
     }
 
@@ -279,6 +260,36 @@ impl Fields {
                 )));
                 None
             }
+        }
+    }
+}
+
+/// A list whose entries are read one by one, so that only what they come to stays in memory.
+pub(super) struct Entries<T> {
+    list: &'static str,
+    most: usize,
+    entry: fn(&mut Fields, &Path<'_>, &Object) -> T,
+    count: usize,
+    fields: Fields,
+    read: Vec<T>,
+}
+
+impl<T> Entries<T> {
+    /// A list of this name with at most so many entries.
+    pub(super) fn new(list: &'static str, most: usize, entry: fn(&mut Fields, &Path<'_>, &Object) -> T) -> Self {
+        Entries { list, most, entry, count: 0, fields: Fields::default(), read: Vec::new() }
+    }
+
+    /// Reads the next entry.
+    pub(super) fn take(&mut self, value: Value) {
+        let at = Path::Entry(self.list, self.count);
+        self.count += 1;
+        if self.count > self.most || self.fields.full() {
+            return;
+        }
+        match value {
+            Value::Object(object) => self.read.push((self.entry)(&mut self.fields, &at, &object)),
+            other => self.fields.refuse(wrong(&at, &other, "an object")),
         }
     }
 }

@@ -313,3 +313,67 @@ fn export_is_the_wire_contract() {
         "{\"version\":3,\"generation\":0,\"fib_generation\":0,\n\"interfaces\":[],\n\"mirror_configs\":[],\n\"wires\":[]}\n"
     );
 }
+
+#[test]
+fn what_is_unknown_is_looked_through() {
+    for (document, want) in [
+        ("{\"version\":3,\"routes\":[{\"a\":{\"b\":1,\"b\":2}}]}", "the key \"b\" is given twice at line 1 column 38"),
+        ("{\"version\":3,\"interfaces\":[{\"zone\":{\"\\u0061\":1,\"a\":2}}]}", "the key \"a\" is given twice"),
+        ("{\"version\":3,\"routes\":[1e999]}", "number out of range"),
+        ("{\"version\":3,\"routes\":[\"\\ud800\"]}", "unexpected end of hex escape"),
+        ("{\"version\":3,\"routes\":[01]}", "invalid number"),
+        ("{\"version\":3,\"routes\":nul}", "expected ident"),
+    ] {
+        let found = against(document);
+        assert!(found.starts_with("JSON syntax: ") && found.contains(want), "{document}: {found}");
+    }
+    let deep = format!("{{\"version\":3,\"routes\":{}", "[".repeat(100_000));
+    assert!(against(&deep).contains("recursion limit"));
+    let text = parse(b"{\"version\":3,\"routes\":[\"\xff\"]}").expect_err("not UTF-8")[0].to_string();
+    assert!(text.contains("invalid unicode"), "{text}");
+}
+
+/// As much of a value of another kind than expected as a message has room for, and no more.
+#[test]
+fn a_wrong_value_is_shown_from_its_beginning() {
+    let list = vec!["{\"a\":[1,{}]}"; 1000].join(",");
+    let shown =
+        "[{\"a\":[1,{}]},{\"a\":[1,{}]},{\"a\":[1,{}]},{\"a\":[1,{}]},{\"a\":[1,{}]},{\"a\":[1,{}]},{… is a list";
+    refused(
+        &format!("{{\"generation\":[{list}]}}"),
+        &format!("generation: {shown} (allowed: an integer in 0..=18446744073709551615)"),
+    );
+    refused(
+        &format!("{{\"wires\":[[{list}],[{list}]]}}"),
+        &format!("wires[0]: {shown} (allowed: an object)\nwires[1]: {shown} (allowed: an object)"),
+    );
+    refused(&format!("[{list}]"), &format!("top level: {shown} (allowed: a snapshot object)"));
+    refused(
+        "{\"interfaces\":{\"b\":[],\"a\":null}}",
+        "interfaces: {\"a\":null,\"b\":[]} is an object (allowed: a list or null)",
+    );
+    let texts = parse_interfaces(b"{\"interfaces\":[{\"mtu\":1}]}").expect_err("no list");
+    assert_eq!(
+        texts[0].as_str(),
+        "top level: {\"interfaces\":[{\"mtu\":1}]} is an object (allowed: a list of interfaces)"
+    );
+}
+
+#[test]
+fn a_configuration_too_large_to_explain_explains_nothing() {
+    let document = |n: usize| {
+        let input = vec!["\"in\""; n - 1].join(",");
+        format!(
+            "{{\"version\":3,\"config\":{{\"ForwardingOptions\":{{\"PortMirroring\":{{\"Instances\":{{\"x\":{{\"Input\":[{input}]}}}}}}}}}}}}"
+        )
+    };
+    let told = |n: usize| parse_draft(document(n).as_bytes(), None).expect("accepted").diagnostics;
+    let most = 2 * MAX_ENTRIES;
+    assert_eq!(told(most)[0].subject, "instance \"x\"");
+    let told = told(most + 1);
+    assert_eq!(told.len(), 1);
+    assert_eq!(
+        told[0].to_string(),
+        format!("warning: config: {} instances and ingresses (explained: at most {most})", most + 1)
+    );
+}
