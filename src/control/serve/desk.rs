@@ -14,10 +14,10 @@ use super::status::{Reporter, Status};
 use crate::control::admission::Admission;
 use crate::control::compile::Source;
 use crate::control::json::{self, AND_MORE, MAX_REASONS};
-use crate::control::model::{Reason, Snapshot, VERSION, clipped};
+use crate::control::model::{Diagnostic, Reason, Snapshot, VERSION, clipped};
 use crate::control::role::{self, Reach};
 use crate::control::wires::add_wires;
-use crate::control::writer::{Standing, publish};
+use crate::control::writer::{Standing, publish, remark};
 
 /// How long a change of the role is seen through to the shards: well within what a producer waits.
 const ROLE_PATIENCE: Duration = Duration::from_secs(1);
@@ -186,6 +186,9 @@ impl Desk {
         tracing::info!("published generation {published}, generation {given} of the producer");
         if let Some(error) = receipt.unkept {
             tracing::warn!("generation {published} is not in the history: {error}");
+        }
+        if let Some(Diagnostic { subject, message, .. }) = remark(&self.options.dir, snapshot) {
+            tracing::warn!("generation {published}: {subject}: {message}");
         }
         Ok(())
     }
