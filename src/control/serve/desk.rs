@@ -10,7 +10,7 @@ use shm_layout::record::Role;
 
 use super::Options;
 use super::clients::Permits;
-use super::status::{Reporter, Status};
+use super::status::Reporter;
 use crate::control::admission::Admission;
 use crate::control::compile::Source;
 use crate::control::json::{self, AND_MORE, MAX_REASONS};
@@ -72,12 +72,12 @@ struct Group {
 }
 
 #[derive(Serialize)]
-struct Answer {
+struct Answer<'a> {
     ok: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<Status>,
+    status: Option<&'a RawValue>,
 }
 
 /// Where requests are dealt with.
@@ -108,8 +108,8 @@ impl Desk {
             Ok(request) => (self.obey(&request, deadline, stop), request.suppress_status == Some(true)),
             Err(why) => (Err(why), false),
         };
-        let status = (!suppressed).then(|| self.reporter.status());
-        line(&Answer { ok: done.is_ok(), error: done.err(), status })
+        let status = if suppressed { None } else { self.reporter.status() };
+        line(&Answer { ok: done.is_ok(), error: done.err(), status: status.as_deref() })
     }
 
     fn obey(&self, request: &Request<'_>, deadline: Instant, stop: &AtomicBool) -> Result<(), String> {
@@ -242,7 +242,7 @@ fn joined(reasons: &[Reason]) -> String {
     told.chain(more).collect::<Vec<_>>().join("; ")
 }
 
-fn line(answer: &Answer) -> Vec<u8> {
+fn line(answer: &Answer<'_>) -> Vec<u8> {
     // Plain data: that it cannot be written does not happen, and must not go unanswered if it does.
     let mut text = serde_json::to_vec(answer).unwrap_or_else(|_| br#"{"ok":false,"error":"no answer"}"#.to_vec());
     text.push(b'\n');
