@@ -8,6 +8,7 @@ pub mod links;
 pub mod logging;
 pub mod packet;
 pub mod region;
+pub mod rings;
 pub mod shard;
 pub mod snapshot;
 pub mod steer;

@@ -380,7 +380,7 @@ fn live_devices_answer_to_their_junos_names() {
             interface [ ge-0/0/0.0 ge-0/0/0.42 eth1 eth1.7 eth1.1 eth1.2 eth1.3 eth7.0 ];
         } } } } }";
     let config = tree(text);
-    let draft = build(&config, live_interfaces(&config, &links));
+    let draft = build(&config, live_interfaces(&config, &links, []));
     let vlan = (1 << 30) | (3 << 12) | 42;
     let found: Vec<u32> = draft.snapshot.mirrors.iter().map(|m| m.ingress_ifindex).collect();
     // eth1.7 and eth1.1 are one device, which admission refuses.
@@ -390,9 +390,9 @@ fn live_devices_answer_to_their_junos_names() {
     assert_eq!((of_vlan.name.as_str(), of_vlan.vlan()), ("ge-0-0-0.42", Some((3, 42))));
     assert!(against(&draft).contains("duplicate port-mirroring ingress ifindex 5 in instances \"x\" and \"x\""));
     // The same list by hand gives what it says and no more.
-    let listed = read(text.as_bytes(), Ports::Listed(&links)).expect("a configuration");
+    let listed = read(text.as_bytes(), Ports::Listed(&links), &[]).expect("a configuration");
     assert_eq!(listed.snapshot.mirrors, [], "mon.0 is no interface there");
-    let live = read(text.as_bytes(), Ports::Live(&links)).expect("a configuration");
+    let live = read(text.as_bytes(), Ports::Live(&links), &[]).expect("a configuration");
     assert_eq!(live, draft);
 }
 
@@ -400,7 +400,7 @@ fn live_devices_answer_to_their_junos_names() {
 fn live(text: &str) -> Draft {
     let all = vec![device("eth0", 3, None), device("eth1", 4, None), device("mon", 9, None)];
     let links = Links { all, place: String::new() };
-    read(text.as_bytes(), Ports::Live(&links)).expect("a configuration")
+    read(text.as_bytes(), Ports::Live(&links), &[]).expect("a configuration")
 }
 
 #[test]
@@ -460,6 +460,35 @@ fn a_wire_needs_devices() {
         "secure-wire \"w\" (line 2 column 49): interface \"eth0.1\" (line 2 column 63) is a VLAN without a device \
          (allowed: two interfaces that are there)\n"
     );
+}
+
+#[test]
+fn a_wire_argument_means_what_the_configuration_would() {
+    let text =
+        "interfaces { eth0 { unit 0 { vlan-id 7; } unit 42 { vlan-id 42; } } ge-0/0/0 { unit 0 { vlan-id x; } } }";
+    let all = [("eth0", 3), ("eth1", 4), ("ge-0-0-0", 5)].map(|(name, ifindex)| device(name, ifindex, None));
+    let all = all.into_iter().chain([device("eth1.9", 6, Some((4, 9)))]).collect();
+    let links = Links { all, place: String::new() };
+    let wire = |text: &str, argument: &str| {
+        let draft = read(text.as_bytes(), Ports::Live(&links), &[argument.to_owned()]).expect("a configuration");
+        let wires: Vec<_> = draft.snapshot.wires.iter().map(|wire| (wire.a_ifindex, wire.b_ifindex)).collect();
+        (wires, against(&draft))
+    };
+    for (argument, want) in [("eth0:eth1.0", (3, 4)), ("3:ge-0/0/0", (3, 5)), ("eth1.0:5", (4, 5))] {
+        assert_eq!(wire(text, argument), (vec![want], String::new()), "{argument}");
+    }
+    assert_eq!(wire("interfaces;", "eth0.0:ge-0/0/0.0"), (vec![(3, 5)], String::new()), "units without VLANs");
+    for (argument, want) in [
+        ("eth0.0:eth1", "(\"eth0.0\") is VLAN 7 on ifindex 3 (allowed: a whole port, with all its VLANs)"),
+        ("eth1:eth0.42", "(\"eth0.42\") is VLAN 42 on ifindex 3 (allowed"),
+        ("eth1.9:eth0", "ifindex 6 (\"eth1.9\") is VLAN 9 on ifindex 4 (allowed"),
+        ("6:eth0", "ifindex 6 (\"eth1.9\") is VLAN 9 on ifindex 4 (allowed"),
+        ("ge-0/0/0.0:eth0", "no interface is called \"ge-0/0/0.0\""),
+        ("eth1.1:eth0", "no interface is called \"eth1.1\""),
+    ] {
+        let (wires, found) = wire(text, argument);
+        assert!(wires.is_empty() && found.contains(want) && found.lines().count() == 1, "{argument}: {found}");
+    }
 }
 
 /// One instance of a random configuration.

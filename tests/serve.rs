@@ -134,6 +134,7 @@ fn every_request_of_the_protocol() {
         assert_eq!(status["pid"], std::process::id());
         assert!(status["started_at"].as_str().unwrap().ends_with('Z'), "{status}");
         assert_eq!(status["capabilities"]["forwarding_supported"], false, "no dataplane runs");
+        assert_eq!((&status["workers"], &status["ring_entries"]), (&json!(0), &json!(0)));
         assert_eq!(status["capabilities"]["unsupported_reasons"].as_array().unwrap().len(), 1);
         assert!(status.get("last_snapshot_at").is_none(), "an empty time is none that Go can read");
         for list in ["worker_heartbeats", "bindings", "per_binding"] {

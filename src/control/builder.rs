@@ -49,18 +49,20 @@ pub fn build(config: &Node, interfaces: Vec<Interface>) -> Draft {
     draft
 }
 
-/// The devices of the live system as interfaces, under the names that `config` has for them.
+/// The devices of the live system as interfaces, under the names that `config` has for them and those in `also`.
 ///
 /// A device answers to its own name. A name `DEVICE.0` that no device has is the device, unless its unit has a
 /// VLAN id. `DEVICE.U` with a VLAN id is the VLAN device there is for it, or else an interface with a synthetic
 /// ifindex: the dataplane needs only the parent and the tag. What has several such names is listed under each.
 #[must_use]
-pub fn live_interfaces(config: &Node, links: &Links) -> Vec<Interface> {
+pub fn live_interfaces<'a>(config: &Node, links: &Links, also: impl IntoIterator<Item = &'a str>) -> Vec<Interface> {
     let mut interfaces = links.interfaces();
     let devices: HashMap<String, usize> =
         interfaces.iter().enumerate().map(|(i, device)| (device.linux_name.clone(), i)).collect();
     let units = units(config);
-    for name in mentioned(config) {
+    let mut names = mentioned(config);
+    names.extend(also.into_iter().map(as_linux));
+    for name in names {
         let Some((device, unit)) = name.rsplit_once('.').filter(|_| !devices.contains_key(&name)) else { continue };
         let Some(&at) = devices.get(device) else { continue };
         match units.get(&name).map_or(Ok(None), |nodes| vlan_tag(nodes)) {

@@ -107,6 +107,12 @@ impl Interface {
         (self.parent_ifindex > 0 && self.vlan_id > 0).then_some((self.parent_ifindex, self.vlan_id))
     }
 
+    /// What to call it: the configuration's name, or else the kernel's; `""` if it has neither.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        if self.name.is_empty() { &self.linux_name } else { &self.name }
+    }
+
     fn is_called(&self, name: &str) -> bool {
         !name.is_empty() && (self.name == name || self.linux_name == name)
     }
@@ -300,7 +306,7 @@ impl fmt::Display for Diagnostic {
 }
 
 /// The most characters of a foreign text that a message repeats.
-const MAX_SHOWN: usize = 80;
+pub(super) const MAX_SHOWN: usize = 80;
 
 /// `text` in double quotes, fit for a [`Reason`] or a [`Diagnostic`]: on one line, with control characters
 /// escaped, and cut after 80 characters.

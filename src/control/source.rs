@@ -5,6 +5,7 @@ use super::draft::Draft;
 use super::json;
 use super::junos;
 use super::model::{Links, Reason};
+use super::wires::{add_wires, sides};
 
 /// What a document is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,23 +50,26 @@ impl<'a> Ports<'a> {
     }
 }
 
-/// Reads a document.
+/// Reads a document, and completes it with the `--wire` arguments. What is wrong with those is in the draft, along
+/// with all else.
 ///
 /// # Errors
 /// It cannot be read as its format: every reason there is.
-pub fn read(document: &[u8], ports: Ports<'_>) -> Result<Draft, Vec<Reason>> {
-    match Format::of(document) {
+pub fn read(document: &[u8], ports: Ports<'_>, wires: &[String]) -> Result<Draft, Vec<Reason>> {
+    let mut draft = match Format::of(document) {
         Format::Snapshot => {
             let listed = if let Ports::Listed(links) = ports { Some(links.interfaces()) } else { None };
-            json::parse_draft(document, listed)
+            json::parse_draft(document, listed)?
         }
         Format::Junos => {
             let config = junos::parse(document).map_err(|reason| vec![reason])?;
-            Ok(match ports {
+            match ports {
                 Ports::Own => build(&config, Vec::new()),
-                Ports::Live(links) => build(&config, live_interfaces(&config, links)),
+                Ports::Live(links) => build(&config, live_interfaces(&config, links, sides(wires))),
                 Ports::Listed(links) => build(&config, links.interfaces()),
-            })
+            }
         }
-    }
+    };
+    draft.faults.extend(add_wires(&mut draft.snapshot, wires).err().unwrap_or_default());
+    Ok(draft)
 }

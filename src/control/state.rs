@@ -127,8 +127,7 @@ pub fn role_name(role: Role) -> &'static str {
 fn names_of(snapshot: &Snapshot) -> HashMap<u32, String> {
     let mut names = HashMap::with_capacity(snapshot.interfaces.len());
     for interface in &snapshot.interfaces {
-        let name = if interface.name.is_empty() { &interface.linux_name } else { &interface.name };
-        names.entry(interface.ifindex).or_insert_with(|| name.clone());
+        names.entry(interface.ifindex).or_insert_with(|| interface.label().to_owned());
     }
     names
 }

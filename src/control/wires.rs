@@ -4,7 +4,7 @@
 //! the only place that says which wires there are, so the arguments become part of it before it is admitted,
 //! and are refused where it has wires already.
 
-use super::model::{MAX_IFINDEX, Reason, Snapshot, Wire, quoted};
+use super::model::{Interface, MAX_IFINDEX, Reason, Snapshot, Wire, quoted};
 
 /// The most names that a message lists as known.
 const MAX_LISTED: usize = 16;
@@ -17,8 +17,9 @@ const MAX_LISTED: usize = 16;
 ///
 /// # Errors
 /// The snapshot has wires already; an argument has no or several ':' or an empty side; a name is unknown (the
-/// known ones are listed) or belongs to an interface without a device; an ifindex is out of range. All of
-/// them are reported, and the snapshot is left as it was.
+/// known ones are listed) or belongs to an interface without a device; an ifindex is out of range; a side is a VLAN
+/// interface, while a wire takes all that its port receives. All of them are reported, and the snapshot is left as
+/// it was.
 pub fn add_wires(snapshot: &mut Snapshot, arguments: &[String]) -> Result<(), Vec<Reason>> {
     if arguments.is_empty() {
         return Ok(());
@@ -44,6 +45,11 @@ pub fn add_wires(snapshot: &mut Snapshot, arguments: &[String]) -> Result<(), Ve
     Ok(())
 }
 
+/// The sides of the arguments: the names and ifindexes that [`add_wires`] will look for.
+pub fn sides(arguments: &[String]) -> impl Iterator<Item = &str> {
+    arguments.iter().flat_map(|argument| argument.split(':'))
+}
+
 fn wire(snapshot: &Snapshot, argument: &str) -> Result<Wire, Vec<Reason>> {
     let refuse = |what: String| Reason::new(format!("--wire {}: {what}", quoted(argument)));
     let (a, b) = match argument.split_once(':') {
@@ -66,18 +72,29 @@ fn port(snapshot: &Snapshot, side: &str) -> Result<u32, String> {
     }
     // Names come first: a device may be called "11".
     if let Some(interface) = snapshot.find_interface(side) {
-        return Ok(interface.ifindex);
+        return whole(interface);
     }
     if side.bytes().all(|b| b.is_ascii_digit()) {
         let ifindex = side.parse().ok().filter(|n| (1..=MAX_IFINDEX).contains(n));
-        return ifindex.ok_or_else(|| {
+        let ifindex = ifindex.ok_or_else(|| {
             format!("ifindex {} is out of range (allowed: an integer in 1..={MAX_IFINDEX})", quoted(side))
-        });
+        })?;
+        return snapshot.interface_by_index(ifindex).map_or(Ok(ifindex), whole);
     }
     if snapshot.interfaces.iter().any(|i| i.answers_to(side)) {
         return Err(format!("the interface {} has no device (allowed: an interface with an ifindex)", quoted(side)));
     }
     Err(format!("no interface is called {} (allowed: an ifindex, or {})", quoted(side), known(snapshot)))
+}
+
+/// The ifindex of a port that a wire can have.
+fn whole(interface: &Interface) -> Result<u32, String> {
+    let Some((parent, tag)) = interface.vlan() else { return Ok(interface.ifindex) };
+    Err(format!(
+        "ifindex {} ({}) is VLAN {tag} on ifindex {parent} (allowed: a whole port, with all its VLANs)",
+        interface.ifindex,
+        quoted(interface.label())
+    ))
 }
 
 fn known(snapshot: &Snapshot) -> String {
@@ -94,7 +111,6 @@ fn known(snapshot: &Snapshot) -> String {
 #[allow(clippy::expect_used)]
 mod tests {
     use super::*;
-    use crate::control::model::Interface;
 
     fn snapshot() -> Snapshot {
         let interface = |name: &str, linux_name: &str, ifindex| Interface {
@@ -109,6 +125,7 @@ mod tests {
                 interface("ge-0/0/1.0", "ge-0-0-1", 12),
                 interface("ge-0/0/9.0", "ge-0-0-9", 0),
                 interface("77", "", 13),
+                Interface { parent_ifindex: 11, vlan_id: 42, ..interface("ge-0/0/0.42", "", 1 << 30) },
             ],
             ..Snapshot::default()
         }
@@ -155,6 +172,11 @@ mod tests {
             ("eth9:12", &["no interface is called \"eth9\"", "\"ge-0/0/0.0\", \"ge-0/0/1.0\", \"77\""]),
             ("+11:12", &["no interface is called \"+11\""]),
             ("12:ge-0/0/9.0", &["\"ge-0/0/9.0\" has no device"]),
+            (
+                "ge-0-0-0:ge-0/0/0.42",
+                &["1073741824 (\"ge-0/0/0.42\") is VLAN 42 on ifindex 11", "allowed: a whole port"],
+            ),
+            ("1073741824:12", &["1073741824 (\"ge-0/0/0.42\") is VLAN 42 on ifindex 11"]),
         ] {
             let text = add(&[argument]).expect_err(argument);
             assert!(text.starts_with("--wire "), "{text}");

@@ -22,6 +22,7 @@ use super::config::Config;
 use super::report::{BindingStatus, PortStatus, Report};
 use super::worker::Hand;
 use crate::counters::BindingBlock;
+use crate::rings::RING_ENTRIES;
 use crate::shard::mailbox::{Command, Event, Output};
 use crate::shard::port::{Identity, Port};
 use crate::snapshot::table::{Current, Table};
@@ -41,9 +42,10 @@ const BIND_PATIENCE: Duration = Duration::from_millis(200);
 const ZERO_COPY_REST: Duration = Duration::from_millis(200);
 
 /// Rings of a wire port: the fill ring has room for the device's ring and the rx ring.
-const WIRE_RINGS: RingSizes = RingSizes { fill: 4096, rx: 2048, tx: 2048, completion: 4096 };
+const WIRE_RINGS: RingSizes =
+    RingSizes { fill: 2 * RING_ENTRIES, rx: RING_ENTRIES, tx: RING_ENTRIES, completion: 2 * RING_ENTRIES };
 /// Rings of a monitor port; the kernel wants a fill ring even where nothing is received.
-const MONITOR_RINGS: RingSizes = RingSizes { fill: 64, rx: 0, tx: 2048, completion: 4096 };
+const MONITOR_RINGS: RingSizes = RingSizes { fill: 64, rx: 0, ..WIRE_RINGS };
 
 /// What a port is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Gid, Uid};
 use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
 use serde_json::{Value, json};
+use spanwire::rings::RING_ENTRIES;
 use spanwire_lab::exchange::{ExchangeSpec, Mirror, run};
 use spanwire_lab::topology::LabSpec;
 use spanwire_lab::traffic::Pace;
@@ -154,7 +155,7 @@ fn a_producer_configures_and_reads_the_counters_while_frames_cross() {
     for reason in ["no_frame", "tx_frame_reserve", "no_binding", "queue_full", "queue_full_same_worker"] {
         assert_eq!(total(&status, &format!("mirror_drops_{reason}")), 0);
     }
-    assert_eq!(status["workers"], 1);
+    assert_eq!((&status["workers"], &status["ring_entries"]), (&json!(1), &json!(RING_ENTRIES)));
     let age = time_of(&status["worker_heartbeats"][0]);
     assert!(age < Duration::from_secs(60), "a heartbeat {age:?} ago");
     let binding = status["bindings"].as_array().unwrap().iter().find(|b| b["ifindex"] == A).unwrap();
@@ -163,6 +164,12 @@ fn a_producer_configures_and_reads_the_counters_while_frames_cross() {
     assert_eq!((&binding["queue_id"], &binding["worker_id"], &binding["ready"]), (&json!(0), &json!(0), &json!(true)));
     assert_eq!(binding["interface"], lab.wire(0).unwrap().a.name.as_str());
     assert!(binding["umem_total_frames"].as_u64() > Some(0));
+    for list in ["bindings", "per_binding"] {
+        for row in status[list].as_array().unwrap() {
+            assert_eq!(row["tx_ring_capacity"], RING_ENTRIES, "{row}");
+            assert!(row["outstanding_tx"].as_u64() <= row["tx_ring_capacity"].as_u64(), "{row}");
+        }
+    }
     eprintln!("{} statuses while {} frames crossed", seen.len(), 2 * FRAMES);
 }
 

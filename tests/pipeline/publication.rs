@@ -45,7 +45,7 @@ impl Node {
 
     /// What `commit` does, with the wire A-B where the document has none; the shard takes what comes of it.
     fn commit(&mut self, document: &[u8], omit: bool) -> Admission {
-        let mut draft = read(document, Ports::Listed(&self.links)).unwrap();
+        let mut draft = read(document, Ports::Listed(&self.links), &[]).unwrap();
         if draft.snapshot.wires.is_empty() {
             draft.snapshot.wires.push(Wire { name: "w".into(), a_ifindex: A, b_ifindex: B });
         }

@@ -5,8 +5,20 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
+use super::syntax::Keep;
 use crate::control::instances::{Instance, Rate, Resolved, resolve, subject};
 use crate::control::model::{Diagnostic, Mirror, Origin, Severity, Snapshot, Written, quoted};
+use crate::counters::MAX_ENTRIES;
+
+/// What is read of a configuration.
+pub(super) const KEPT: Keep = Keep::Keys(&[("ForwardingOptions", OPTIONS)]);
+const OPTIONS: Keep = Keep::Keys(&[("PortMirroring", MIRRORING)]);
+const MIRRORING: Keep = Keep::Keys(&[("Instances", Keep::Every(&INSTANCE))]);
+const INSTANCE: Keep =
+    Keep::Keys(&[("InputRate", Keep::Scalar), ("Input", Keep::List(&Keep::Scalar)), ("Output", Keep::Scalar)]);
+
+/// Instances and ingresses, taken together, that are explained: an instance for each entry of a full mirror table.
+const MAX_NAMED: usize = 2 * MAX_ENTRIES;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -22,6 +34,11 @@ pub(super) fn explain(top: &Map<String, Value>, snapshot: &Snapshot) -> Explaine
     let instances = instances(top);
     if instances.is_empty() {
         return Explained::default();
+    }
+    let named: usize = instances.iter().map(|instance| 1 + instance.ingresses.len()).sum();
+    if named > MAX_NAMED {
+        let message = format!("{named} instances and ingresses (explained: at most {MAX_NAMED})");
+        return Explained { origins: Vec::new(), diagnostics: vec![warning("config".to_owned(), message)] };
     }
     let Resolved { entries, skipped, faults } = resolve(instances, &snapshot.interfaces);
     let mut diagnostics = skipped;

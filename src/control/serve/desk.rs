@@ -10,14 +10,14 @@ use shm_layout::record::Role;
 
 use super::Options;
 use super::clients::Permits;
-use super::status::{Reporter, Status};
+use super::status::Reporter;
 use crate::control::admission::Admission;
 use crate::control::compile::Source;
 use crate::control::json::{self, AND_MORE, MAX_REASONS};
-use crate::control::model::{Reason, Snapshot, VERSION, clipped};
+use crate::control::model::{Diagnostic, Reason, Snapshot, VERSION, clipped};
 use crate::control::role::{self, Reach};
 use crate::control::wires::add_wires;
-use crate::control::writer::{Standing, publish};
+use crate::control::writer::{Standing, publish, remark};
 
 /// How long a change of the role is seen through to the shards: well within what a producer waits.
 const ROLE_PATIENCE: Duration = Duration::from_secs(1);
@@ -72,12 +72,12 @@ struct Group {
 }
 
 #[derive(Serialize)]
-struct Answer {
+struct Answer<'a> {
     ok: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<Status>,
+    status: Option<&'a RawValue>,
 }
 
 /// Where requests are dealt with.
@@ -108,8 +108,8 @@ impl Desk {
             Ok(request) => (self.obey(&request, deadline, stop), request.suppress_status == Some(true)),
             Err(why) => (Err(why), false),
         };
-        let status = (!suppressed).then(|| self.reporter.status());
-        line(&Answer { ok: done.is_ok(), error: done.err(), status })
+        let status = if suppressed { None } else { self.reporter.status() };
+        line(&Answer { ok: done.is_ok(), error: done.err(), status: status.as_deref() })
     }
 
     fn obey(&self, request: &Request<'_>, deadline: Instant, stop: &AtomicBool) -> Result<(), String> {
@@ -187,6 +187,9 @@ impl Desk {
         if let Some(error) = receipt.unkept {
             tracing::warn!("generation {published} is not in the history: {error}");
         }
+        if let Some(Diagnostic { subject, message, .. }) = remark(&self.options.dir, snapshot) {
+            tracing::warn!("generation {published}: {subject}: {message}");
+        }
         Ok(())
     }
 
@@ -239,7 +242,7 @@ fn joined(reasons: &[Reason]) -> String {
     told.chain(more).collect::<Vec<_>>().join("; ")
 }
 
-fn line(answer: &Answer) -> Vec<u8> {
+fn line(answer: &Answer<'_>) -> Vec<u8> {
     // Plain data: that it cannot be written does not happen, and must not go unanswered if it does.
     let mut text = serde_json::to_vec(answer).unwrap_or_else(|_| br#"{"ok":false,"error":"no answer"}"#.to_vec());
     text.push(b'\n');

@@ -6,30 +6,38 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Instant;
 
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use shm_layout::counters::{Partition, Shard};
 use shm_layout::record::CAP_MIRROR;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::Options;
+use super::clients::lock;
 use crate::clock;
 use crate::control::model::VERSION;
-use crate::control::state::{Dataplane, PortState, Stats, StatsReport, Values, last_stats, published, role_name};
+use crate::control::state::{
+    Dataplane, PortState, ShardRow, Stats, StatsReport, Values, last_stats, published, role_name,
+};
 use crate::control::writer::Standing;
 use crate::region::CONFIG_FILE;
+use crate::rings::RING_ENTRIES;
 
 /// What is told of this server, the published snapshot and the dataplane.
 #[derive(Debug, Serialize)]
-pub(super) struct Status {
+struct Status {
     pid: u32,
     config_snapshot_protocol_version: u32,
     started_at: String,
     control_socket: String,
     state_file: String,
     workers: usize,
+    /// 0 where no dataplane runs.
+    ring_entries: u32,
     helper_mode: &'static str,
     /// Whether a dataplane runs.
     enabled: bool,
@@ -85,14 +93,36 @@ struct Counters {
     mirror_drops_tx_frame_reserve: u64,
     umem_total_frames: u64,
     umem_inflight_frames: u64,
+    tx_ring_capacity: u32,
 }
 
-/// Tells the status.
+/// Tells the status. It is gathered once for all who ask at the same time.
 #[derive(Debug)]
 pub(super) struct Reporter {
     options: Options,
     started_at: u64,
     heartbeats: Mutex<Heartbeats>,
+    latest: Mutex<Latest>,
+    gathered: Condvar,
+}
+
+/// What was gathered last.
+#[derive(Debug, Default)]
+struct Latest {
+    /// When that began, and what it came to.
+    status: Option<(Instant, Arc<RawValue>)>,
+    /// Whether somebody gathers anew.
+    gathering: bool,
+}
+
+/// The gathering; its end, by a panic too, wakes those who wait for it.
+struct Gathering<'a>(&'a Reporter);
+
+impl Drop for Gathering<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.latest).gathering = false;
+        self.0.gathered.notify_all();
+    }
 }
 
 /// When each shard was last seen to go on.
@@ -107,6 +137,13 @@ struct Heartbeat {
 }
 
 impl Heartbeats {
+    /// The heartbeat of each shard.
+    fn of(&mut self, report: &StatsReport) -> Vec<String> {
+        let gathered = clock::unix_ns().saturating_sub(report.dataplane.age_ns);
+        let mut seen = |row: &ShardRow| self.note(row.shard.id, row.values.get(Shard::Breaths.name()), gathered);
+        report.shards.iter().map(|row| rfc3339(seen(row))).collect()
+    }
+
     /// Takes note of what a shard has done by a time, and returns when it was last seen to do something.
     fn note(&mut self, shard: u32, breaths: u64, now: u64) -> u64 {
         let known = self.0.entry(shard).or_insert(Heartbeat { breaths, at: now });
@@ -120,7 +157,13 @@ impl Heartbeats {
 impl Reporter {
     /// One that begins now.
     pub(super) fn new(options: &Options) -> Reporter {
-        Reporter { options: options.clone(), started_at: clock::unix_ns(), heartbeats: Mutex::default() }
+        Reporter {
+            options: options.clone(),
+            started_at: clock::unix_ns(),
+            heartbeats: Mutex::default(),
+            latest: Mutex::default(),
+            gathered: Condvar::new(),
+        }
     }
 
     /// Whether the dataplane can mirror, or why not.
@@ -128,9 +171,35 @@ impl Reporter {
         can_mirror(running(&self.options.dir).as_ref())
     }
 
-    /// The status now. A region that cannot be read is as good as one that is not there: the producer publishes
-    /// again, which repairs it.
-    pub(super) fn status(&self) -> Status {
+    /// The status as JSON, gathered after this call.
+    ///
+    /// Who comes while it is gathered for others waits for their end, and shares what the next one comes to with all
+    /// who wait: any number of clients costs one gathering at a time.
+    pub(super) fn status(&self) -> Option<Arc<RawValue>> {
+        let asked = Instant::now();
+        let mut latest = lock(&self.latest);
+        loop {
+            match &latest.status {
+                Some((began, status)) if *began >= asked => return Some(Arc::clone(status)),
+                _ if latest.gathering => {
+                    latest = self.gathered.wait(latest).unwrap_or_else(PoisonError::into_inner);
+                }
+                _ => break,
+            }
+        }
+        latest.gathering = true;
+        drop(latest);
+        let _gathering = Gathering(self);
+        let began = Instant::now();
+        // Plain data, which can be written; should that fail, there is none.
+        let status: Arc<RawValue> = to_raw_value(&self.gather()).ok()?.into();
+        lock(&self.latest).status = Some((began, Arc::clone(&status)));
+        Some(status)
+    }
+
+    /// A region that cannot be read is as good as one that is not there: the producer publishes again, which repairs
+    /// it.
+    fn gather(&self) -> Status {
         let dir = &self.options.dir;
         let stats = running(dir);
         let report = stats.as_ref().map(StatsReport::of);
@@ -153,6 +222,7 @@ impl Reporter {
             control_socket: self.options.socket.display().to_string(),
             state_file: dir.join(CONFIG_FILE).display().to_string(),
             workers: report.as_ref().map_or(0, |report| report.shards.len()),
+            ring_entries: if stats.is_some() { RING_ENTRIES } else { 0 },
             helper_mode: "spanwire",
             enabled: stats.is_some(),
             forwarding_armed: standing.armed(),
@@ -163,22 +233,13 @@ impl Reporter {
             last_snapshot_generation: meta.map_or(0, |meta| meta.source_generation),
             last_fib_generation: meta.map_or(0, |meta| meta.fib_generation),
             last_snapshot_at: meta.map(|meta| rfc3339(meta.compiled_at)),
-            worker_heartbeats: report.as_ref().map(|report| self.heartbeats(report)).unwrap_or_default(),
+            worker_heartbeats: report.as_ref().map(|report| lock(&self.heartbeats).of(report)).unwrap_or_default(),
             bindings: bindings.collect(),
             per_binding: counters,
             role: role_name(standing.role),
             generation: config.as_ref().map_or(0, |config| config.generation),
             dataplane: Dataplane::of(stats.as_ref()),
         }
-    }
-
-    fn heartbeats(&self, report: &StatsReport) -> Vec<String> {
-        let gathered = clock::unix_ns().saturating_sub(report.dataplane.age_ns);
-        let mut heartbeats = self.heartbeats.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut seen = |row: &crate::control::state::ShardRow| {
-            heartbeats.note(row.shard.id, row.values.get(Shard::Breaths.name()), gathered)
-        };
-        report.shards.iter().map(|row| rfc3339(seen(row))).collect()
     }
 }
 
@@ -226,6 +287,7 @@ fn counters(report: &StatsReport, parents: &HashMap<u32, u32>) -> Vec<Counters> 
             mirror_drops_tx_frame_reserve: 0,
             umem_total_frames: frames(Partition::Size),
             umem_inflight_frames: frames(Partition::Tx),
+            tx_ring_capacity: RING_ENTRIES,
         });
     }
     for entry in &report.mirrors {
@@ -262,8 +324,47 @@ fn rfc3339(unix_ns: u64) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use std::thread;
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn who_waits_for_a_status_shares_one_that_began_after_the_question() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            dir: dir.path().to_owned(),
+            socket: dir.path().join("socket"),
+            wires: Vec::new(),
+            links: |_| None,
+            omit_ambiguous: false,
+        };
+        let reporter = Reporter::new(&options);
+        let foreign: Arc<RawValue> = to_raw_value(&"another's").unwrap().into();
+        let first = reporter.status().unwrap();
+        assert!(!Arc::ptr_eq(&first, &reporter.status().unwrap()), "nobody waits: each is gathered anew");
+
+        for shared in [true, false] {
+            let before = Instant::now();
+            lock(&reporter.latest).gathering = true;
+            let gathering = Gathering(&reporter);
+            thread::scope(|scope| {
+                let asked: Vec<_> = (0..8).map(|_| scope.spawn(|| reporter.status().unwrap())).collect();
+                // A thread that is late is answered in the same way.
+                thread::sleep(Duration::from_millis(50));
+                assert!(asked.iter().all(|asked| !asked.is_finished()), "they wait");
+                let began = if shared { Instant::now() + Duration::from_secs(60) } else { before };
+                lock(&reporter.latest).status = Some((began, Arc::clone(&foreign)));
+                drop(gathering);
+                for asked in asked {
+                    assert_eq!(Arc::ptr_eq(&asked.join().unwrap(), &foreign), shared);
+                }
+            });
+            lock(&reporter.latest).status = None;
+        }
+    }
 
     #[test]
     fn a_heartbeat_is_the_last_time_something_was_done() {

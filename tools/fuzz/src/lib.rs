@@ -107,7 +107,7 @@ pub fn junos(input: &[u8]) {
         assert_eq!(again, tree, "{text}");
     }
     let links = Links { all: parse_links(INTERFACES).expect("a list"), place: String::new() };
-    for interfaces in [links.interfaces(), live_interfaces(&tree, &links)] {
+    for interfaces in [links.interfaces(), live_interfaces(&tree, &links, [])] {
         let mut draft = build(&tree, interfaces);
         assert_eq!(draft.origins.len(), draft.snapshot.mirrors.len());
         let admission = draft.admit_or_omit(Some(&links));

@@ -9,7 +9,6 @@ use shm_layout::header::MAX_SLOT;
 use spanwire::control::json;
 use spanwire::control::source::{self, Format, Ports};
 use spanwire::control::state::{Stats, last_stats};
-use spanwire::control::wires::add_wires;
 use spanwire::control::writer::gate;
 use spanwire::control::{Admission, Diagnostic, Links, Mirror, Reason, Snapshot, Wire};
 use spanwire::links;
@@ -78,9 +77,7 @@ pub(crate) fn judge(dir: &Path, source: Source<'_>) -> Result<Judged, Failure> {
         (None, Some(links)) => Ports::Live(links),
         (None, None) => Ports::Own,
     };
-    let mut draft = source::read(source.document, ports).map_err(Failure::Refused)?;
-    // What is wrong with the arguments is said along with all else.
-    draft.faults.extend(add_wires(&mut draft.snapshot, source.wires).err().unwrap_or_default());
+    let mut draft = source::read(source.document, ports, source.wires).map_err(Failure::Refused)?;
     let mut admission = match source.on_ambiguous {
         OnAmbiguous::Reject => draft.admit(ports.links()),
         OnAmbiguous::Omit => draft.admit_or_omit(ports.links()),

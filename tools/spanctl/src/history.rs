@@ -6,15 +6,17 @@ use serde::Serialize;
 use shm_layout::record::MetaRecord;
 use spanwire::control::compile::decompile;
 use spanwire::control::history::{History, KEPT};
+use spanwire::control::source::Format;
 use spanwire::control::state::published;
-use spanwire::control::writer::{WriteError, publish};
-use spanwire::control::{Reason, admit};
+use spanwire::control::writer::{WriteError, publish, remark};
+use spanwire::control::{Diagnostic, Draft, Reason};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::args::RollbackArgs;
-use crate::import::warn_unkept;
-use crate::output::{Failure, Output, complain};
+use crate::document::live;
+use crate::import::{warn, warn_unkept};
+use crate::output::{Failure, Output};
 use crate::table::{Rows, printable};
 
 /// The document of `history`, the newest first.
@@ -45,6 +47,7 @@ struct RolledBack {
     accepted: bool,
     generation: Option<u64>,
     from_generation: u64,
+    diagnostics: Vec<Diagnostic>,
     reasons: Vec<Reason>,
 }
 
@@ -122,8 +125,10 @@ pub(crate) fn rollback(dir: &Path, args: &RollbackArgs, out: &Output) -> Result<
     };
     let kept = history.read(from)?;
     let view = kept.view().map_err(|e| Failure::Error(e.to_string()))?;
-    let snapshot = decompile(&view);
-    let admission = admit(&snapshot);
+    let links = live(dir, Format::Snapshot)?;
+    let draft = Draft::from(decompile(&view));
+    let admission = draft.admit(links.as_ref());
+    let snapshot = draft.snapshot;
     let published = if admission.accepted() {
         publish(dir, &snapshot, &admission, view.meta.digest)
     } else {
@@ -136,24 +141,32 @@ pub(crate) fn rollback(dir: &Path, args: &RollbackArgs, out: &Output) -> Result<
     };
     warn_unkept(receipt.generation, receipt.unkept.as_ref());
     let generation = receipt.generation;
+    let mut diagnostics = admission.diagnostics;
+    diagnostics.extend(remark(dir, &snapshot));
     if out.json {
-        let reasons = Vec::new();
         return out.document(&RolledBack {
             accepted: true,
             generation: Some(generation),
             from_generation: from,
-            reasons,
+            diagnostics,
+            reasons: Vec::new(),
         });
     }
-    admission.diagnostics.iter().for_each(complain);
+    warn(&diagnostics);
     out.text(&format!("published generation {generation}: the snapshot of generation {from} again\n"))
 }
 
 fn refuse(from: u64, reasons: Vec<Reason>, out: &Output) -> Result<(), Failure> {
     if out.json {
-        let reasons = reasons.clone();
+        let (diagnostics, reasons) = (Vec::new(), reasons.clone());
         // The exit code says that it is refused, whether or not anybody reads the document.
-        let _ = out.document(&RolledBack { accepted: false, generation: None, from_generation: from, reasons });
+        let _ = out.document(&RolledBack {
+            accepted: false,
+            generation: None,
+            from_generation: from,
+            diagnostics,
+            reasons,
+        });
     }
     Err(Failure::Refused(reasons))
 }

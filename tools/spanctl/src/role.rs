@@ -94,7 +94,10 @@ fn reached(reach: &Reach) -> &'static str {
 }
 
 fn warn_if_disarmed(outcome: &Outcome) {
-    if outcome.standing.role == Role::Active && !outcome.standing.armed() {
-        complain("note: mirroring is disarmed, so nothing is mirrored (the producer arms it: set_forwarding_state)");
+    if !outcome.standing.armed() {
+        complain(
+            "note: mirroring is disarmed, so nothing is mirrored in either role (the producer arms it: \
+             set_forwarding_state)",
+        );
     }
 }

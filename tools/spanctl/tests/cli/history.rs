@@ -51,7 +51,7 @@ fn the_last_sixteen_are_kept_and_one_comes_back_as_a_new_generation() {
     assert_eq!(said, "published generation 21: the snapshot of generation 19 again\n");
     assert_eq!(rate(&place), 19);
     let done = place.run(&["rollback", "10", "--json"]).code(0).json();
-    has_keys(&done, &["accepted", "generation", "from_generation", "reasons"], &[]);
+    has_keys(&done, &["accepted", "generation", "from_generation", "diagnostics", "reasons"], &[]);
     assert_eq!((&done["generation"], &done["from_generation"]), (&json!(22), &json!(11)));
     assert_eq!(rate(&place), 11);
     // The digest is that of the document it came from.

@@ -1,12 +1,15 @@
 //! What a dataplane says, and what is said without one.
 
-use std::process::Command;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use spanwire::clock::monotonic_ns;
 
-use crate::support::{Fake, Place, SNAPSHOT, has_keys, publisher};
+use crate::support::{Fake, Place, SNAPSHOT, command, has_keys, publisher};
 
 /// The keys of a dataplane.
 pub const DATAPLANE: [&str; 12] = [
@@ -207,6 +210,61 @@ fn shortages(document: &Value) -> Vec<&str> {
     messages.filter(|message| message.contains("mirror frames")).collect()
 }
 
+/// What `serve` says of a producer's snapshot.
+fn served(place: &Place, snapshot: &str) -> String {
+    let socket = place.file("control.sock", b"");
+    fs::remove_file(&socket).unwrap();
+    let server = command()
+        .arg("--dir")
+        .arg(place.dir())
+        .args(["serve", "--socket", &socket])
+        .env_remove("SPANWIRE_LOG")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Ended by the shutdown, or with the test.
+    let server = Killed(server);
+    let start = Instant::now();
+    let connect = || loop {
+        match UnixStream::connect(&socket) {
+            Ok(stream) => break stream,
+            Err(error) => assert!(start.elapsed() < Duration::from_secs(60), "nobody listens: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let ask = |request: Value| {
+        let mut stream = connect();
+        stream.write_all(format!("{request}\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).unwrap();
+        assert!(answer.starts_with("{\"ok\":true"), "{answer}");
+    };
+    ask(json!({"type": "apply_snapshot", "snapshot": serde_json::from_str::<Value>(snapshot).unwrap()}));
+    ask(json!({"type": "shutdown"}));
+    server.stderr()
+}
+
+/// A process, killed when dropped.
+struct Killed(Child);
+
+impl Killed {
+    /// Waits for its end, and gives what it wrote.
+    fn stderr(mut self) -> String {
+        let mut text = String::new();
+        self.0.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        assert!(self.0.wait().unwrap().success(), "{text}");
+        text
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // One that has ended is not there to be killed.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn too_few_mirror_frames_are_told() {
     let place = Place::new();
@@ -225,6 +283,12 @@ fn too_few_mirror_frames_are_told() {
         assert_eq!(shortages(&report).len(), 1, "{report}");
         assert_eq!(report["diagnostics"].as_array().unwrap().last().unwrap()["severity"], "warning");
     }
+    let report = place.run(&["rollback", "--json"]).code(0).json();
+    assert_eq!(shortages(&report).len(), 1, "{report}");
+    let ran = place.run(&["rollback"]).code(0);
+    assert!(ran.stderr.contains(want), "{ran:?}");
+    let log = served(&place, SNAPSHOT);
+    assert_eq!(log.matches(want).count(), 1, "{log}");
     let show = |fake: &Fake| fake.answering(&place, || place.run(&["show", "--json"]).code(0).json());
     let shown = show(&small);
     assert_eq!(shortages(&shown).len(), 1, "{shown}");

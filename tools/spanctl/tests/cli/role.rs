@@ -94,6 +94,7 @@ fn a_disarmed_node_says_that_it_does_not_mirror() {
     assert_eq!(ran.stdout, "active\n");
     assert!(ran.stderr.contains("disarmed"), "{ran:?}");
     // A change of role leaves that alone.
-    place.run(&["role", "standby"]).code(0);
+    let ran = place.run(&["role", "standby"]).code(0);
+    assert!(ran.stderr.contains("disarmed"), "to be known before it becomes active: {ran:?}");
     assert_eq!(place.run(&["role", "--json"]).code(0).json()["armed"], false);
 }

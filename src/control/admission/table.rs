@@ -1,0 +1,129 @@
+//! The mirror entries against each other: one ingress twice, and clones that come to where something is mirrored.
+
+use std::collections::HashMap;
+use std::iter::repeat;
+
+use super::names::{Names, Places};
+use crate::control::model::{Mirror, quoted};
+
+/// The mirror entries by what they receive on; of several with the same key the first.
+pub(super) struct Table<'a> {
+    names: &'a Names<'a>,
+    places: Places<'a>,
+    by_ifindex: HashMap<u32, usize>,
+    by_vlan: HashMap<(u32, u16), usize>,
+    by_parent: HashMap<u32, usize>,
+    /// Whether an entry's clones come back to it.
+    on_loop: Vec<bool>,
+}
+
+impl<'a> Table<'a> {
+    pub(super) fn of(mirrors: &[Mirror], names: &'a Names<'a>, places: Places<'a>) -> Self {
+        let mut by_ifindex = HashMap::with_capacity(mirrors.len());
+        let mut by_vlan = HashMap::new();
+        let mut by_parent = HashMap::new();
+        for (i, mirror) in mirrors.iter().enumerate() {
+            by_ifindex.entry(mirror.ingress_ifindex).or_insert(i);
+            if let Some((parent, tag)) = names.vlan(mirror.ingress_ifindex) {
+                by_vlan.entry((parent, tag)).or_insert(i);
+            }
+            for &below in &names.stack(mirror.ingress_ifindex)[1..] {
+                by_parent.entry(below).or_insert(i);
+            }
+        }
+        let mut table = Self { names, places, by_ifindex, by_vlan, by_parent, on_loop: Vec::new() };
+        table.on_loop = loops(mirrors.len(), |i| table.next(mirrors[i]));
+        table
+    }
+
+    /// The ports a mirror's clones leave by: a VLAN output sends through its parent, so what holds for one holds
+    /// for the other, and so on down. With each, how it relates to the output.
+    pub(super) fn sends_on(&self, mirror: Mirror) -> impl Iterator<Item = (u32, &'static str)> + use<> {
+        let relations = ["", "the parent of "].into_iter().chain(repeat("a parent's parent of "));
+        self.names.stack(mirror.output_ifindex).into_iter().zip(relations)
+    }
+
+    /// An entry that receives a mirror's clones.
+    fn next(&self, mirror: Mirror) -> Option<usize> {
+        self.sends_on(mirror).find_map(|(port, _)| self.by_ifindex.get(&port).or(self.by_parent.get(&port)).copied())
+    }
+
+    /// What is wrong if an earlier entry has the ingress of entry `i`.
+    pub(super) fn duplicate(&self, i: usize, mirror: Mirror) -> Option<String> {
+        let (names, ingress) = (self.names, mirror.ingress_ifindex);
+        let one = "(allowed: one entry per ingress)";
+        let (first, same) = match self.by_ifindex.get(&ingress).filter(|&&first| first != i) {
+            Some(&first) => (first, None),
+            None => {
+                let (parent, tag) = names.vlan(ingress)?;
+                (*self.by_vlan.get(&(parent, tag)).filter(|&&first| first != i)?, Some((parent, tag)))
+            }
+        };
+        let shown = names.show(ingress);
+        let place = self.places.entry(first);
+        if let (Some(a), Some(b)) = (self.places.origin(first), self.places.origin(i)) {
+            // In the Go control plane's words, which operators look for.
+            let (a, b) = (quoted(&a.instance), quoted(&b.instance));
+            let same = same.map(|(parent, tag)| format!(", VLAN {tag} on ifindex {}", names.show(parent)));
+            let same = same.unwrap_or_default();
+            return Some(format!(
+                "duplicate port-mirroring ingress ifindex {ingress} in instances {a} and {b}{same}, first as {place} {one}"
+            ));
+        }
+        Some(match same {
+            None => format!("duplicate ingress ifindex {shown}, first in {place} {one}"),
+            Some((parent, tag)) => format!(
+                "duplicate ingress: ifindex {shown} is VLAN {tag} on ifindex {}, as that of {place} is {one}",
+                names.show(parent)
+            ),
+        })
+    }
+
+    /// What is wrong if clones that entry `i` sends on `port` go where some entry receives.
+    pub(super) fn feedback(&self, i: usize, mirror: Mirror, port: u32) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let ingress = mirror.ingress_ifindex;
+        if port == ingress {
+            wrong.push("is the entry's own ingress (allowed: another port)".to_owned());
+        }
+        if self.names.stack(ingress)[1..].contains(&port) {
+            let ingress = self.names.show(ingress);
+            wrong.push(format!("is the parent port of the entry's ingress ifindex {ingress} (allowed: another port)"));
+        }
+        let mut fed = |of: &str, other: usize| {
+            let what = if self.on_loop[i] && self.on_loop[other] { "loop" } else { "chain" };
+            let place = self.places.entry(other);
+            wrong
+                .push(format!("is {of} of {place}, a mirror {what} (allowed: an output on which nothing is mirrored)"));
+        };
+        let other = |found: Option<&usize>| found.copied().filter(|&other| other != i);
+        if let Some(other) = other(self.by_ifindex.get(&port)).filter(|_| port != ingress) {
+            fed("the ingress", other);
+        }
+        if let Some(other) = other(self.by_parent.get(&port)) {
+            fed("the parent port of the ingress", other);
+        }
+        wrong
+    }
+}
+
+/// Which of `n` entries lead back to themselves, each followed by `next`.
+fn loops(n: usize, next: impl Fn(usize) -> Option<usize>) -> Vec<bool> {
+    let mut on_loop = vec![false; n];
+    // The walk that an entry was first met on, from 1.
+    let mut walk_of = vec![0; n];
+    for start in 0..n {
+        let walk = start + 1;
+        let mut at = Some(start);
+        while let Some(i) = at.filter(|&i| walk_of[i] == 0) {
+            walk_of[i] = walk;
+            at = next(i);
+        }
+        // Only a walk that met itself has a loop of its own, which begins there.
+        while let Some(i) = at.filter(|&i| walk_of[i] == walk && !on_loop[i]) {
+            on_loop[i] = true;
+            at = next(i);
+        }
+    }
+    on_loop
+}
