@@ -66,6 +66,10 @@ pub struct Port<D> {
     pub(super) in_tx: u32,
     /// Frames the device refused whose completion is still to come.
     pub(super) refused: u64,
+    /// Kicks in a row by which the kernel took nothing.
+    pub(super) stuck: u32,
+    /// Breaths to go before the next one.
+    pub(super) rest: u32,
     pub(super) values: [u64; BINDING_VALUES],
     /// Whether `values` has changed since it was committed.
     pub(super) dirty: bool,
@@ -114,6 +118,8 @@ impl<D: Doorbell> Port<D> {
             tx_cap: 0,
             in_tx: 0,
             refused: 0,
+            stuck: 0,
+            rest: 0,
             values: [0; BINDING_VALUES],
             dirty: true,
             block,

@@ -28,6 +28,8 @@ pub(crate) struct Row {
     pub adds_ns: Option<Spread>,
     /// Its time over that of forwarding alone.
     pub to_forward: Option<Spread>,
+    /// Its rate through the rings over that of forwarding alone, the fake kernel's part in the time of both.
+    pub rate_to_forward: Option<Spread>,
     /// What it adds, over a bare copy of the same size between pools of the same sizes.
     pub adds_to_copy: Option<Spread>,
     /// Frames a second of breathing, of so many shards.
@@ -84,11 +86,22 @@ fn row(
         ns_per_frame: over(runs, mean)?,
         adds_ns: paired(runs, mirrors, |at| at(count, subject) - at(count, forward)),
         to_forward: paired(runs, mirrors, |at| at(count, subject) / at(count, forward)),
+        rate_to_forward: mirrors.then(|| whole(runs, count, (forward, subject))).flatten(),
         adds_to_copy: paired(runs, mirrors, |at| (at(count, subject) - at(count, forward)) / at(count, copy)),
         frames_per_second: over(runs, |run| shards as f64 * 1e9 / mean(run))?,
         to_one_shard: paired(runs, beside_one, |at| shards as f64 * at(0, subject) / at(count, subject)),
         cores: benches.iter().map(|bench| core(bench, count, subject)).collect(),
     })
+}
+
+/// Of each run the median over the slices of the first subject's whole time over the second's.
+fn whole(runs: &[Run], count: usize, (first, second): (usize, usize)) -> Option<Spread> {
+    let median = |run: &Run| {
+        let pairs = run[count][first].iter().zip(&run[count][second]);
+        let ratios: Vec<f64> = pairs.map(|(first, second)| first.whole_ns as f64 / second.whole_ns as f64).collect();
+        Spread::of(&ratios).map(|spread| spread.median)
+    };
+    Spread::of(&runs.iter().map(median).collect::<Option<Vec<_>>>()?)
 }
 
 /// A figure of each run.

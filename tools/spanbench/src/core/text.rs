@@ -21,6 +21,7 @@ impl CoreReport {
             "ns/frame",
             "adds, ns",
             "/ forward only",
+            "rate / forward only",
             "adds / bare copy",
             "Mframes/s",
             "/ one shard",
@@ -36,6 +37,7 @@ impl CoreReport {
                 row.ns_per_frame.text(1.0, 1),
                 or_nothing(&row.adds_ns, 2),
                 or_nothing(&row.to_forward, 3),
+                or_nothing(&row.rate_to_forward, 3),
                 or_nothing(&row.adds_to_copy, 2),
                 format!("{:.1}", row.frames_per_second.median / 1e6),
                 or_nothing(&row.to_one_shard, 2),
@@ -65,7 +67,7 @@ impl CoreReport {
     pub(crate) fn about_costs(&self) -> String {
         format!(
             "Shards on rings without a kernel, each with {} primary and {} mirror frames; batches of {} frames; only \
-             breaths are timed. \"forward only\" has the same ports, the monitor port among them, and no mirror entry. \
+             breaths are timed, and with the fake kernel's part only for the rates. \"forward only\" has the same ports, the monitor port among them, and no mirror entry. \
              Median (lowest-highest) of {} runs; what is added and the ratios are of the same slice of 16,384 frames, \
              the median of each run.",
             self.primary_frames, self.mirror_frames, self.batch, self.runs
