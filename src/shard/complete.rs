@@ -58,7 +58,7 @@ pub fn drain<D: Doorbell>(
     lanes: &mut Lanes,
     block: &ShardBlock,
 ) -> usize {
-    if port.in_tx == 0 && port.completion.acquire(1) == 0 {
+    if port.completion.acquire(1) == 0 {
         return 0;
     }
     let addrs = port.completion.take(u32::MAX);

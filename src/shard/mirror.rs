@@ -2,7 +2,7 @@
 
 use shm_layout::counters::Entry;
 
-use super::lanes::{Lanes, Origin};
+use super::lanes::{Lanes, Origin, Remote};
 use super::port::{Port, Target};
 use super::rx::{Batch, Received};
 use crate::classify::classify;
@@ -43,8 +43,7 @@ impl DropReason {
         DropReason::TxInvalid,
     ];
 
-    /// Whether it holds for the rest of a batch, whatever the frames: what would end it comes between batches. A monitor
-    /// in trouble then costs the primary next to nothing.
+    /// Whether it holds for the rest of a batch, whatever the frames.
     fn lasts(self) -> bool {
         !matches!(self, DropReason::Oversize | DropReason::TxInvalid)
     }
@@ -118,7 +117,6 @@ impl Sampler {
 /// What happened to the selected frames of a batch, before it goes into the ledger.
 #[derive(Debug, Default)]
 struct Tally {
-    selected: u64,
     sent: u64,
     /// By [`DropReason`].
     drops: [u64; DropReason::ALL.len()],
@@ -141,7 +139,7 @@ impl Picked<'_> {
     #[inline]
     fn clone_each(self, mut clone: impl FnMut(&Received) -> Result<(), DropReason>) -> Tally {
         let selected = u64::from(self.len());
-        let mut tally = Tally { selected, ..Tally::default() };
+        let mut tally = Tally::default();
         let mut next = 0;
         while let Some(packet) = self.packets.get(next) {
             next += self.rate as usize;
@@ -180,6 +178,14 @@ pub fn sample<D: Doorbell>(
     ports[at].policy = Some(policy);
 }
 
+/// Where clones go: a [`Target`] that takes some.
+enum Way {
+    /// To this port of the shard.
+    Local(usize),
+    /// To a port of another shard.
+    Remote(Remote),
+}
+
 /// One batch on its way through the samplers.
 struct Run<'a, D> {
     at: usize,
@@ -208,12 +214,25 @@ impl<D: Doorbell> Run<'_, D> {
         let picked = Picked { packets: &packets[first..], rate: tap.rate };
         let next = first as u64 + u64::from(picked.len()) * u64::from(tap.rate);
         cell.set_until((next - observed) as u32);
-        let tally = self.clone_picked(tap, picked);
+        let selected = u64::from(picked.len());
+        let way = match self.way(tap) {
+            Ok(way) => way,
+            Err(reason) => {
+                cell.commit(|row| {
+                    row.add(Entry::Observed, observed);
+                    row.add(Entry::NotSampled, observed - selected);
+                    row.add(Entry::Selected, selected);
+                    reason.enter(row, selected);
+                });
+                return;
+            }
+        };
+        let tally = self.clone_picked(tap.slot, way, picked);
         // All of it at once, so that the row closes whenever a reader looks.
         cell.commit(|row| {
             row.add(Entry::Observed, observed);
-            row.add(Entry::NotSampled, observed - tally.selected);
-            row.add(Entry::Selected, tally.selected);
+            row.add(Entry::NotSampled, observed - selected);
+            row.add(Entry::Selected, selected);
             row.add(Entry::InFlight, tally.sent);
             for reason in DropReason::ALL {
                 let n = tally.drops[reason as usize];
@@ -239,25 +258,41 @@ impl<D: Doorbell> Run<'_, D> {
         }
     }
 
+    /// Where an entry's clones can go now, or why none of them can, whatever the packets: what would end that comes
+    /// between batches. A monitor in trouble then costs the primary next to nothing.
+    fn way(&mut self, tap: &Tap) -> Result<Way, DropReason> {
+        let index = match self.ports[self.at].targets.get(tap.output as usize) {
+            Some(&Target::Local(index)) => index,
+            Some(&Target::Remote(remote)) => return Ok(Way::Remote(remote)),
+            Some(Target::NoBinding) => return Err(DropReason::NoBinding),
+            Some(Target::Down) | None => return Err(DropReason::OutputDown),
+        };
+        let monitor = &mut self.ports[index];
+        if !monitor.up {
+            Err(DropReason::OutputDown)
+        } else if !monitor.has_tx_room() {
+            Err(DropReason::QueueFullSameWorker)
+        } else if self.pool.is_empty() {
+            Err(DropReason::NoFrame)
+        } else {
+            Ok(Way::Local(index))
+        }
+    }
+
     /// Copies the picked packets to where their entry's clones go.
     #[inline(never)]
-    fn clone_picked(&mut self, tap: &Tap, picked: Picked<'_>) -> Tally {
+    fn clone_picked(&mut self, slot: u32, way: Way, picked: Picked<'_>) -> Tally {
         let valid = |at: &Extent| if at.len == 0 { Err(DropReason::TxInvalid) } else { Ok(()) };
-        let target = self.ports[self.at].targets.get(tap.output as usize).copied().unwrap_or(Target::Down);
-        let monitor = match target {
-            Target::Local(index) if self.ports[index].up => &mut self.ports[index],
-            Target::Remote(to) => {
+        let monitor = match way {
+            Way::Local(index) => &mut self.ports[index],
+            Way::Remote(to) => {
                 return picked.clone_each(|(frame, at)| {
                     valid(at)?;
-                    self.lanes.send(to, self.umem.area().packet(frame, *at), tap.slot)
+                    self.lanes.send(to, self.umem.area().packet(frame, *at), slot)
                 });
             }
-            Target::NoBinding => return picked.clone_each(|(_, at)| valid(at).and(Err(DropReason::NoBinding))),
-            Target::Local(_) | Target::Down => {
-                return picked.clone_each(|(_, at)| valid(at).and(Err(DropReason::OutputDown)));
-            }
         };
-        let tag = Origin::own(tap.slot).tag();
+        let tag = Origin::own(slot).tag();
         let longest = max_clone_len(monitor.mtu).min(self.umem.area().frame_size());
         let mut outlet = monitor.outlet::<Mirror>(self.umem, picked.len());
         let mut free = self.pool.open();

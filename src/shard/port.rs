@@ -132,13 +132,18 @@ impl<D: Doorbell> Port<D> {
         self.dirty = true;
     }
 
+    /// Whether one more frame may be queued for transmission.
+    #[inline]
+    pub(super) fn has_tx_room(&mut self) -> bool {
+        self.in_tx < self.tx_cap && self.tx.acquire(1) > 0
+    }
+
     /// The way out through this port for up to `want` frames: fewer where the port may not hold as many, or its tx
     /// ring has no room.
     #[inline]
     pub(super) fn outlet<'a, P: Partition>(&'a mut self, umem: &'a mut Umem, want: u32) -> Outlet<'a, P> {
-        self.dirty = true;
         let places = self.tx.places(want.min(self.tx_cap.saturating_sub(self.in_tx)));
-        Outlet { socket: self.socket, places, custody: umem.custody(), in_tx: &mut self.in_tx }
+        Outlet { socket: self.socket, places, custody: umem.custody(), in_tx: &mut self.in_tx, dirty: &mut self.dirty }
     }
 }
 
@@ -147,7 +152,9 @@ pub(super) struct Outlet<'a, P: Partition> {
     socket: SocketId,
     places: Places<'a, Desc>,
     pub(super) custody: Custody<'a, P>,
+    /// Of the port, like the next.
     in_tx: &'a mut u32,
+    dirty: &'a mut bool,
 }
 
 impl<P: Partition> Outlet<'_, P> {
@@ -168,6 +175,7 @@ impl<P: Partition> Drop for Outlet<'_, P> {
     #[inline]
     fn drop(&mut self) {
         *self.in_tx += self.custody.sent();
+        *self.dirty |= self.custody.sent() > 0;
     }
 }
 
