@@ -397,14 +397,10 @@ impl Words for RegionFile {
         Ok(())
     }
 
-    fn store(&self, word: usize, value: u64, order: Ordering) -> Result<(), Fault> {
-        self.store_all(word, &[value], order)
-    }
-
-    fn store_all(&self, word: usize, values: &[u64], _: Ordering) -> Result<(), Fault> {
+    fn store(&self, word: usize, value: u64, _: Ordering) -> Result<(), Fault> {
         // SeqCst: stands in for the Release a store by this process would carry.
         fence(SeqCst);
-        self.copy_in(word, values)
+        self.copy_in(word, &[value])
     }
 
     fn copy_out(&self, word: usize, out: &mut [u64]) -> Result<(), Fault> {

@@ -39,14 +39,16 @@ pub enum Step {
     Payload,
     /// The slot is complete but not announced.
     SeqEven,
-    /// The generation is announced and the notify word has changed, waiters not yet woken.
+    /// The generation is announced, waiters not yet woken.
     Active,
+    /// The notify word has changed.
+    Notify,
 }
 
 impl Step {
     /// Every step, in order.
-    pub const ALL: [Step; 6] =
-        [Step::Begin, Step::SeqOdd, Step::HalfPayload, Step::Payload, Step::SeqEven, Step::Active];
+    pub const ALL: [Step; 7] =
+        [Step::Begin, Step::SeqOdd, Step::HalfPayload, Step::Payload, Step::SeqEven, Step::Active, Step::Notify];
 }
 
 /// A publish that did not happen.
@@ -130,10 +132,12 @@ impl<'a, W: Words + ?Sized> Writer<'a, W> {
         // Release: pairs with the Acquire load of seq in Reader::try_read.
         w.store(slot, odd.wrapping_add(1), Release)?;
         at(Step::SeqEven);
-        // Release: pairs with the Acquire load of active in Reader::try_read. The notify word goes with it: generations
-        // differ in their low half for as long as anyone waits for the next one.
-        w.store_all(ACTIVE, &[generation, generation & u64::from(u32::MAX)], Release)?;
+        // Release: pairs with the Acquire load of active in Reader::try_read.
+        w.store(ACTIVE, generation, Release)?;
         at(Step::Active);
+        // Generations differ in their low half for as long as anyone waits for the next one.
+        w.store(NOTIFY, generation & u64::from(u32::MAX), Release)?;
+        at(Step::Notify);
         Ok(generation)
     }
 
@@ -151,8 +155,6 @@ impl<'a, W: Words + ?Sized> Writer<'a, W> {
         self.words.store(NOTIFY, u64::from(next), Release)
     }
 }
-
-const _: () = assert!(NOTIFY == ACTIVE + 1, "announced with one store");
 
 /// What the header says of the region, and the newest announced generation.
 fn state_and_active<W: Words + ?Sized>(words: &W, order: Ordering) -> Result<(u64, u64), Fault> {

@@ -49,14 +49,6 @@ pub trait Words {
     /// [`Fault`] when the word is beyond the region's end.
     fn store(&self, word: usize, value: u64, order: Ordering) -> Result<(), Fault>;
 
-    /// Stores consecutive words, each as [`Words::store`] would, in any order among themselves.
-    ///
-    /// # Errors
-    /// As [`Words::store`].
-    fn store_all(&self, word: usize, values: &[u64], order: Ordering) -> Result<(), Fault> {
-        values.iter().enumerate().try_for_each(|(i, &value)| self.store(word + i, value, order))
-    }
-
     /// Words from `word` on, each Relaxed.
     ///
     /// # Errors

@@ -344,7 +344,7 @@ fn takeover(death: Step, mutant: Mutant) {
     writers.join().expect("the writers do not panic");
     let (generation, writer) = read(&Reader::new(&side, GEOMETRY).with_tries(1)).expect("nobody writes any more");
     // Announced by the first writer, its generation is used up.
-    let used = death == Step::Active;
+    let used = matches!(death, Step::Active | Step::Notify);
     assert_eq!((generation, writer), (if used { 3 } else { 2 }, 2), "after a death at {death:?}");
 }
 

@@ -69,6 +69,7 @@ pub fn drain<D: Doorbell>(
     };
     if found > 0 {
         port.completion.release();
+        port.moves();
         port.in_tx -= frames;
         // Frames the device refused complete like the others and were counted as lost at the kick.
         let refused = port.refused.min(u64::from(frames));

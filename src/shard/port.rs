@@ -66,7 +66,9 @@ pub struct Port<D> {
     pub(super) in_tx: u32,
     /// Frames the device refused whose completion is still to come.
     pub(super) refused: u64,
-    /// Kicks in a row by which the kernel took nothing.
+    /// What the kernel had taken off the tx ring at the last kick.
+    pub(super) taken: u32,
+    /// Kicks since anything moved, as far as they count.
     pub(super) stuck: u32,
     /// Breaths to go before the next one.
     pub(super) rest: u32,
@@ -118,6 +120,7 @@ impl<D: Doorbell> Port<D> {
             tx_cap: 0,
             in_tx: 0,
             refused: 0,
+            taken: 0,
             stuck: 0,
             rest: 0,
             values: [0; BINDING_VALUES],
@@ -130,6 +133,12 @@ impl<D: Doorbell> Port<D> {
     pub(super) fn count(&mut self, value: Binding, n: u64) {
         self.values[value as usize] = self.values[value as usize].wrapping_add(n);
         self.dirty = true;
+    }
+
+    /// Ends the rests that a port by which nothing moves is given.
+    #[inline]
+    pub(super) fn moves(&mut self) {
+        (self.stuck, self.rest) = (0, 0);
     }
 
     /// Whether one more frame may be queued for transmission.

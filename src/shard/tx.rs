@@ -6,26 +6,32 @@ use shm_layout::record::PortRole;
 use super::port::Port;
 use crate::xsk::{Doorbell, Kick};
 
-/// Breaths, at most, that a monitor port which takes nothing is not kicked in between: 2 to the power of this, less one.
+/// The longest rest of a monitor port, in breaths: 2 to the power of this, less one.
 const LONGEST_REST: u32 = 5;
 
 /// Submits the port's tx ring and kicks the kernel while it has entries the kernel has not taken.
 ///
 /// In copy mode `sendto` does the transmission, so a ring that is not empty is kicked again in the next breath:
-/// an `EAGAIN` keeps the kick pending by itself. A monitor port that took nothing is given a rest as long as the shard
-/// is `busy`, twice as long each time: its troubles are not to cost the primary a system call a breath.
+/// an `EAGAIN` keeps the kick pending by itself. Only a monitor port by which nothing has moved since its last kick is
+/// given a rest while the shard is `busy`, twice as long each time: its troubles are not to cost the primary a system
+/// call a breath. Kernels may show what they took only later, so it counts as moving too when a frame comes back.
 pub fn kick<D: Doorbell>(port: &mut Port<D>, busy: bool) {
     if port.in_tx > 0 && port.up {
         port.tx.submit();
-        let pending = port.tx.pending();
-        if pending > 0 && (!port.zero_copy || port.tx.needs_wakeup()) {
+        if port.tx.pending() > 0 && (!port.zero_copy || port.tx.needs_wakeup()) {
+            let taken = port.tx.taken();
+            if taken != port.taken {
+                port.moves();
+            }
             if busy && port.rest > 0 {
                 port.rest -= 1;
             } else {
+                port.taken = taken;
+                if port.role == PortRole::Monitor && !port.zero_copy {
+                    port.rest = (1 << port.stuck) - 1;
+                    port.stuck = (port.stuck + 1).min(LONGEST_REST);
+                }
                 ring(port);
-                let stuck = port.role == PortRole::Monitor && port.tx.pending() == pending;
-                port.stuck = if stuck { (port.stuck + 1).min(LONGEST_REST) } else { 0 };
-                port.rest = (1 << port.stuck) - 1;
             }
         }
     }

@@ -130,14 +130,16 @@ impl Receiver {
         let Some(rx) = &mut self.rings.rx else { return 0 };
         let mut custody = self.umem.custody::<Primary>();
         let mut seen = 0;
-        for desc in rx.take(limit) {
+        let entries = rx.take(limit);
+        let found = entries.left();
+        for desc in entries {
             let Some((frame, at)) = custody.take_rx(desc, SOCKET) else { continue };
             look(custody.area().packet(&frame, at));
             // There is room: the ring has a place for every frame.
             let _ = self.rings.fill.push(custody.give_fill(frame, SOCKET));
             seen += 1;
         }
-        if seen > 0 {
+        if found > 0 {
             rx.release();
             self.rings.fill.submit();
         }

@@ -175,7 +175,12 @@ impl<T: Pod> Producer<T> {
 
     /// Entries pushed and not yet taken by the other side.
     pub fn pending(&self) -> u32 {
-        self.raw.distance(self.raw.consumer().load(Relaxed), self.next).unwrap_or(0)
+        self.raw.distance(self.taken(), self.next).unwrap_or(0)
+    }
+
+    /// The index up to which the other side has taken entries, as far as it has said.
+    pub fn taken(&self) -> u32 {
+        self.raw.consumer().load(Relaxed)
     }
 
     /// Whether the kernel asks to be woken for this ring.

@@ -213,7 +213,7 @@ impl Area {
     pub(super) fn kernel_read(&self, desc: Desc) -> Option<Vec<u8>> {
         let at = self.kernel_range(desc.addr, desc.len as usize)?;
         let mut bytes = vec![0; desc.len as usize];
-        // SAFETY: in bounds by `kernel_range`; a frame named by a tx descriptor has no token (Holder::Tx), so
+        // SAFETY: in bounds by `kernel_range`; a frame named by a tx descriptor has no token (Holder::tx), so
         // nobody writes it.
         unsafe { std::ptr::copy_nonoverlapping(self.memory.as_ptr().add(at), bytes.as_mut_ptr(), bytes.len()) };
         Some(bytes)
@@ -223,7 +223,7 @@ impl Area {
     /// rings.
     pub(super) fn kernel_write(&self, addr: u64, bytes: &[u8]) -> Option<()> {
         let at = self.kernel_range(addr, bytes.len())?;
-        // SAFETY: in bounds by `kernel_range`; a frame named by a fill entry has no token (Holder::FillRx), so
+        // SAFETY: in bounds by `kernel_range`; a frame named by a fill entry has no token (Holder::fill_rx), so
         // nobody else touches it.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.memory.as_mut_ptr().add(at), bytes.len()) };
         Some(())
@@ -296,10 +296,13 @@ impl Area {
 /// Memory is short.
 pub fn memory(bytes: usize) -> io::Result<MmapMut> {
     let memory = MmapMut::map_anon(bytes)?;
-    // Kernels without the one or the other do without: small pages serve as well, and pages come when they are touched.
     for advice in [Advice::HugePage, Advice::PopulateWrite] {
-        if let Err(error) = memory.advise(advice) {
-            tracing::debug!(?advice, %error, "frames: the kernel does not take this advice");
+        match memory.advise(advice) {
+            // A kernel without the one or the other: small pages serve as well, and pages come when they are touched.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                tracing::debug!(?advice, "frames: this kernel does not know the advice");
+            }
+            other => other?,
         }
     }
     Ok(memory)

@@ -138,6 +138,45 @@ fn kicks_follow_the_kernels_answers() {
 }
 
 #[test]
+fn a_monitor_by_which_nothing_moves_is_kicked_ever_less_often() {
+    let mut rig = Rig::new(Spec::default(), &Plan::wire(&[(A, MON, 1)]));
+    // Breaths with a frame on the wire, after which the monitor has been kicked.
+    let kicked = |rig: &mut Rig, breaths: u32| -> Vec<u32> {
+        let busy = |rig: &mut Rig, breath| {
+            let before = rig.port(MON).doorbell.kicks();
+            rig.port(A).nic.receive(&frame(breath, 60));
+            rig.breathe();
+            rig.sent(B);
+            rig.port(MON).doorbell.kicks() > before
+        };
+        (1..=breaths).filter(|&breath| busy(rig, breath)).collect()
+    };
+    assert_eq!(kicked(&mut rig, 130), [1, 2, 4, 8, 16, 32, 64, 96, 128]);
+    // An idle shard has the time.
+    let before = rig.port(MON).doorbell.kicks();
+    for _ in 0..6 {
+        rig.breathe();
+    }
+    assert!(rig.port(MON).doorbell.kicks() > before + 3);
+    // One that the kernel takes frames of, or completes some of, is kicked in each breath.
+    for breath in 0..10 {
+        rig.port(MON).nic.transmit(1);
+        assert_eq!(kicked(&mut rig, 1), [1], "breath {breath}");
+    }
+    for breath in 0..10 {
+        assert_eq!(rig.port(MON).nic.complete(1), 1);
+        assert_eq!(kicked(&mut rig, 1), [1], "breath {breath}");
+    }
+    // A wire port is never given a rest.
+    let before = rig.port(B).doorbell.kicks();
+    for number in 0..40 {
+        rig.port(A).nic.receive(&frame(number, 60));
+        rig.breathe();
+    }
+    assert_eq!(rig.port(B).doorbell.kicks(), before + 40);
+}
+
+#[test]
 fn what_a_broken_kernel_says_is_counted_and_ignored() {
     let mut rig = Rig::new(Spec::default(), &Plan::wire(&[(A, MON, 1)]));
     let forged = [(0, 60), (255 * 2048, 60), (u64::MAX, 60), (256 * 2048, 60), (64, 2000)];

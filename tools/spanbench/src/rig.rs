@@ -8,6 +8,7 @@ use shm_layout::view::SnapshotView;
 use spanwire::control::compile::{Source, compile};
 use spanwire::control::{Mirror, Snapshot, Wire, admit};
 use spanwire::counters::{BindingBlock, ShardBlock};
+use spanwire::rings::RING_ENTRIES;
 use spanwire::shard::Shard;
 use spanwire::shard::mailbox::{Command, Mailbox};
 use spanwire::shard::port::{Identity, Port};
@@ -63,8 +64,8 @@ impl Rig {
         let block = Arc::new(ShardBlock::new(0, 0));
         let mut shard = Shard::new(primary, mirror, Self::FRAME as u32, table, Arc::clone(&mailbox), block)?;
         let mut add = |socket, ifindex, role| -> Result<FakeNic, RigError> {
-            let rx = if role == PortRole::Wire { 2048 } else { 0 };
-            let sizes = RingSizes { fill: 4096, rx, tx: 2048, completion: 4096 };
+            let rx = if role == PortRole::Wire { RING_ENTRIES } else { 0 };
+            let sizes = RingSizes { fill: 2 * RING_ENTRIES, rx, tx: RING_ENTRIES, completion: 2 * RING_ENTRIES };
             let (nic, rings) = FakeNic::new(shard.area(), sizes, 0)?;
             let identity = Identity { socket, ifindex, queue: 0, queues: 1, role };
             let port = Port::new(identity, rings, FakeDoorbell::default(), Arc::new(BindingBlock::default()));
