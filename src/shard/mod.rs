@@ -129,7 +129,7 @@ impl<D: Doorbell> Shard<D> {
         }
         moved += self.lanes.accept(&mut self.ports, &mut self.umem, &mut self.mirror);
         for port in &mut self.ports {
-            tx::kick(port, moved > 0);
+            tx::kick(port);
             rx::refill(port, &mut self.umem, &mut self.primary);
         }
         self.lanes.submit();

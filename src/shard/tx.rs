@@ -13,9 +13,9 @@ const LONGEST_REST: u32 = 5;
 ///
 /// In copy mode `sendto` does the transmission, so a ring that is not empty is kicked again in the next breath:
 /// an `EAGAIN` keeps the kick pending by itself. Only a monitor port by which nothing has moved since its last kick is
-/// given a rest while the shard is `busy`, twice as long each time: its troubles are not to cost the primary a system
-/// call a breath. Kernels may show what they took only later, so it counts as moving too when a frame comes back.
-pub fn kick<D: Doorbell>(port: &mut Port<D>, busy: bool) {
+/// given a rest, twice as long each time: its troubles are not to cost the primary a system call a breath. Kernels may
+/// show what they took only later, so it counts as moving too when a frame comes back.
+pub fn kick<D: Doorbell>(port: &mut Port<D>) {
     if port.in_tx > 0 && port.up {
         port.tx.submit();
         if port.tx.pending() > 0 && (!port.zero_copy || port.tx.needs_wakeup()) {
@@ -23,7 +23,7 @@ pub fn kick<D: Doorbell>(port: &mut Port<D>, busy: bool) {
             if taken != port.taken {
                 port.moves();
             }
-            if busy && port.rest > 0 {
+            if port.rest > 0 {
                 port.rest -= 1;
             } else {
                 port.taken = taken;

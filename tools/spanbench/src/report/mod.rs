@@ -107,7 +107,7 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Report, ReportError> {
     fs::create_dir_all(out).map_err(|source| ReportError::Write { path: out.clone(), source })?;
     interrupt::install().map_err(WireError::io("noting signals"))?;
     let (core, instructions, handoff) = (core(args)?, instructions()?, handoff(args)?);
-    let states = states::run(&StatesArgs { wire: args.wire.clone() })?;
+    let states = states::run(&StatesArgs { wire: args.wire.clone(), state: String::new() })?;
     let wire = wire::run(&args.wire)?;
     let mut report = Report { core, instructions, handoff, states, wire, files: Vec::new() };
     let charts = pictures::all(&report.wire);
