@@ -49,6 +49,8 @@ enum Command {
     States(wire::states::StatesArgs),
     /// How long a publish takes to reach the last shard of a running dataplane
     Handoff(handoff::HandoffArgs),
+    /// What publishes cost the frames that cross meanwhile: root, as `wire`
+    Publishing(wire::publishing::PublishingArgs),
     /// How many instructions a shard spends on a frame, beside the committed table: needs valgrind. Exits 1 if a figure
     /// differs
     Instructions(instructions::InstructionsArgs),
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Command::Wire(wire) => show(wire::run(wire), json),
         Command::States(states) => show(wire::states::run(states), json),
         Command::Handoff(handoff) => show(handoff::run(handoff), json),
+        Command::Publishing(publishing) => show(wire::publishing::run(publishing), json),
         Command::Instructions(args) => {
             let outcome = instructions::run(args);
             differs = outcome.as_ref().is_ok_and(instructions::InstructionsReport::differs);

@@ -1,4 +1,4 @@
-//! `spanbench wire` as a whole, with trials of milliseconds: what it writes adds up, and nothing stays behind.
+//! `spanbench wire` and `publishing` as a whole, with trials of milliseconds: what it writes adds up, and nothing stays behind.
 //! Needs root. Figures are not looked at: the machine may be busy.
 
 #![forbid(unsafe_code)]
@@ -18,14 +18,14 @@ fn spanbench(args: &str) -> Child {
     let daemon = program.with_file_name("spanwired");
     assert!(daemon.is_file(), "{} is not built: run `cargo test --workspace`", daemon.display());
     let mut command = Command::new(program);
-    command.args(["--json", "wire"]).args(args.split_whitespace());
+    command.arg("--json").args(args.split_whitespace());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// The first and the last processor this process may use: the same where there is but one.
-fn placed(args: &str) -> String {
+fn placed(command: &str, args: &str) -> String {
     let cores = core_affinity::get_core_ids().unwrap();
-    format!("--tester-cpu {} --dut-cpu {} {args}", cores[0].id, cores[cores.len() - 1].id)
+    format!("{command} --tester-cpu {} --dut-cpu {} {args}", cores[0].id, cores[cores.len() - 1].id)
 }
 
 /// The namespaces of a process's labs.
@@ -44,7 +44,7 @@ fn list(value: &Value) -> &[Value] {
 
 #[test]
 fn the_books_balance() {
-    let child = spanbench(&placed("--runs 2 --sizes 60 --trial-ms 20 --resolution 25 --peer devmap,tc,bridge"));
+    let child = spanbench(&placed("wire", "--runs 2 --sizes 60 --trial-ms 20 --resolution 25 --peer devmap,tc,bridge"));
     let pid = child.id();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -97,9 +97,28 @@ fn check_run(run: &Value, mirrors: bool) {
 }
 
 #[test]
+fn publishes_go_on_while_frames_cross() {
+    let child = spanbench(&placed("publishing", "--runs 2 --sizes 60 --trial-ms 40 --pause-ms 1"));
+    let pid = child.id();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(namespaces_of(pid), Vec::<String>::new());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(number(&report["publishes"]) >= 4, "one in each trial that has any");
+    let loads = list(&report["loads"]);
+    assert_eq!(loads.len(), 2);
+    for load in loads {
+        assert_eq!(list(&load["pps"]).len(), 2);
+        for (sent, lost) in list(&load["sent"]).iter().zip(list(&load["lost"])) {
+            assert!(number(sent) > number(lost), "{load}");
+        }
+    }
+}
+
+#[test]
 fn an_interrupt_leaves_nothing_behind() {
     for signal in [Signal::INT, Signal::TERM] {
-        let mut child = spanbench(&placed("--runs 100 --sizes 60 --mode mirror --peer none --trial-ms 1000"));
+        let mut child = spanbench(&placed("wire", "--runs 100 --sizes 60 --mode mirror --peer none --trial-ms 1000"));
         let pid = child.id();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         // Said once the daemon runs.
@@ -118,7 +137,7 @@ fn an_interrupt_leaves_nothing_behind() {
 
 #[test]
 fn a_processor_that_is_not_there_is_refused_at_once() {
-    let child = spanbench("--dut-cpu 100000");
+    let child = spanbench("wire --dut-cpu 100000");
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let log = String::from_utf8_lossy(&output.stderr);

@@ -65,6 +65,7 @@ fn write(text: &mut String, report: &Report, charts: &[Chart]) -> std::fmt::Resu
     section(text, "Handoff", &about, times)?;
 
     section(text, "A monitor port in trouble", &report.states.about(), report.states.table())?;
+    section(text, "Publishes under load", &report.publishing.about(), report.publishing.table())?;
 
     writeln!(text, "\n## Wire\n")?;
     writeln!(

@@ -20,9 +20,13 @@ use crate::instructions::{self, InstructionsArgs, InstructionsError, Instruction
 use crate::summary::Spread;
 use crate::wire::args::WireArgs;
 use crate::wire::error::WireError;
+use crate::wire::publishing::{self, PublishingArgs, PublishingReport};
 use crate::wire::report::WireReport;
 use crate::wire::states::{self, StatesArgs, StatesReport};
 use crate::{interrupt, wire};
+
+/// Milliseconds between publishes.
+const PAUSE_MS: u64 = 5;
 
 /// Options of `spanbench report`.
 #[derive(Clone, Debug, clap::Args)]
@@ -82,6 +86,7 @@ pub(crate) struct Report {
     handoff: HandoffFigure,
     /// A monitor port in trouble.
     states: StatesReport,
+    publishing: PublishingReport,
     /// Real frames.
     wire: WireReport,
     /// The files that were written.
@@ -108,8 +113,9 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Report, ReportError> {
     interrupt::install().map_err(WireError::io("noting signals"))?;
     let (core, instructions, handoff) = (core(args)?, instructions()?, handoff(args)?);
     let states = states::run(&StatesArgs { wire: args.wire.clone(), state: String::new() })?;
+    let publishing = publishing::run(&PublishingArgs { wire: args.wire.clone(), pause_ms: PAUSE_MS })?;
     let wire = wire::run(&args.wire)?;
-    let mut report = Report { core, instructions, handoff, states, wire, files: Vec::new() };
+    let mut report = Report { core, instructions, handoff, states, publishing, wire, files: Vec::new() };
     let charts = pictures::all(&report.wire);
     let mut files: Vec<(String, String)> = vec![("report.md".to_owned(), markdown::text(&report, &charts))];
     files.push((CORE_PICTURE.to_owned(), report.core.svg()));
@@ -156,7 +162,7 @@ fn handoff(args: &ReportArgs) -> Result<HandoffFigure, ReportError> {
     wire::with_dataplane(&args.wire, |dir| -> Result<(), ReportError> {
         for run in 0..args.wire.runs {
             eprintln!("run {}/{}, handoff", run + 1, args.wire.runs);
-            let options = HandoffArgs { dir: dir.to_owned(), publishes: args.publishes, pause_ms: 5 };
+            let options = HandoffArgs { dir: dir.to_owned(), publishes: args.publishes, pause_ms: PAUSE_MS };
             let report = handoff::run(&options)?;
             p50.push(report.p50_ns as f64);
             p99.push(report.p99_ns as f64);

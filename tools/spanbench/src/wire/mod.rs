@@ -21,6 +21,7 @@ pub(crate) mod error;
 mod measure;
 mod placement;
 mod probe;
+pub(crate) mod publishing;
 pub(crate) mod report;
 mod search;
 mod sequence;
