@@ -34,6 +34,16 @@ fn namespaces_of(pid: u32) -> Vec<String> {
     netns::names().into_iter().filter(|name| name.starts_with(&prefix)).collect()
 }
 
+/// What a measurement writes, which must come to its end and leave no lab behind.
+fn report(args: &str) -> Value {
+    let child = spanbench(args);
+    let pid = child.id();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(namespaces_of(pid), Vec::<String>::new());
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
 fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("no count: {value}"))
 }
@@ -44,12 +54,7 @@ fn list(value: &Value) -> &[Value] {
 
 #[test]
 fn the_books_balance() {
-    let child = spanbench(&placed("wire", "--runs 2 --sizes 60 --trial-ms 20 --resolution 25 --peer devmap,tc,bridge"));
-    let pid = child.id();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(namespaces_of(pid), Vec::<String>::new());
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let report = report(&placed("wire", "--runs 2 --sizes 60 --trial-ms 20 --resolution 25 --peer devmap,tc,bridge"));
     let cases = list(&report["cases"]);
     assert_eq!(cases.len(), 2, "forward and mirror");
     for case in cases {
@@ -98,12 +103,7 @@ fn check_run(run: &Value, mirrors: bool) {
 
 #[test]
 fn publishes_go_on_while_frames_cross() {
-    let child = spanbench(&placed("publishing", "--runs 2 --sizes 60 --trial-ms 40 --pause-ms 1"));
-    let pid = child.id();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(namespaces_of(pid), Vec::<String>::new());
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let report = report(&placed("publishing", "--runs 2 --sizes 60 --trial-ms 40 --pause-ms 1"));
     assert!(number(&report["publishes"]) >= 4, "one in each trial that has any");
     let loads = list(&report["loads"]);
     assert_eq!(loads.len(), 2);
