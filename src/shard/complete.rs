@@ -157,8 +157,8 @@ pub fn reclaim(
 }
 
 /// Looks at one of `AUDITS` parts of the frames, or of more where the parts were too long for a breath, for completions
-/// that are overdue. The frames in quarantine still
-/// count as held by their port: nobody knows whether the kernel will touch them again.
+/// that are overdue. The frames in quarantine still count as held by their port: nobody knows whether the kernel will
+/// touch them again.
 pub fn audit<D: Doorbell>(part: &mut u32, ports: &[Port<D>], umem: &mut Umem) {
     let len = umem.frames().div_ceil(AUDITS).clamp(1, AUDITED_AT_ONCE);
     // What the kernel has not taken yet waits for the link or for room, and is not missing.

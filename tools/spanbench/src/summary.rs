@@ -34,6 +34,11 @@ impl Spread {
         format!("{median:.places$} ({min:.places$}-{max:.places$})")
     }
 
+    /// [`Spread::text`], or a dash for none.
+    pub(crate) fn text_or_dash(spread: &Option<Spread>, unit: f64, places: usize) -> String {
+        spread.map_or_else(|| "-".to_owned(), |spread| spread.text(unit, places))
+    }
+
     /// Of the ratios of the figures of the same run; a run that either side lacks, or whose divisor is 0, is left
     /// out.
     pub(crate) fn of_ratios(ours: &[Option<f64>], theirs: &[Option<f64>]) -> Option<Spread> {

@@ -173,9 +173,7 @@ impl PublishingReport {
             "kpps ratio",
             "p99 ratio",
         ]);
-        let show = |spread: &Option<Spread>, unit, places| {
-            spread.map_or_else(|| "-".to_owned(), |spread| spread.text(unit, places))
-        };
+        let show = Spread::text_or_dash;
         for load in &self.loads {
             for (which, publishes) in ["none", "yes"].into_iter().enumerate() {
                 let ratio = |spread| if which == 1 { show(spread, 1.0, 3) } else { String::new() };

@@ -227,9 +227,7 @@ impl StatesReport {
             "clones",
             "lost off",
         ]);
-        let show = |spread: &Option<Spread>, unit, places| {
-            spread.map_or_else(|| "-".to_owned(), |spread| spread.text(unit, places))
-        };
+        let show = Spread::text_or_dash;
         for state in &self.states {
             table.add_row([
                 state.monitor.to_owned(),
