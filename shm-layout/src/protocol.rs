@@ -89,7 +89,8 @@ impl<'a, W: Words + ?Sized> Writer<'a, W> {
     /// Publishes `image` as the next generation, which is at least `floor + 1`, and returns it.
     ///
     /// `published_at` is nanoseconds of `CLOCK_MONOTONIC`. Waking waiters on the notify word is the caller's, as it
-    /// needs the system. `at` is called after each step.
+    /// needs the system. `at`, where there is one, is called after each step; without it the payload is written in
+    /// one go.
     ///
     /// # Errors
     /// [`PublishError`]; the active generation is then unchanged.
@@ -98,7 +99,7 @@ impl<'a, W: Words + ?Sized> Writer<'a, W> {
         image: &mut Image,
         floor: u64,
         published_at: u64,
-        mut at: impl FnMut(Step),
+        mut at: Option<&mut (dyn FnMut(Step) + '_)>,
     ) -> Result<u64, PublishError> {
         let w = self.words;
         let (state, active) = state_and_active(w, Relaxed)?;
@@ -116,6 +117,12 @@ impl<'a, W: Words + ?Sized> Writer<'a, W> {
         image.seal(generation, published_at);
         let slot = self.geometry.slot_word(generation);
         let payload = &image.words()[1..];
+        let (first, second) = payload.split_at(if at.is_some() { payload.len() / 2 } else { payload.len() });
+        let mut at = |step| {
+            if let Some(at) = &mut at {
+                at(step);
+            }
+        };
 
         at(Step::Begin);
         // Odd from whatever a writer that died here left behind, and never a value seen before.
@@ -124,10 +131,11 @@ impl<'a, W: Words + ?Sized> Writer<'a, W> {
         // Release: pairs with the fence Acquire in Reader::try_read.
         w.fence(Release);
         at(Step::SeqOdd);
-        let (first, second) = payload.split_at(payload.len() / 2);
         w.copy_in(slot + 1, first)?;
         at(Step::HalfPayload);
-        w.copy_in(slot + 1 + first.len(), second)?;
+        if !second.is_empty() {
+            w.copy_in(slot + 1 + first.len(), second)?;
+        }
         at(Step::Payload);
         // Release: pairs with the Acquire load of seq in Reader::try_read.
         w.store(slot, odd.wrapping_add(1), Release)?;

@@ -266,6 +266,11 @@ impl<'a> Strings<'a> {
         self.0.get(from..from.checked_add(at.len as usize)?)
     }
 
+    /// The whole table, which every [`StrRef`] is a place in.
+    pub fn all(&self) -> &'a str {
+        self.0
+    }
+
     /// The text `at` refers to, empty where the reference was not checked and does not hold.
     pub fn text(&self, at: StrRef) -> &'a str {
         self.get(at).unwrap_or("")

@@ -239,11 +239,12 @@ fn publish(side: &Side, floor: u64, writer: u64, death: Option<Step>) -> u64 {
     words[SlotHeader::WORDS] = content(generation, writer);
     words[SlotHeader::WORDS + 1] = content(generation, writer) + 1;
     words[std::mem::offset_of!(SlotHeader, len) / WORD] = (words.len() * WORD) as u64;
-    let published = Writer::new(side, GEOMETRY).publish(&mut Image::from_words(words), floor, 0, |step| {
+    let mut at = |step| {
         if Some(step) == death {
             side.dead.set(true);
         }
-    });
+    };
+    let published = Writer::new(side, GEOMETRY).publish(&mut Image::from_words(words), floor, 0, Some(&mut at));
     assert_eq!(published, Ok(generation));
     generation
 }

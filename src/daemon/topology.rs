@@ -462,7 +462,7 @@ impl Topology {
             mtu: 0,
             queues: 0,
             zero_copy: false,
-            name: table.names.get(&ifindex).cloned().unwrap_or_default(),
+            name: table.name(ifindex).to_owned(),
             xdp_mode: "",
             driver: String::new(),
             reason: "port missing".to_owned(),

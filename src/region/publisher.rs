@@ -16,6 +16,9 @@ use crate::clock;
 /// The smallest slot a region is created with, bytes.
 const MIN_SLOT: usize = 64 << 10;
 
+/// Who is told where a publish stands.
+type At<'a> = Option<&'a mut dyn FnMut(Step)>;
+
 /// The only writer of a region, for as long as it lives.
 #[derive(Debug)]
 pub struct Publisher {
@@ -74,7 +77,7 @@ impl Publisher {
     /// # Errors
     /// [`RegionError`]; the active generation is then unchanged.
     pub fn publish(&mut self, image: &mut Image) -> Result<u64, RegionError> {
-        self.publish_stepwise(image, |_| ())
+        self.publish_with(image, None)
     }
 
     /// As [`Publisher::publish`], telling `at` where it stands: for fault injection.
@@ -82,6 +85,10 @@ impl Publisher {
     /// # Errors
     /// As [`Publisher::publish`].
     pub fn publish_stepwise(&mut self, image: &mut Image, mut at: impl FnMut(Step)) -> Result<u64, RegionError> {
+        self.publish_with(image, Some(&mut at))
+    }
+
+    fn publish_with(&mut self, image: &mut Image, mut at: At<'_>) -> Result<u64, RegionError> {
         let kind = self.kind;
         if let Some(file) = self.file.take_if(|file| !file.is_current() || !file.is_intact(kind)) {
             // Truncated, replaced or overwritten under us: readers of the old inode must look the name up again.
@@ -124,12 +131,12 @@ impl Publisher {
         &self,
         file: &RegionFile,
         image: &mut Image,
-        at: &mut impl FnMut(Step),
+        at: &mut At<'_>,
     ) -> Result<u64, PublishError> {
         file.store(WRITER_PID, u64::from(std::process::id()), Relaxed)?;
         file.store(WRITER_START, self.started, Relaxed)?;
         let writer = Writer::new(file, file.geometry());
-        let generation = writer.publish(image, self.floor, clock::monotonic_ns(), at)?;
+        let generation = writer.publish(image, self.floor, clock::monotonic_ns(), at.as_deref_mut())?;
         file.wake();
         // Published all the same, if it fails: the next look at the file finds why.
         let _ = file.store(HEARTBEAT, clock::boottime_ns(), Relaxed);
@@ -137,7 +144,7 @@ impl Publisher {
     }
 
     /// A new inode that holds `image` before it gets the name; then readers of the old one are sent to it.
-    fn replace(&mut self, image: &mut Image, instance: u64, at: &mut impl FnMut(Step)) -> Result<u64, RegionError> {
+    fn replace(&mut self, image: &mut Image, instance: u64, at: &mut At<'_>) -> Result<u64, RegionError> {
         // A slot beyond MAX_SLOT is one no reader accepts; an image that does not fit is refused by the publish.
         let slot_len = (image.len_bytes() * 2).next_multiple_of(PAGE).clamp(MIN_SLOT, MAX_SLOT);
         let file = RegionFile::create(&self.path, self.kind, slot_len, instance)?;

@@ -6,8 +6,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
-use rustc_hash::FxHashMap;
-use shm_layout::record::{META_DISARMED, Placement, Role};
+use shm_layout::record::{META_DISARMED, Placement, Role, StrRef};
 use shm_layout::view::SnapshotView;
 
 /// Identity of a mirror entry over generations: while it stays, so do its sampler's phase and its counts.
@@ -149,10 +148,47 @@ pub struct Table {
     pub wires: Vec<(u32, u32)>,
     /// The entries, in the order of the source.
     pub entries: Vec<TableEntry>,
-    /// Names of ports as the source gives them, by ifindex.
-    pub names: FxHashMap<u32, String>,
-    peers: FxHashMap<u32, u32>,
-    policies: FxHashMap<u32, Arc<PortPolicy>>,
+    /// The ports of the wires.
+    ports: ByIfindex<WirePort>,
+    /// Names of ports as the source gives them, places in `text`.
+    names: ByIfindex<StrRef>,
+    text: String,
+}
+
+/// A port of a wire.
+#[derive(Debug)]
+struct WirePort {
+    peer: u32,
+    policy: Option<Arc<PortPolicy>>,
+}
+
+/// What there is of each port, in the order of the ifindexes.
+///
+/// One allocation, few cache lines: a table is built by a thread that was asleep, with cold caches, and waited for.
+#[derive(Debug)]
+struct ByIfindex<T>(Vec<(u32, T)>);
+
+impl<T> Default for ByIfindex<T> {
+    fn default() -> Self {
+        ByIfindex(Vec::new())
+    }
+}
+
+impl<T> ByIfindex<T> {
+    /// Of pairs with the same ifindex the first counts.
+    fn new(mut pairs: Vec<(u32, T)>) -> Self {
+        pairs.sort_by_key(|&(ifindex, _)| ifindex);
+        pairs.dedup_by_key(|&mut (ifindex, _)| ifindex);
+        ByIfindex(pairs)
+    }
+
+    fn position(&self, ifindex: u32) -> Option<usize> {
+        self.0.binary_search_by_key(&ifindex, |&(of, _)| of).ok()
+    }
+
+    fn get(&self, ifindex: u32) -> Option<&T> {
+        self.position(ifindex).map(|at| &self.0[at].1)
+    }
 }
 
 impl Table {
@@ -168,30 +204,26 @@ impl Table {
             Role::Active if view.meta.flags & META_DISARMED != 0 => "disarmed",
             Role::Active => "",
         };
-        let mut table = Table {
-            serial,
-            instance,
-            generation: view.image.generation,
-            published_at: view.image.published_at,
-            role: view.meta.role,
-            mirroring: idle_reason.is_empty(),
-            idle_reason,
-            wires: view.wires.iter().map(|w| (w.a_ifindex, w.b_ifindex)).collect(),
-            ..Table::default()
-        };
-        for &(a, b) in &table.wires {
-            table.peers.insert(a, b);
-            table.peers.insert(b, a);
-        }
-        let mut vlans = FxHashMap::default();
+        let mirroring = idle_reason.is_empty();
+        let (mut names, mut vlans) = (Vec::with_capacity(view.ports.len()), Vec::new());
         for port in view.ports.iter().filter(|p| p.ifindex != 0) {
             // The first interface with an ifindex names it, as everywhere else.
-            table.names.entry(port.ifindex).or_insert_with(|| view.strings.text(port.name).to_owned());
+            names.push((port.ifindex, port.name));
             if port.parent_ifindex != 0 && port.vlan_id != 0 {
-                vlans.entry(port.ifindex).or_insert((port.parent_ifindex, port.vlan_id));
+                vlans.push((port.ifindex, (port.parent_ifindex, port.vlan_id)));
             }
         }
-        let mut policies: FxHashMap<u32, PortPolicy> = FxHashMap::default();
+        let vlans = ByIfindex::new(vlans);
+        let mut wires = Vec::with_capacity(view.wires.len());
+        let mut peers = Vec::with_capacity(2 * view.wires.len());
+        for wire in view.wires.iter() {
+            wires.push((wire.a_ifindex, wire.b_ifindex));
+            peers.extend([(wire.a_ifindex, wire.b_ifindex), (wire.b_ifindex, wire.a_ifindex)]);
+        }
+        let peers = ByIfindex::new(peers);
+        // One for each of the peers.
+        let mut policies: Vec<Option<PortPolicy>> = peers.0.iter().map(|_| None).collect();
+        let mut entries = Vec::with_capacity(view.mirrors.len());
         for mirror in view.mirrors.iter() {
             let key = EntryKey {
                 ingress_ifindex: mirror.ingress_ifindex,
@@ -199,15 +231,13 @@ impl Table {
                 rate: mirror.rate,
             };
             // A VLAN interface that is itself a port of a wire is mirrored as that port.
-            let on_wire = table.peers.contains_key(&mirror.ingress_ifindex);
-            let vlan = vlans.get(&mirror.ingress_ifindex).copied().filter(|_| !on_wire);
-            let port_ifindex = vlan.map_or(mirror.ingress_ifindex, |(parent, _)| parent);
+            let own = peers.position(key.ingress_ifindex);
+            let vlan = vlans.get(key.ingress_ifindex).filter(|_| own.is_none());
+            let port_ifindex = vlan.map_or(key.ingress_ifindex, |&(parent, _)| parent);
             let slot = slot_of(key);
-            table.entries.push(TableEntry { key, slot, placement: mirror.placement, port_ifindex });
-            if !table.mirroring || !table.peers.contains_key(&port_ifindex) {
-                continue;
-            }
-            let policy = policies.entry(port_ifindex).or_default();
+            entries.push(TableEntry { key, slot, placement: mirror.placement, port_ifindex });
+            let Some(port) = own.or_else(|| peers.position(port_ifindex)).filter(|_| mirroring) else { continue };
+            let policy = policies[port].get_or_insert_default();
             let output = policy.outputs.iter().position(|&o| o == key.output_ifindex).unwrap_or_else(|| {
                 policy.outputs.push(key.output_ifindex);
                 policy.outputs.len() - 1
@@ -215,11 +245,26 @@ impl Table {
             let tap = Tap { slot, rate: key.rate.max(1), output: output as u32 };
             match vlan {
                 None => policy.plain = Some(tap),
-                Some((_, id)) => policy.vlans.get_or_insert_with(VlanTaps::new).insert(id, tap),
+                Some(&(_, id)) => policy.vlans.get_or_insert_with(VlanTaps::new).insert(id, tap),
             }
         }
-        table.policies = policies.into_iter().map(|(ifindex, policy)| (ifindex, Arc::new(policy))).collect();
-        table
+        let port = |((ifindex, peer), policy): (_, Option<PortPolicy>)| {
+            (ifindex, WirePort { peer, policy: policy.map(Arc::new) })
+        };
+        Table {
+            serial,
+            instance,
+            generation: view.image.generation,
+            published_at: view.image.published_at,
+            role: view.meta.role,
+            mirroring,
+            idle_reason,
+            wires,
+            entries,
+            ports: ByIfindex(peers.0.into_iter().zip(policies).map(port).collect()),
+            names: ByIfindex::new(names),
+            text: view.strings.all().to_owned(),
+        }
     }
 
     /// Whether a node that goes on from this table to one of `role` begins to mirror in the place of another node:
@@ -230,18 +275,24 @@ impl Table {
 
     /// The other port of the wire that `ifindex` is on.
     pub fn peer(&self, ifindex: u32) -> Option<u32> {
-        self.peers.get(&ifindex).copied()
+        self.ports.get(ifindex).map(|port| port.peer)
     }
 
     /// What is mirrored of the frames `ifindex` receives.
     pub fn policy(&self, ifindex: u32) -> Option<&Arc<PortPolicy>> {
-        self.policies.get(&ifindex)
+        self.ports.get(ifindex)?.policy.as_ref()
+    }
+
+    /// The name of a port as the source gives it; empty where it has none.
+    pub fn name(&self, ifindex: u32) -> &str {
+        let name = |at: &StrRef| self.text.get(at.offset as usize..)?.get(..at.len as usize);
+        self.names.get(ifindex).and_then(name).unwrap_or_default()
     }
 
     /// Monitor ports of the entries whose ingress is on a wire, ifindexes, each once, in no order that matters. A
     /// node that does not mirror has them too: they are ready when it begins to.
     pub fn monitors(&self) -> Vec<u32> {
-        let on_wire = self.entries.iter().filter(|entry| self.peers.contains_key(&entry.port_ifindex));
+        let on_wire = self.entries.iter().filter(|entry| self.peer(entry.port_ifindex).is_some());
         let mut all: Vec<u32> = on_wire.map(|entry| entry.key.output_ifindex).collect();
         all.sort_unstable();
         all.dedup();
