@@ -127,12 +127,7 @@ impl Publisher {
         }
     }
 
-    fn publish_into(
-        &self,
-        file: &RegionFile,
-        image: &mut Image,
-        at: &mut At<'_>,
-    ) -> Result<u64, PublishError> {
+    fn publish_into(&self, file: &RegionFile, image: &mut Image, at: &mut At<'_>) -> Result<u64, PublishError> {
         file.store(WRITER_PID, u64::from(std::process::id()), Relaxed)?;
         file.store(WRITER_START, self.started, Relaxed)?;
         let writer = Writer::new(file, file.geometry());

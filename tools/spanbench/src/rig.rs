@@ -92,6 +92,11 @@ impl Rig {
         self.nics[0].receive_untouched(len, count)
     }
 
+    /// Gives port A `count` packets that have just been written.
+    pub(crate) fn receive_written(&mut self, packet: &[u8], count: usize) -> usize {
+        self.nics[0].receive_written(packet, count)
+    }
+
     /// Takes and completes everything on the tx rings: frames at port B, clones at the monitor.
     pub(crate) fn transmit(&mut self) -> (usize, usize) {
         let clones = if self.monitor == Monitor::Stalled { 0 } else { self.nics[2].transmit_untouched() };

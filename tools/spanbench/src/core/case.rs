@@ -1,5 +1,8 @@
 //! What is measured: a way of mirroring and how the monitor port fares.
 
+use clap::ValueEnum;
+use serde::Serialize;
+
 use crate::rig::Monitor;
 
 /// A case.
@@ -19,16 +22,28 @@ const fn case(name: &'static str, rate: Option<u32>, monitor: Monitor) -> Case {
     Case { name, rate, monitor, mirror: None }
 }
 
+/// Where the packets are that a shard gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Packets {
+    /// In memory and in no cache, as if a device had written them past the caches
+    #[default]
+    Cold,
+    /// Just written on the shard's processor, as the kernel does in copy mode
+    Written,
+}
+
 /// The name of the first case.
 pub(super) const FORWARD: &str = "forward only";
 
 /// The first is what the others are compared with: the same ports, and no mirror entry.
-const CASES: [Case; 6] = [
+const CASES: [Case; 7] = [
     case(FORWARD, None, Monitor::Healthy),
     case("mirror 1 in 1000", Some(1000), Monitor::Healthy),
     case("mirror all", Some(1), Monitor::Healthy),
     case("mirror all, monitor down", Some(1), Monitor::Down),
     case("mirror all, monitor stalled", Some(1), Monitor::Stalled),
+    Case { mirror: Some(1), ..case("mirror 1 in 1000, 1 mirror frame", Some(1000), Monitor::Healthy) },
     Case { mirror: Some(1), ..case("mirror all, 1 mirror frame", Some(1), Monitor::Healthy) },
 ];
 

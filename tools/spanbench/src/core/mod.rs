@@ -26,7 +26,7 @@ use thiserror::Error;
 
 use crate::interrupt;
 use crate::rig::RigError;
-use case::Case;
+use case::{Case, Packets};
 pub(crate) use rows::Row;
 
 /// Options of `spanbench core`.
@@ -57,6 +57,9 @@ pub(crate) struct CoreArgs {
     /// Mirror frames of a shard
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1 << 22))]
     mirror: u32,
+    /// Where the packets are that a shard gets
+    #[arg(long, value_enum, default_value_t, value_name = "WHERE")]
+    packets: Packets,
     /// Also draw the figures
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -119,6 +122,7 @@ pub(crate) enum CoreError {
 pub(crate) struct CoreReport {
     primary_frames: u32,
     mirror_frames: u32,
+    packets: Packets,
     /// Frames of a breath.
     batch: usize,
     runs: u32,
@@ -137,6 +141,7 @@ struct Plan {
     frames: u64,
     primary: u32,
     mirror: u32,
+    packets: Packets,
 }
 
 impl CoreArgs {
@@ -167,8 +172,8 @@ impl CoreArgs {
             return Err(CoreError::Shards { shards, cpus: cpus.len() });
         }
         cpus.truncate(shards);
-        let (frames, primary, mirror) = (self.frames, self.primary, self.mirror);
-        Ok(Plan { cases: case::meant(&self.case), counts, cpus, frames, primary, mirror })
+        let (frames, primary, mirror, packets) = (self.frames, self.primary, self.mirror, self.packets);
+        Ok(Plan { cases: case::meant(&self.case), counts, cpus, frames, primary, mirror, packets })
     }
 }
 
@@ -191,8 +196,8 @@ pub(crate) fn run(args: &CoreArgs) -> Result<CoreReport, CoreError> {
         }
         rows.extend(rows::rows(&plan, bytes, &benches, &runs));
     }
-    let (primary_frames, mirror_frames) = (args.primary, args.mirror);
-    let report = CoreReport { primary_frames, mirror_frames, batch: subject::BATCH, runs: args.runs, rows };
+    let (primary_frames, mirror_frames, packets) = (args.primary, args.mirror, args.packets);
+    let report = CoreReport { primary_frames, mirror_frames, packets, batch: subject::BATCH, runs: args.runs, rows };
     if let Some(path) = &args.svg {
         fs::write(path, report.svg()).map_err(|source| CoreError::Picture { path: path.clone(), source })?;
     }
@@ -251,7 +256,9 @@ mod tests {
             assert_eq!(row.frames, 2 * counts.len() as u64 * subject::SLICE, "{row:?}");
             let clones = match row.case {
                 "mirror all" | "bare copy" | "bare copy, in use" => row.frames..=row.frames,
-                "mirror 1 in 1000" => row.frames / 1000 - 8..=row.frames / 1000 + 8,
+                "mirror 1 in 1000" | "mirror 1 in 1000, 1 mirror frame" => {
+                    row.frames / 1000 - 8..=row.frames / 1000 + 8
+                }
                 "mirror all, 1 mirror frame" => row.frames / 64..=row.frames / 64,
                 _ => 0..=0,
             };

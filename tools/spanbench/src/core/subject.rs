@@ -6,7 +6,8 @@ use hdrhistogram::Histogram;
 use memmap2::MmapMut;
 use spanwire::xsk::umem;
 
-use super::case::Case;
+use super::Plan;
+use super::case::{Case, Packets};
 use crate::rig::{Monitor, Rig, RigError};
 
 /// Frames given to the shard before each timed breath: a full batch.
@@ -66,7 +67,8 @@ enum Work {
 /// A case, or the bare copy, with all that it needs alive.
 pub(super) struct Subject {
     work: Work,
-    bytes: u32,
+    packet: Vec<u8>,
+    packets: Packets,
     /// Frames given so far, those included that do not count.
     pub given: u64,
     /// Of them, those that came out.
@@ -78,21 +80,25 @@ impl Subject {
     ///
     /// # Errors
     /// [`RigError`].
-    pub(super) fn case(case: Case, bytes: u32, primary: u32, mirror: u32) -> Result<Subject, RigError> {
-        let rig = Rig::new(primary, case.mirror.unwrap_or(mirror), case.rate, case.monitor)?;
-        Ok(Subject { work: Work::Breathe(Box::new(rig)), bytes, given: 0, crossed: 0 })
+    pub(super) fn case(case: Case, bytes: u32, plan: &Plan) -> Result<Subject, RigError> {
+        let rig = Rig::new(plan.primary, case.mirror.unwrap_or(plan.mirror), case.rate, case.monitor)?;
+        Ok(Self::new(Work::Breathe(Box::new(rig)), bytes, plan))
     }
 
     /// One of the [`COPIES`](super::case::COPIES).
     ///
     /// # Errors
     /// [`RigError`].
-    pub(super) fn copy(number: usize, bytes: u32, primary: u32, mirror: u32) -> Result<Subject, RigError> {
+    pub(super) fn copy(number: usize, bytes: u32, plan: &Plan) -> Result<Subject, RigError> {
         let primary = match number {
-            0 => primary,
-            _ => Rig::new(primary, mirror, None, Monitor::Healthy)?.in_use(),
+            0 => plan.primary,
+            _ => Rig::new(plan.primary, plan.mirror, None, Monitor::Healthy)?.in_use(),
         };
-        Ok(Subject { work: Work::Copy(Pools::new(primary, mirror)?), bytes, given: 0, crossed: 0 })
+        Ok(Self::new(Work::Copy(Pools::new(primary, plan.mirror)?), bytes, plan))
+    }
+
+    fn new(work: Work, bytes: u32, plan: &Plan) -> Subject {
+        Subject { work, packet: vec![0xa5; bytes as usize], packets: plan.packets, given: 0, crossed: 0 }
     }
 
     /// Takes the batches of a slice. `histogram` gets the time of each timed one, ns.
@@ -108,8 +114,8 @@ impl Subject {
                 begin = Instant::now();
             }
             let Turn { given, crossed, clones, took } = match &mut self.work {
-                Work::Breathe(rig) => breathe(rig, self.bytes),
-                Work::Copy(pools) => pools.copy(self.bytes as usize),
+                Work::Breathe(rig) => breathe(rig, &self.packet, self.packets),
+                Work::Copy(pools) => pools.turn(&self.packet, self.packets),
             };
             self.given += given as u64;
             self.crossed += crossed as u64;
@@ -127,8 +133,11 @@ impl Subject {
 }
 
 /// Only the breath is timed, not what a device does.
-fn breathe(rig: &mut Rig, bytes: u32) -> Turn {
-    let given = rig.receive(bytes, BATCH);
+fn breathe(rig: &mut Rig, packet: &[u8], packets: Packets) -> Turn {
+    let given = match packets {
+        Packets::Cold => rig.receive(packet.len() as u32, BATCH),
+        Packets::Written => rig.receive_written(packet, BATCH),
+    };
     let start = Instant::now();
     rig.shard.breathe();
     let took = start.elapsed();
@@ -150,13 +159,24 @@ impl Pools {
         Ok(Pools { from: pool(primary)?, to: pool(mirror)?, next: 0 })
     }
 
-    fn copy(&mut self, len: usize) -> Turn {
+    /// Only the copies are timed, not that of a device.
+    fn turn(&mut self, packet: &[u8], packets: Packets) -> Turn {
+        let len = packet.len();
+        let sources = |at: usize, pool: usize| (at + Rig::HEADROOM, (at + Rig::FRAME) % pool);
+        if packets == Packets::Written {
+            let mut at = self.next;
+            for _ in 0..BATCH {
+                let (source, next) = sources(at, self.from.len());
+                self.from[source..source + len].copy_from_slice(packet);
+                at = next;
+            }
+        }
         let start = Instant::now();
         for clone in 0..BATCH {
-            let source = self.next + Rig::HEADROOM;
+            let (source, next) = sources(self.next, self.from.len());
             let target = clone * Rig::FRAME % self.to.len();
             self.to[target..target + len].copy_from_slice(&self.from[source..source + len]);
-            self.next = (self.next + Rig::FRAME) % self.from.len();
+            self.next = next;
         }
         std::hint::black_box(&mut self.to);
         Turn { given: BATCH, crossed: BATCH, clones: BATCH, took: start.elapsed() }

@@ -109,8 +109,8 @@ impl Bench {
         let mut made = Vec::new();
         for at in in_turn(plan.cases.len() + COPIES.len(), number) {
             let subject = match plan.cases.get(at) {
-                Some(case) => Subject::case(*case, bytes, plan.primary, plan.mirror)?,
-                None => Subject::copy(at - plan.cases.len(), bytes, plan.primary, plan.mirror)?,
+                Some(case) => Subject::case(*case, bytes, plan)?,
+                None => Subject::copy(at - plan.cases.len(), bytes, plan)?,
             };
             made.push((at, subject));
         }

@@ -47,6 +47,8 @@ fn write(text: &mut String, report: &Report, charts: &[Chart]) -> std::fmt::Resu
     let core = &report.core;
     section(text, "Cost of a frame", &core.about_costs(), core.costs())?;
     writeln!(text, "\n![cost and latency]({CORE_PICTURE})")?;
+    let written = &report.core_written;
+    section(text, "Cost of a frame that has just been written", &written.about_costs(), written.costs())?;
     section(text, "Latency in a shard", &core.about_latencies(), core.latencies())?;
 
     let instructions = &report.instructions;

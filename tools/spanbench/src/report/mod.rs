@@ -80,6 +80,8 @@ const CORE_PICTURE: &str = "core.svg";
 pub(crate) struct Report {
     /// Cost of a frame on rings without a kernel.
     core: CoreReport,
+    /// The same, of frames that have just been written.
+    core_written: CoreReport,
     /// Instructions of a frame, beside the committed table.
     instructions: InstructionsReport,
     /// From publish to the last shard.
@@ -111,11 +113,12 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Report, ReportError> {
     // First, so that a wrong directory is told of before minutes of measuring.
     fs::create_dir_all(out).map_err(|source| ReportError::Write { path: out.clone(), source })?;
     interrupt::install().map_err(WireError::io("noting signals"))?;
-    let (core, instructions, handoff) = (core(args)?, instructions()?, handoff(args)?);
+    let (core, core_written) = (core(args, "cold")?, core(args, "written")?);
+    let (instructions, handoff) = (instructions()?, handoff(args)?);
     let states = states::run(&StatesArgs { wire: args.wire.clone(), state: String::new() })?;
     let publishing = publishing::run(&PublishingArgs { wire: args.wire.clone(), pause_ms: PAUSE_MS })?;
     let wire = wire::run(&args.wire)?;
-    let mut report = Report { core, instructions, handoff, states, publishing, wire, files: Vec::new() };
+    let mut report = Report { core, core_written, instructions, handoff, states, publishing, wire, files: Vec::new() };
     let charts = pictures::all(&report.wire);
     let mut files: Vec<(String, String)> = vec![("report.md".to_owned(), markdown::text(&report, &charts))];
     files.push((CORE_PICTURE.to_owned(), report.core.svg()));
@@ -137,12 +140,12 @@ struct CoreDefaults {
     core: CoreArgs,
 }
 
-fn core(args: &ReportArgs) -> Result<CoreReport, ReportError> {
-    let mut options = CoreDefaults::parse_from(["core"]).core;
+fn core(args: &ReportArgs, packets: &str) -> Result<CoreReport, ReportError> {
+    let mut options = CoreDefaults::parse_from(["core", "--packets", packets]).core;
     // Where the dataplane would be, before where the tester is.
     options.cpus = vec![args.wire.dut_cpu, args.wire.tester_cpu];
     options.frames = args.core_frames;
-    eprintln!("core, {} runs", options.runs);
+    eprintln!("core, packets {packets}, {} runs", options.runs);
     match core::run(&options) {
         Err(CoreError::Interrupted) => Err(WireError::Interrupted.into()),
         other => Ok(other?),
