@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use bytemuck::Zeroable;
 use memmap2::{MmapOptions, MmapRaw};
-use shm_layout::header::{ACTIVE, Geometry, Header, NOTIFY, RegionKind, WRITER_PID};
+use shm_layout::header::{ACTIVE, ASKED, Geometry, Header, NOTIFY, RegionKind, WRITER_PID};
 use shm_layout::protocol::{PublishError, ReadError, Reader};
 use shm_layout::view::{ImageView, LayoutError};
 use shm_layout::words::{Fault, Words};
@@ -349,6 +349,25 @@ impl RegionFile {
     /// Sleeps until the futex word is no longer `seen`, at most `timeout`. Whether somebody published; a signal
     /// ends it early.
     pub fn wait(&self, seen: u32, timeout: Duration) -> bool {
+        self.wait_on(NOTIFY, seen, timeout)
+    }
+
+    /// Wakes every reader that waits for a publish, in any process.
+    pub fn wake(&self) {
+        self.wake_on(NOTIFY);
+    }
+
+    /// Sleeps until a reader asks for a publish, at most `timeout`. Whether one did; a signal ends it early.
+    fn wait_asked(&self, timeout: Duration) -> bool {
+        self.wait_on(ASKED, 0, timeout)
+    }
+
+    /// Asks the writer for a publish. One that does not wait just now hears nothing: ask again.
+    fn ask(&self) {
+        self.wake_on(ASKED);
+    }
+
+    fn wait_on(&self, word: usize, seen: u32, timeout: Duration) -> bool {
         let timeout = libc::timespec {
             tv_sec: timeout.as_secs().min(i32::MAX as u64) as libc::time_t,
             tv_nsec: libc::c_long::from(timeout.subsec_nanos() as i32),
@@ -357,7 +376,7 @@ impl RegionFile {
         // reads the word itself and answers EFAULT where the file has been truncated. FUTEX_WAIT without the
         // PRIVATE flag works on a read-only mapping. `timeout` outlives the call.
         let done = unsafe {
-            libc::syscall(libc::SYS_futex, self.futex_address(), libc::FUTEX_WAIT, seen, &timeout, 0usize, 0u32)
+            libc::syscall(libc::SYS_futex, self.futex_address(word), libc::FUTEX_WAIT, seen, &timeout, 0usize, 0u32)
         };
         let errno = if done == 0 { None } else { io::Error::last_os_error().raw_os_error() };
         // EAGAIN: it changed already. ETIMEDOUT, EINTR: time to look. EFAULT: truncated; look, but not in a spin.
@@ -367,17 +386,16 @@ impl RegionFile {
         matches!(errno, None | Some(libc::EAGAIN))
     }
 
-    /// Wakes every waiter, in any process.
-    pub fn wake(&self) {
-        // SAFETY: as in `wait`. Waking reads nothing but the address; an error means that nobody can wait there.
+    fn wake_on(&self, word: usize) {
+        // SAFETY: as in `wait_on`. Waking reads nothing but the address; an error means that nobody can wait there.
         unsafe {
-            libc::syscall(libc::SYS_futex, self.futex_address(), libc::FUTEX_WAKE, i32::MAX, 0usize, 0usize, 0u32);
+            libc::syscall(libc::SYS_futex, self.futex_address(word), libc::FUTEX_WAKE, i32::MAX, 0usize, 0usize, 0u32);
         }
     }
 
-    fn futex_address(&self) -> *const u8 {
-        // Low half of the notify word: regions are little-endian.
-        self.page.as_ptr().wrapping_add(NOTIFY * WORD)
+    fn futex_address(&self, word: usize) -> *const u8 {
+        // Low half of a word of the header: regions are little-endian.
+        self.page.as_ptr().wrapping_add(word * WORD)
     }
 }
 

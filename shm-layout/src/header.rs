@@ -63,8 +63,11 @@ pub struct Header {
     pub notify: u64,
     /// The last publish, nanoseconds of `CLOCK_BOOTTIME`.
     pub heartbeat: u64,
+    /// Zero, always: its low half is the futex word the writer of a stats region waits on until a reader wakes it,
+    /// which takes no write.
+    pub asked: u64,
     /// Zero.
-    pub reserved1: [u64; 498],
+    pub reserved1: [u64; 497],
 }
 
 const _: () = assert!(size_of::<Header>() == PAGE);
@@ -83,6 +86,8 @@ pub const ACTIVE: usize = std::mem::offset_of!(Header, active) / WORD;
 pub const NOTIFY: usize = std::mem::offset_of!(Header, notify) / WORD;
 /// Word index of [`Header::heartbeat`].
 pub const HEARTBEAT: usize = std::mem::offset_of!(Header, heartbeat) / WORD;
+/// Word index of [`Header::asked`].
+pub const ASKED: usize = std::mem::offset_of!(Header, asked) / WORD;
 
 /// The unchanging facts of a region, read from a header that holds together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,7 +158,7 @@ impl Header {
         if self.slot_count != SLOTS as u32 {
             return Err(LayoutError::Field { field: "header.slot_count", found: u64::from(self.slot_count) });
         }
-        if self.reserved0 != 0 || self.reserved1.iter().any(|&w| w != 0) {
+        if self.reserved0 != 0 || self.asked != 0 || self.reserved1.iter().any(|&w| w != 0) {
             return Err(LayoutError::Field { field: "header.reserved", found: 1 });
         }
         let slot_len = usize::try_from(self.slot_len).unwrap_or(usize::MAX);

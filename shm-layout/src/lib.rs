@@ -9,7 +9,7 @@
 //!           | Header |   slot 0    |   slot 1    |  2   |  3   |   slot = generation mod 4
 //!           +--------+-------------+-------------+------+------+
 //! Header    magic | endian, major.minor | region_len | slot_len | slots, kind | instance_id
-//!           | created_at | crc32 of the above || state | writer pid, start | active | notify | heartbeat
+//!           | created_at | crc32 of the above || state | writer pid, start | active | notify | heartbeat | asked
 //!
 //! slot = image
 //!           0     8       16                   24           32    40                 48

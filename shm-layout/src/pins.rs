@@ -53,7 +53,7 @@ pin!(SwapRecord of 1304 { shard: 0, pad: 4, buckets: 8, max_ns: 1288, sum_ns: 12
 pin!(Header of 4096 {
     magic: 0, endian: 8, layout_major: 12, layout_minor: 14, region_len: 16, slot_len: 24, slot_count: 32, kind: 36,
     instance_id: 40, created_at: 48, static_crc: 56, reserved0: 60, state: 64, writer_pid: 72, writer_start: 80,
-    active: 88, notify: 96, heartbeat: 104, reserved1: 112,
+    active: 88, notify: 96, heartbeat: 104, asked: 112, reserved1: 120,
 });
 
 // Where a reader looks for the slots follows from these two alone.

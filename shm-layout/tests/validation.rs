@@ -360,7 +360,8 @@ refuses! {
     region_slot_count: with_region(|h| h.slot_count = 8) => in_header("header.slot_count", 8);
     region_kind: with_region(|h| h.kind = RegionKind::Stats as u32) => in_header("header.kind", 2);
     region_reserved0: with_region(|h| h.reserved0 = 1) => in_header("header.reserved", 1);
-    region_reserved1: with_region(|h| h.reserved1[497] = 1) => in_header("header.reserved", 1);
+    region_asked: with_region(|h| h.asked = 1) => in_header("header.reserved", 1);
+    region_reserved1: with_region(|h| h.reserved1[496] = 1) => in_header("header.reserved", 1);
 }
 
 #[test]
@@ -389,7 +390,7 @@ fn a_header_of_a_newer_minor_is_read() {
 #[test]
 fn no_single_bit_flip_of_a_header_is_accepted_but_in_its_live_words() {
     // state to heartbeat change while the region is in use; the protocol judges them at each use.
-    let live = offset_of!(Header, state) * 8..offset_of!(Header, reserved1) * 8;
+    let live = offset_of!(Header, state) * 8..offset_of!(Header, asked) * 8;
     let len = header().region_len;
     let mut header = header();
     for bit in 0..PAGE * 8 {

@@ -20,9 +20,9 @@ use crate::counters::ShardBlock;
 use crate::region::Publisher;
 use crate::snapshot::table::{Current, Table, TableEntry};
 
-/// Time between publishes while one is quick.
-const PERIOD: Duration = Duration::from_millis(10);
-/// A publish that takes long comes round less often: it may take one part in this many of a processor.
+/// Time between publishes that nobody asks for.
+const PERIOD: Duration = Duration::from_millis(100);
+/// However often somebody asks, publishes may take one part in this many of a processor.
 const SHARE: u32 = 20;
 
 /// The writer of the stats region.
@@ -62,7 +62,7 @@ impl Stats {
         }
     }
 
-    /// Publishes until `stop`, and once more after it.
+    /// Publishes when a reader asks and now and then until `stop`, and once more after it.
     pub fn run(mut self, stop: &AtomicBool) {
         loop {
             let last = stop.load(Relaxed);
@@ -71,11 +71,13 @@ impl Stats {
             if last {
                 return;
             }
-            let rest = PERIOD.max(start.elapsed() * SHARE);
-            let wake = Instant::now() + rest;
-            while !stop.load(Relaxed) && Instant::now() < wake {
-                std::thread::sleep(TICK.min(wake.saturating_duration_since(Instant::now())));
+            let rested = Instant::now() + start.elapsed() * SHARE;
+            let due = rested.max(start + PERIOD);
+            let until = |time: Instant| time.saturating_duration_since(Instant::now()).min(TICK);
+            while !stop.load(Relaxed) && !until(rested).is_zero() {
+                std::thread::sleep(until(rested));
             }
+            while !stop.load(Relaxed) && !until(due).is_zero() && !self.publisher.wait_asked(until(due)) {}
         }
     }
 

@@ -88,6 +88,17 @@ impl Publisher {
         self.publish_with(image, Some(&mut at))
     }
 
+    /// Sleeps until a reader asks for a publish, at most `timeout`. Whether one did; may return early.
+    pub fn wait_asked(&self, timeout: Duration) -> bool {
+        match &self.file {
+            Some(file) => file.wait_asked(timeout),
+            None => {
+                std::thread::sleep(timeout);
+                false
+            }
+        }
+    }
+
     fn publish_with(&mut self, image: &mut Image, mut at: At<'_>) -> Result<u64, RegionError> {
         let kind = self.kind;
         if let Some(file) = self.file.take_if(|file| !file.is_current() || !file.is_intact(kind)) {

@@ -110,6 +110,13 @@ impl Subscriber {
         }
     }
 
+    /// Asks the writer for a publish, where it waits to be asked. One that does not wait just now hears nothing.
+    pub fn ask(&self) {
+        if let Some(file) = &self.file {
+            file.ask();
+        }
+    }
+
     /// Makes the next [`Subscriber::poll`] return the newest image even if it was returned before.
     pub fn forget(&mut self) {
         self.seen = None;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use spanwire::region::{CONFIG_FILE, Polled};
 
-use crate::payload::stamp;
+use crate::payload::{Stamper, stamp};
 use crate::process::{Place, Process};
 use crate::{Random, count, until};
 
@@ -31,6 +31,27 @@ fn no_read_is_torn_at_full_speed() {
         published.count as f64 / seconds,
         status.overtaken
     );
+}
+
+#[test]
+fn a_reader_that_never_writes_asks_for_a_publish() {
+    let place = Place::new(CONFIG_FILE);
+    let mut publisher = place.publisher();
+    publisher.publish(Stamper::default().image(1)).expect("published");
+    let mut reader = place.subscriber();
+    assert!(matches!(reader.poll(), Ok(Polled::New { .. })));
+    assert!(!publisher.wait_asked(Duration::from_millis(20)), "nobody has asked");
+    let writer = std::thread::spawn(move || {
+        // A signal may end the wait early.
+        let asked = (0..10).any(|_| publisher.wait_asked(Duration::from_secs(5)));
+        (asked, publisher.publish(Stamper::default().image(2)).expect("published"))
+    });
+    // It hears nothing before it waits.
+    until("the publish asked for", Duration::from_secs(20), || {
+        reader.ask();
+        matches!(reader.poll(), Ok(Polled::New { generation: 2, .. })).then_some(())
+    });
+    assert_eq!(writer.join().expect("no panic"), (true, 2));
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub const FRESH_PATIENCE: Duration = Duration::from_secs(1);
 /// The longest sleep before looking again whether the dataplane still runs; only its end is noticed that late,
 /// since a publish ends the sleep.
 const NAP: Duration = Duration::from_millis(100);
+/// The first sleep before asking again for values: the writer hears nothing while it publishes or rests.
+const FIRST_NAP: Duration = Duration::from_millis(2);
 
 /// One image of `stats.shm`.
 #[derive(Clone, Debug)]
@@ -345,11 +347,14 @@ struct Region<'a> {
     dir: &'a Path,
     subscriber: Subscriber,
     latest: Option<Stats>,
+    /// Of the next sleep.
+    nap: Duration,
 }
 
 impl<'a> Region<'a> {
     fn new(dir: &'a Path) -> Self {
-        Region { dir, subscriber: Subscriber::new(dir, STATS_FILE, RegionKind::Stats), latest: None }
+        let subscriber = Subscriber::new(dir, STATS_FILE, RegionKind::Stats);
+        Region { dir, subscriber, latest: None, nap: FIRST_NAP }
     }
 
     /// Takes up what is newer, and looks again whether the dataplane runs.
@@ -367,8 +372,11 @@ impl<'a> Region<'a> {
         polled
     }
 
-    fn wait(&self, deadline: Instant) {
-        self.subscriber.wait(deadline.saturating_duration_since(Instant::now()).min(NAP));
+    /// Asks for newer values and sleeps until there are some, or it is time to ask again.
+    fn wait(&mut self, deadline: Instant) {
+        self.subscriber.ask();
+        self.subscriber.wait(deadline.saturating_duration_since(Instant::now()).min(self.nap));
+        self.nap = (2 * self.nap).min(NAP);
     }
 }
 
