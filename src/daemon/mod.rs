@@ -9,10 +9,12 @@
 //! - [`config`]: the command line
 //! - [`worker`]: the thread that runs a shard
 //! - [`topology`]: follows the ports: attaches, binds, detaches
+//! - [`links`]: tells it when a device has changed
 //! - [`report`]: what topology tells stats
 //! - [`stats`]: gathers and publishes
 
 pub mod config;
+pub mod links;
 pub mod report;
 pub mod stats;
 pub mod topology;
@@ -40,6 +42,9 @@ use worker::Worker;
 
 /// How long a thread sleeps between looks at things nobody wakes it for.
 const TICK: Duration = Duration::from_millis(50);
+
+/// How long the adopter sleeps where no publish wakes it: a region that was replaced behind its back is found that late.
+const ADOPTER_NAP: Duration = Duration::from_millis(200);
 
 /// Niceness of the adopter: the highest priority of its scheduling class.
 const ADOPTER_NICENESS: i32 = -20;
@@ -204,7 +209,7 @@ fn adopt(mut adopter: Adopter, wakers: &[Arc<worker::Waker>], report: &Report, s
             }
         }
         // While a shard still uses an older table, look soon whether that can be freed.
-        if adopter.wait(if adopter.is_settled() { TICK } else { Duration::from_millis(1) }) {
+        if adopter.wait(if adopter.is_settled() { ADOPTER_NAP } else { Duration::from_millis(1) }) {
             // A sleeping shard takes longer to wake than a table to build: let it begin now.
             wakers.iter().for_each(|waker| waker.wake());
         }

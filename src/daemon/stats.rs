@@ -21,7 +21,7 @@ use crate::region::Publisher;
 use crate::snapshot::table::{Current, Table, TableEntry};
 
 /// Time between publishes that nobody asks for.
-const PERIOD: Duration = Duration::from_millis(100);
+const PERIOD: Duration = Duration::from_millis(200);
 /// However often somebody asks, publishes may take one part in this many of a processor.
 const SHARE: u32 = 20;
 

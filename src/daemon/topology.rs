@@ -19,6 +19,7 @@ use shm_layout::record::PortRole;
 
 use super::TICK;
 use super::config::Config;
+use super::links::Links;
 use super::report::{BindingStatus, PortStatus, Report};
 use super::worker::Hand;
 use crate::counters::BindingBlock;
@@ -35,6 +36,8 @@ use crate::xsk::umem::SocketId;
 
 /// How long a port that failed is left alone.
 const RETRY: Duration = Duration::from_millis(500);
+/// How often all ports are looked at even if the kernel tells of no change: it does not tell of all.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long a bind waits for a queue that another socket still holds. The kernel lets go of a closed socket's
 /// queue a little later; a longer wait is left to the next try, since the other ports wait with it.
 const BIND_PATIENCE: Duration = Duration::from_millis(200);
@@ -118,6 +121,15 @@ struct Failed {
     reason: String,
 }
 
+/// What is wanted of which port.
+#[derive(Debug)]
+struct Plan {
+    table: Arc<Table>,
+    wanted: BTreeMap<u32, Want>,
+    /// When everything was last looked at.
+    since: Instant,
+}
+
 /// Owns every socket and every attached program.
 #[derive(Debug)]
 pub struct Topology {
@@ -166,12 +178,21 @@ impl Topology {
 
     /// Follows the ports until `stop`, then detaches them all.
     pub fn run(mut self, stop: &AtomicBool) {
-        while !stop.load(Relaxed) {
-            self.reconcile();
-            std::thread::sleep(TICK);
+        let links = Links::watch();
+        let mut plan = self.plan();
+        self.reconcile(&plan);
+        loop {
+            self.audit();
+            self.tell_report(&plan);
+            if stop.load(Relaxed) {
+                break;
+            }
+            if links.wait(TICK) || self.is_due(&plan) {
+                plan = self.plan();
+                self.reconcile(&plan);
+            }
         }
-        let table = self.table.load();
-        self.tell_report(&self.wanted(&table), &table);
+        self.tell_report(&self.plan());
         let all: Vec<u32> = self.attached.keys().copied().collect();
         for ifindex in all {
             self.detach(ifindex);
@@ -185,18 +206,29 @@ impl Topology {
         self.report.set_ports(last.ports, last.bindings);
     }
 
-    /// Brings what is attached in line with what is wanted and what is there.
-    fn reconcile(&mut self) {
+    /// What is wanted from now on.
+    fn plan(&self) -> Plan {
         let table = self.table.load();
-        let wanted = self.wanted(&table);
+        Plan { wanted: self.wanted(&table), table, since: Instant::now() }
+    }
+
+    /// Whether to look at everything again even if no device has changed.
+    fn is_due(&self, plan: &Plan) -> bool {
+        self.table.serial() != plan.table.serial
+            || plan.since.elapsed() >= LOOK
+            || self.failed.values().any(|failed| failed.since.elapsed() >= RETRY)
+    }
+
+    /// Brings what is attached in line with what is wanted and what is there.
+    fn reconcile(&mut self, Plan { wanted, .. }: &Plan) {
         let held: Vec<u32> = self.attached.keys().copied().collect();
         for ifindex in held {
-            if self.must_go(ifindex, &wanted) {
+            if self.must_go(ifindex, wanted) {
                 self.detach(ifindex);
             }
         }
         self.failed.retain(|ifindex, _| wanted.contains_key(ifindex));
-        for (&ifindex, &want) in &wanted {
+        for (&ifindex, &want) in wanted {
             let rested = self.failed.get(&ifindex).is_none_or(|failed| failed.since.elapsed() >= RETRY);
             if rested
                 && !self.attached.contains_key(&ifindex)
@@ -205,9 +237,7 @@ impl Topology {
                 self.attach(ifindex, want, lanes);
             }
         }
-        self.tell_outputs(&wanted);
-        self.audit();
-        self.tell_report(&wanted, &table);
+        self.tell_outputs(wanted);
     }
 
     fn wanted(&self, table: &Table) -> BTreeMap<u32, Want> {
@@ -438,7 +468,7 @@ impl Topology {
         }
     }
 
-    fn tell_report(&self, wanted: &BTreeMap<u32, Want>, table: &Table) {
+    fn tell_report(&self, Plan { table, wanted, .. }: &Plan) {
         let ports = wanted.iter().map(|(&ifindex, &want)| self.status(ifindex, want, table)).collect();
         let bindings = self.attached.iter().flat_map(|(&ifindex, port)| {
             port.bound.iter().map(move |bound| BindingStatus {

@@ -1,0 +1,79 @@
+//! News of the devices of this network namespace, from the kernel's routing socket.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
+
+/// `RTMGRP_LINK`: devices come, go, and change.
+const LINK_GROUP: u32 = 1;
+/// One change brings several messages: they are gathered for this long.
+const GATHER: Duration = Duration::from_millis(2);
+
+/// Where news of devices comes from.
+#[derive(Debug)]
+pub struct Links {
+    socket: Option<OwnedFd>,
+}
+
+impl Links {
+    /// News from now on. Where the kernel gives none, each [`Links::wait`] says that there was some.
+    pub fn watch() -> Links {
+        let open = || -> io::Result<OwnedFd> {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            // Protocol 0 is NETLINK_ROUTE.
+            let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
+            bind(&socket, &SocketAddrNetlink::new(0, LINK_GROUP))?;
+            Ok(socket)
+        };
+        let socket = open().inspect_err(|error| tracing::debug!("no news of devices, they are asked: {error}")).ok();
+        Links { socket }
+    }
+
+    /// Sleeps until a device has changed, at most `timeout`. Whether one may have.
+    pub fn wait(&self, timeout: Duration) -> bool {
+        let Some(socket) = &self.socket else {
+            std::thread::sleep(timeout);
+            return true;
+        };
+        let limit = Timespec { tv_sec: 0, tv_nsec: i64::from(timeout.subsec_nanos()) };
+        match poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&limit)) {
+            Ok(0) => return false,
+            Ok(_) => std::thread::sleep(GATHER),
+            Err(_) => std::thread::sleep(timeout),
+        }
+        // What the messages say is looked up: one may have been lost (ENOBUFS).
+        let mut message = [0u8; 64];
+        while !matches!(recv(socket, &mut message, RecvFlags::DONTWAIT), Err(error) if error != Errno::NOBUFS) {}
+        true
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn without_a_socket_there_may_always_be_news() {
+        let start = Instant::now();
+        assert!(Links { socket: None }.wait(Duration::from_millis(3)));
+        assert!(start.elapsed() >= Duration::from_millis(3));
+    }
+
+    #[test]
+    fn a_wait_for_news_ends() {
+        // Whether there is some depends on the machine.
+        let links = Links::watch();
+        assert!(links.socket.is_some());
+        for _ in 0..3 {
+            links.wait(Duration::from_millis(3));
+        }
+    }
+}
