@@ -40,8 +40,9 @@ impl Links {
             std::thread::sleep(timeout);
             return true;
         };
-        let limit = Timespec { tv_sec: 0, tv_nsec: i64::from(timeout.subsec_nanos()) };
-        match poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&limit)) {
+        // A time out of range is as good as none.
+        let limit = Timespec::try_from(timeout).ok();
+        match poll(&mut [PollFd::new(socket, PollFlags::IN)], limit.as_ref()) {
             Ok(0) => return false,
             Ok(_) => std::thread::sleep(GATHER),
             Err(_) => std::thread::sleep(timeout),

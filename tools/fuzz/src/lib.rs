@@ -9,6 +9,8 @@
 //! Without a sanitizer, as the code under test has no unsafe block.
 #![forbid(unsafe_code)]
 
+use std::collections::HashMap;
+
 use shm_layout::image::Image;
 use shm_layout::record::{SlotHeader, StatsMetaRecord, SwapRecord, UmemRecord};
 use shm_layout::view::{ImageView, SnapshotView};
@@ -67,6 +69,11 @@ fn look_at(words: &[u64]) {
     let table = Table::build(&view, 1, 1, |_| 0);
     assert_eq!(table.entries.len(), view.mirrors.len());
     table.wires.iter().for_each(|&(a, b)| assert_eq!((table.peer(a), table.peer(b)), (Some(b), Some(a))));
+    let mut names = HashMap::new();
+    for port in view.ports.iter().filter(|port| port.ifindex != 0) {
+        names.entry(port.ifindex).or_insert(view.strings.text(port.name));
+    }
+    names.iter().for_each(|(&ifindex, &name)| assert_eq!(table.name(ifindex), name, "the first names it"));
     table.monitors().iter().for_each(|&monitor| assert_eq!(table.peer(monitor), None, "a monitor port on a wire"));
     let _ = diagnostics(&view);
     same_through_an_image(&decompile(&view));
