@@ -3,7 +3,7 @@
 //! Another process may truncate or replace a region file at any time. A load or store through a mapping would
 //! then raise SIGBUS, and no check beforehand closes the window. So words are read and written with `pread` and
 //! `pwrite` ([`Words`] for [`RegionFile`]): the kernel makes the same copy and answers with a short count
-//! instead. Only the futex word is mapped, and only the kernel looks at it (`FUTEX_WAIT` answers EFAULT).
+//! instead. Only the futex words are mapped, and only the kernel looks at them (`FUTEX_WAIT` answers EFAULT).
 //!
 //! - [`RegionFile`]: one open inode
 //! - [`WriterLock`]: there is one writer
@@ -207,7 +207,7 @@ pub struct RegionFile {
     path: PathBuf,
     geometry: Geometry,
     inode: (u64, u64),
-    /// Mapped for the address of the futex word alone.
+    /// Mapped for the addresses of the futex words alone.
     page: MmapRaw,
 }
 

@@ -44,7 +44,7 @@ use worker::Worker;
 const TICK: Duration = Duration::from_millis(50);
 
 /// How long the adopter sleeps where no publish wakes it: a region that was replaced behind its back is found that late.
-const ADOPTER_NAP: Duration = Duration::from_millis(200);
+const ADOPTER_NAP: Duration = Duration::from_millis(100);
 
 /// Niceness of the adopter: the highest priority of its scheduling class.
 const ADOPTER_NICENESS: i32 = -20;

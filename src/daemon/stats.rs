@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
 use shm_layout::counters::{Binding, Description, Entry, Kernel, PARTITION_VALUES, Partition, Shard as ShardValue};
 use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{
@@ -24,6 +25,12 @@ use crate::snapshot::table::{Current, Table, TableEntry};
 const PERIOD: Duration = Duration::from_millis(200);
 /// However often somebody asks, publishes may take one part in this many of a processor.
 const SHARE: u32 = 20;
+
+/// What this thread has had of a processor.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
 
 /// The writer of the stats region.
 #[derive(Debug)]
@@ -66,12 +73,12 @@ impl Stats {
     pub fn run(mut self, stop: &AtomicBool) {
         loop {
             let last = stop.load(Relaxed);
-            let start = Instant::now();
+            let (start, before) = (Instant::now(), processor_time());
             self.publish();
             if last {
                 return;
             }
-            let rested = Instant::now() + start.elapsed() * SHARE;
+            let rested = Instant::now() + processor_time().saturating_sub(before) * SHARE;
             let due = rested.max(start + PERIOD);
             let until = |time: Instant| time.saturating_duration_since(Instant::now()).min(TICK);
             while !stop.load(Relaxed) && !until(rested).is_zero() {

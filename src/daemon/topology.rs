@@ -36,8 +36,10 @@ use crate::xsk::umem::SocketId;
 
 /// How long a port that failed is left alone.
 const RETRY: Duration = Duration::from_millis(500);
-/// How often all ports are looked at even if the kernel tells of no change: it does not tell of all.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often all ports are looked at even if the kernel tells of no change: of a change of queues it may not.
+const LOOK: Duration = Duration::from_millis(250);
+/// The shortest time between two looks, however much the kernel tells.
+const PAUSE: Duration = Duration::from_millis(10);
 /// How long a bind waits for a queue that another socket still holds. The kernel lets go of a closed socket's
 /// queue a little later; a longer wait is left to the next try, since the other ports wait with it.
 const BIND_PATIENCE: Duration = Duration::from_millis(200);
@@ -181,16 +183,19 @@ impl Topology {
         let links = Links::watch();
         let mut plan = self.plan();
         self.reconcile(&plan);
-        loop {
-            self.audit();
-            self.tell_report(&plan);
-            if stop.load(Relaxed) {
-                break;
-            }
+        let mut audited = Instant::now();
+        while !stop.load(Relaxed) {
             if links.wait(TICK) || self.is_due(&plan) {
+                std::thread::sleep(PAUSE.saturating_sub(plan.since.elapsed()));
                 plan = self.plan();
                 self.reconcile(&plan);
             }
+            // Overdue completions are counted in audits.
+            if audited.elapsed() >= TICK {
+                audited = Instant::now();
+                self.audit();
+            }
+            self.tell_report(&plan);
         }
         self.tell_report(&self.plan());
         let all: Vec<u32> = self.attached.keys().copied().collect();
@@ -230,11 +235,15 @@ impl Topology {
         self.failed.retain(|ifindex, _| wanted.contains_key(ifindex));
         for (&ifindex, &want) in wanted {
             let rested = self.failed.get(&ifindex).is_none_or(|failed| failed.since.elapsed() >= RETRY);
-            if rested
-                && !self.attached.contains_key(&ifindex)
-                && let Some(lanes) = Lanes::of(ifindex, want)
-            {
-                self.attach(ifindex, want, lanes);
+            if !rested || self.attached.contains_key(&ifindex) {
+                continue;
+            }
+            match Lanes::of(ifindex, want) {
+                Some(lanes) => self.attach(ifindex, want, lanes),
+                // Not there: why it failed when it was is no news any more.
+                None => {
+                    self.failed.remove(&ifindex);
+                }
             }
         }
         self.tell_outputs(wanted);

@@ -211,7 +211,8 @@ fn run(mut shard: Shard<Socket>, block: &ShardBlock, waker: &Waker, stop: &Atomi
         tracing::warn!("shard {} cannot be pinned to processor {}", block.id, block.cpu);
     }
     // What runs there now and then is then gone sooner. On Linux the priority of "this process" is this thread's.
-    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+    let is_ordinary = rustix::process::getpriority_process(None).is_ok_and(|niceness| niceness > NICENESS);
+    if is_ordinary && let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
         tracing::debug!("shard {} keeps the priority of others: {error}", block.id);
     }
     let mut idle = 0u32;

@@ -88,10 +88,11 @@ impl Publisher {
         self.publish_with(image, Some(&mut at))
     }
 
-    /// Sleeps until a reader asks for a publish, at most `timeout`. Whether one did; may return early.
+    /// Sleeps until a reader asks for a publish, at most `timeout`. Whether one did, or the region is no longer there
+    /// to be asked through; may return early.
     pub fn wait_asked(&self, timeout: Duration) -> bool {
         match &self.file {
-            Some(file) => file.wait_asked(timeout),
+            Some(file) => file.wait_asked(timeout) || !file.is_current(),
             None => {
                 std::thread::sleep(timeout);
                 false

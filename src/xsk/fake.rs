@@ -218,28 +218,25 @@ impl FakeNic {
 
     /// As [`FakeNic::receive_untouched`], packets of these lengths.
     pub fn receive_lengths(&mut self, lengths: impl IntoIterator<Item = u32>) -> usize {
-        self.receive_each(lengths, |_, _| ())
+        self.receive_each(lengths, |_, _| true)
     }
 
     /// As [`FakeNic::receive_untouched`], but each is written, as the kernel does in copy mode on the processor that
     /// runs the shard.
     pub fn receive_written(&mut self, packet: &[u8], count: usize) -> usize {
         let lengths = std::iter::repeat_n(packet.len() as u32, count);
-        self.receive_each(lengths, |area, desc| {
-            // A packet that does not fit where the shard asked for it shows in what comes out.
-            let _ = area.kernel_write(desc.addr, packet);
-        })
+        self.receive_each(lengths, |area, desc| area.kernel_write(desc.addr, packet).is_some())
     }
 
-    fn receive_each(&mut self, lengths: impl IntoIterator<Item = u32>, write: impl Fn(&Area, &Desc)) -> usize {
+    /// `write` says whether the packet fits where the shard wants it.
+    fn receive_each(&mut self, lengths: impl IntoIterator<Item = u32>, write: impl Fn(&Area, &Desc) -> bool) -> usize {
         let Some(rx) = &mut self.rx else { return 0 };
         let mut received = 0;
         let room = rx.acquire(u32::MAX) as usize;
         for len in lengths.into_iter().take(room) {
             let Some(addr) = self.fill.pop() else { break };
             let desc = Desc { addr: addr + u64::from(PACKET_HEADROOM), len, options: 0 };
-            write(&self.area, &desc);
-            if rx.push(desc).is_err() {
+            if !write(&self.area, &desc) || rx.push(desc).is_err() {
                 break;
             }
             received += 1;

@@ -178,7 +178,7 @@ impl Netdev {
 
 /// Whether the device is up, and its MTU; `None` when it is gone.
 ///
-/// Six system calls and no allocation: meant to be called every 50 ms for each port.
+/// Six system calls and no allocation: meant to be called several times a second for each port.
 ///
 /// # Errors
 /// Only when the kernel could not be asked (no free file descriptor, say): that is not the same

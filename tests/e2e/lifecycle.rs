@@ -3,6 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use spanwire::daemon::links::Links;
 use spanwire_lab::topology::{Lab, LabSpec, Role};
 
 use super::exchange;
@@ -17,6 +18,17 @@ fn vlan_offloads(lab: &Lab, device: &str) -> Vec<String> {
     let features = lab.dut().exec("ethtool", &["-k", device]).unwrap();
     let text = String::from_utf8_lossy(&features.stdout);
     text.lines().filter(|line| line.contains("vlan-offload") || line.contains("vlan-stag")).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_kernel_tells_of_a_changed_device() {
+    let lab = lab(LabSpec::default());
+    let links = lab.dut().enter(Links::watch).unwrap();
+    let is_quiet = (0..100).any(|_| !links.wait(Duration::from_millis(20)));
+    assert!(is_quiet, "without a change there is no news, in the end");
+    let device = &lab.wire(0).unwrap().a.name;
+    assert!(lab.dut().ip(&["link", "set", device, "mtu", "1400"]).unwrap().status.success());
+    assert!(links.wait(Duration::from_secs(20)), "the MTU has changed");
 }
 
 #[test]

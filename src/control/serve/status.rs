@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -21,11 +21,14 @@ use super::clients::lock;
 use crate::clock;
 use crate::control::model::VERSION;
 use crate::control::state::{
-    Dataplane, PortState, ShardRow, Stats, StatsReport, Values, last_stats, published, role_name,
+    Dataplane, PortState, ShardRow, Stats, StatsReport, Values, fresh_stats, published, role_name,
 };
 use crate::control::writer::Standing;
 use crate::region::CONFIG_FILE;
 use crate::rings::RING_ENTRIES;
+
+/// How long statistics newer than the question are waited for, by all clients that ask meanwhile.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// What is told of this server, the published snapshot and the dataplane.
 #[derive(Debug, Serialize)]
@@ -243,9 +246,9 @@ impl Reporter {
     }
 }
 
-/// The statistics of a dataplane that runs.
+/// The statistics of a dataplane that runs, from now on where it answers at once.
 fn running(dir: &Path) -> Option<Stats> {
-    last_stats(dir).ok().flatten().filter(Stats::running)
+    fresh_stats(dir, clock::monotonic_ns(), PATIENCE).ok().flatten().filter(Stats::running)
 }
 
 fn can_mirror(stats: Option<&Stats>) -> Result<(), Vec<String>> {

@@ -26,9 +26,9 @@ const fn case(name: &'static str, rate: Option<u32>, monitor: Monitor) -> Case {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Packets {
-    /// In memory and in no cache, as if a device had written them past the caches
+    /// Where they were, as if a device had written them past the caches
     #[default]
-    Cold,
+    Untouched,
     /// Just written on the shard's processor, as the kernel does in copy mode
     Written,
 }

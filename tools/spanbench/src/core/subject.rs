@@ -135,7 +135,7 @@ impl Subject {
 /// Only the breath is timed, not what a device does.
 fn breathe(rig: &mut Rig, packet: &[u8], packets: Packets) -> Turn {
     let given = match packets {
-        Packets::Cold => rig.receive(packet.len() as u32, BATCH),
+        Packets::Untouched => rig.receive(packet.len() as u32, BATCH),
         Packets::Written => rig.receive_written(packet, BATCH),
     };
     let start = Instant::now();

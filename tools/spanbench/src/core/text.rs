@@ -67,16 +67,16 @@ impl CoreReport {
     /// What the costs mean.
     pub(crate) fn about_costs(&self) -> String {
         format!(
-            "Shards on rings without a kernel, each with {} primary and {} mirror frames; batches of {} frames, which \
-             {}; only breaths are timed, and with the fake kernel's part only for the rates. \"forward only\" has the \
+            "Shards on rings without a kernel, each with {} primary and {} mirror frames; batches of {} frames, \
+             which {}; only breaths are timed, and with the fake kernel's part only for the rates. \"forward only\" has the \
              same ports, the monitor port among them, and no mirror entry. Median (lowest-highest) of {} runs; what is added and the ratios are of the same slice of 16,384 frames, \
              the median of each run.",
             self.primary_frames,
             self.mirror_frames,
             self.batch,
             match self.packets {
-                Packets::Cold => "lie in memory and in no cache",
-                Packets::Written => "have just been written on the same processor",
+                Packets::Untouched => "nothing has written before",
+                Packets::Written => "the same processor has just written",
             },
             self.runs
         )

@@ -113,7 +113,7 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Report, ReportError> {
     // First, so that a wrong directory is told of before minutes of measuring.
     fs::create_dir_all(out).map_err(|source| ReportError::Write { path: out.clone(), source })?;
     interrupt::install().map_err(WireError::io("noting signals"))?;
-    let (core, core_written) = (core(args, "cold")?, core(args, "written")?);
+    let (core, core_written) = (core(args, "untouched")?, core(args, "written")?);
     let (instructions, handoff) = (instructions()?, handoff(args)?);
     let states = states::run(&StatesArgs { wire: args.wire.clone(), state: String::new() })?;
     let publishing = publishing::run(&PublishingArgs { wire: args.wire.clone(), pause_ms: PAUSE_MS })?;

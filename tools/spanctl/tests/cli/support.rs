@@ -293,7 +293,7 @@ impl Fake {
     }
 }
 
-/// Publishes what `image` gives again and again while `during` runs.
+/// Publishes what `image` gives whenever a reader asks while `during` runs, as a dataplane does.
 pub fn answering<T>(place: &Place, image: impl Fn() -> Image + Sync, during: impl FnOnce() -> T) -> T {
     let stop = std::sync::atomic::AtomicBool::new(false);
     let mut publisher = publisher(place);
@@ -301,8 +301,9 @@ pub fn answering<T>(place: &Place, image: impl Fn() -> Image + Sync, during: imp
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                publisher.publish(&mut image()).unwrap();
-                std::thread::sleep(Duration::from_millis(10));
+                if publisher.wait_asked(Duration::from_millis(20)) {
+                    publisher.publish(&mut image()).unwrap();
+                }
             }
         });
         // Also when `during` panics: the scope would wait forever.
