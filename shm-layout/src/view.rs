@@ -259,6 +259,13 @@ impl<'a> ImageView<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Strings<'a>(&'a str);
 
+impl<'a> From<&'a str> for Strings<'a> {
+    /// A table that was [`Strings::all`] of another.
+    fn from(all: &'a str) -> Strings<'a> {
+        Strings(all)
+    }
+}
+
 impl<'a> Strings<'a> {
     /// The text `at` refers to; `None` when it lies outside the table or cuts a character.
     pub fn get(&self, at: StrRef) -> Option<&'a str> {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 use shm_layout::record::{META_DISARMED, Placement, Role, StrRef};
-use shm_layout::view::SnapshotView;
+use shm_layout::view::{SnapshotView, Strings};
 
 /// Identity of a mirror entry over generations: while it stays, so do its sampler's phase and its counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -285,8 +285,7 @@ impl Table {
 
     /// The name of a port as the source gives it; empty where it has none.
     pub fn name(&self, ifindex: u32) -> &str {
-        let name = |at: &StrRef| self.text.get(at.offset as usize..)?.get(..at.len as usize);
-        self.names.get(ifindex).and_then(name).unwrap_or_default()
+        self.names.get(ifindex).map_or("", |&at| Strings::from(self.text.as_str()).text(at))
     }
 
     /// Monitor ports of the entries whose ingress is on a wire, ifindexes, each once, in no order that matters. A
