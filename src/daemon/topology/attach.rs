@@ -1,0 +1,253 @@
+//! Takes a port into use and lets go of it.
+//!
+//! A port goes through these steps, each undone in reverse order if a later one fails:
+//!
+//! ```text
+//! device there, MTU fits ── VLAN offloads off ── promiscuous ── XDP program ── for each queue:
+//!     socket opened ── shard fills it ── bound ── entered into the program's map
+//! ```
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use shm_layout::record::PortRole;
+
+use super::{Failed, Lanes, Topology, Want};
+use crate::counters::BindingBlock;
+use crate::rings::RING_ENTRIES;
+use crate::shard::mailbox::{Command, Event};
+use crate::shard::port::{Identity, Port};
+use crate::steer::PortProgram;
+use crate::xsk::abi::{ETH_HLEN, VLAN_HLEN, max_rx_len};
+use crate::xsk::netdev::{self, LinkState, Netdev, VlanOffload};
+use crate::xsk::packet_socket::Promiscuous;
+use crate::xsk::socket::{self, RingSizes, Socket};
+use crate::xsk::umem::SocketId;
+
+/// How long a bind waits for a queue that another socket still holds. The kernel lets go of a closed socket's
+/// queue a little later; a longer wait is left to the next try, since the other ports wait with it.
+const BIND_PATIENCE: Duration = Duration::from_millis(200);
+/// How long a closed zero-copy socket's frames are left alone: the driver lets go of them only after the close.
+const ZERO_COPY_REST: Duration = Duration::from_millis(200);
+
+/// Rings of a wire port: the fill ring has room for the device's ring and the rx ring.
+const WIRE_RINGS: RingSizes =
+    RingSizes { fill: 2 * RING_ENTRIES, rx: RING_ENTRIES, tx: RING_ENTRIES, completion: 2 * RING_ENTRIES };
+/// Rings of a monitor port; the kernel wants a fill ring even where nothing is received.
+const MONITOR_RINGS: RingSizes = RingSizes { fill: 64, rx: 0, ..WIRE_RINGS };
+
+/// A socket that a shard serves.
+#[derive(Debug)]
+pub(super) struct Bound {
+    pub(super) hand: usize,
+    pub(super) id: SocketId,
+    pub(super) queue: u32,
+    pub(super) socket: Socket,
+    pub(super) block: Arc<BindingBlock>,
+}
+
+/// A port in use.
+#[derive(Debug)]
+pub(super) struct Attached {
+    pub(super) want: Want,
+    pub(super) device: Netdev,
+    pub(super) link: LinkState,
+    pub(super) lanes: Lanes,
+    pub(super) zero_copy: bool,
+    pub(super) bound: Vec<Bound>,
+    pub(super) program: Option<PortProgram>,
+    /// Held for what they undo when dropped, after the program.
+    pub(super) promiscuous: Option<Promiscuous>,
+    pub(super) offload: Option<VlanOffload>,
+}
+
+/// Socket ids of one shard.
+#[derive(Debug, Default)]
+pub(super) struct IdPool {
+    free: Vec<SocketId>,
+    next: SocketId,
+}
+
+impl IdPool {
+    fn take(&mut self) -> Option<SocketId> {
+        self.free.pop().or_else(|| {
+            self.next = self.next.checked_add(1)?;
+            Some(self.next)
+        })
+    }
+}
+
+impl Topology {
+    pub(super) fn attach(&mut self, ifindex: u32, want: Want, lanes: Lanes) {
+        match self.try_attach(ifindex, want, lanes) {
+            Ok(port) => {
+                let mode = port.program.as_ref().map_or("transmit only", |p| p.mode().as_str());
+                let copy = if port.zero_copy { "zero-copy" } else { "copy" };
+                tracing::info!(
+                    "port {} (ifindex {ifindex}, {}): attached, {mode}, {copy}, {} queue(s)",
+                    port.device.name(),
+                    port.device.driver(),
+                    port.bound.len()
+                );
+                self.failed.remove(&ifindex);
+                self.attached.insert(ifindex, port);
+            }
+            Err(reason) => {
+                if self.failed.get(&ifindex).is_none_or(|failed| failed.reason != reason) {
+                    tracing::warn!("port {}: {reason}", netdev::label(ifindex));
+                }
+                self.failed.insert(ifindex, Failed { since: Instant::now(), reason });
+            }
+        }
+    }
+
+    fn try_attach(&mut self, ifindex: u32, want: Want, lanes: Lanes) -> Result<Attached, String> {
+        let text = |e: &dyn std::error::Error| e.to_string();
+        let device = Netdev::open(ifindex).map_err(|e| text(&e))?;
+        let link = LinkState { up: device.up(), mtu: device.mtu() };
+        let mut port = Attached {
+            want,
+            link,
+            lanes,
+            zero_copy: false,
+            bound: Vec::new(),
+            program: None,
+            promiscuous: None,
+            offload: None,
+            device,
+        };
+        if port.want.role() == PortRole::Wire {
+            if let Some(problem) = mtu_problem(link.mtu, self.config.frame_size) {
+                return Err(problem);
+            }
+            port.offload = Some(VlanOffload::disable(ifindex).map_err(|e| text(&e))?);
+            port.promiscuous = Some(Promiscuous::join(ifindex).map_err(|e| text(&e))?);
+            let program = PortProgram::attach(ifindex, self.config.xdp_mode, lanes.sockets, port.device.driver());
+            port.program = Some(program.map_err(|e| text(&e))?);
+        }
+        for queue in 0..lanes.sockets {
+            if let Err(reason) = self.bind(&mut port, ifindex, queue) {
+                self.close(port);
+                return Err(reason);
+            }
+        }
+        // Every queue can receive before any frame is led away from the kernel.
+        if let Some(program) = &port.program
+            && let Err(error) = port.bound.iter().try_for_each(|b| program.set(b.queue, b.socket.as_fd()))
+        {
+            let reason = error.to_string();
+            self.close(port);
+            return Err(reason);
+        }
+        for bound in &port.bound {
+            self.hands[bound.hand].send(bound.link(port.link, port.zero_copy));
+        }
+        Ok(port)
+    }
+
+    /// Opens a socket, has its shard fill it, and binds it.
+    fn bind(&mut self, port: &mut Attached, ifindex: u32, queue: u32) -> Result<(), String> {
+        // Queue q of a wire goes with queue q mod m of its other port, so both are in one shard's hands.
+        let lane = if port.want.role() == PortRole::Wire { queue % port.lanes.width } else { queue };
+        let at = lane as usize % self.hands.len();
+        let sizes = if port.want.role() == PortRole::Wire { WIRE_RINGS } else { MONITOR_RINGS };
+        let donor = self
+            .attached
+            .values()
+            .flat_map(|port| &port.bound)
+            .chain(&port.bound)
+            .find(|bound| bound.hand == at)
+            .map(|bound| bound.socket.clone());
+        let (socket, rings) =
+            socket::open(&self.hands[at].area, donor.as_ref(), ifindex, queue, sizes).map_err(|e| e.to_string())?;
+        let id = self.ids[at].take().ok_or("the shard's socket ids are used up")?;
+        let identity = Identity { socket: id, ifindex, queue, queues: port.lanes.width, role: port.want.role() };
+        let block = Arc::new(BindingBlock::default());
+        self.hands[at].send(Command::Add(Box::new(Port::new(identity, rings, socket.clone(), Arc::clone(&block)))));
+        match self.hands[at].answer() {
+            Some(Event::Filled(_)) => {}
+            Some(Event::Removed(_)) => {
+                self.ids[at].free.push(id);
+                return Err(format!("a shard serves at most {} sockets", crate::shard::MAX_PORTS));
+            }
+            _ => return Err("the shard does not answer".to_owned()),
+        }
+        // From here on the shard has it, bound or not.
+        port.bound.push(Bound { hand: at, id, queue, socket: socket.clone(), block });
+        socket.bind(donor.as_ref(), self.config.bind.into(), BIND_PATIENCE).map_err(|e| e.to_string())?;
+        port.zero_copy = socket.is_zero_copy();
+        Ok(())
+    }
+
+    pub(super) fn detach(&mut self, ifindex: u32) {
+        if let Some(port) = self.attached.remove(&ifindex) {
+            tracing::info!("port {} (ifindex {ifindex}): detached", port.device.name());
+            self.close(port);
+        }
+    }
+
+    /// Takes a port down: no more frames in, then its sockets, then what was changed on the device.
+    fn close(&mut self, mut port: Attached) {
+        drop(port.program.take());
+        for bound in port.bound.drain(..) {
+            let hand = &self.hands[bound.hand];
+            hand.send(Command::Remove(bound.id));
+            // The rings are unmapped and the descriptor closed when the last of these is dropped.
+            match hand.answer() {
+                Some(Event::Removed(rings)) => drop(rings),
+                _ => {
+                    tracing::error!("shard {} does not let go of a socket", hand.id);
+                    continue;
+                }
+            }
+            let (at, id) = (bound.hand, bound.id);
+            drop(bound);
+            if port.zero_copy {
+                std::thread::sleep(ZERO_COPY_REST);
+            }
+            hand.send(Command::Reclaim(id));
+            match hand.answer() {
+                Some(Event::Reclaimed(_)) => self.ids[at].free.push(id),
+                _ => tracing::error!("shard {} does not take its frames back", hand.id),
+            }
+        }
+        drop(port.promiscuous.take());
+        if let Some(offload) = port.offload.take()
+            && let Err(error) = offload.restore()
+        {
+            tracing::warn!("VLAN offloads of {}: {error}", port.device.name());
+        }
+    }
+}
+
+impl Bound {
+    pub(super) fn link(&self, link: LinkState, zero_copy: bool) -> Command<Socket> {
+        Command::Link { socket: self.id, up: link.up, mtu: link.mtu, zero_copy }
+    }
+}
+
+/// Why a port with this MTU cannot receive into frames of this size: the largest frame carries two tags.
+pub(super) fn mtu_problem(mtu: u32, frame_size: u32) -> Option<String> {
+    let fits = max_rx_len(frame_size) - ETH_HLEN - 2 * VLAN_HLEN;
+    (mtu > fits).then(|| {
+        let advice = if frame_size < 4096 { "; --frame-size 4096 takes more" } else { "" };
+        format!("MTU {mtu} does not fit frames of {frame_size} bytes (at most {fits}){advice}")
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_mtu_fits_with_two_tags_and_headroom() {
+        assert_eq!(mtu_problem(1500, 2048), None);
+        assert_eq!(mtu_problem(1770, 2048), None);
+        let problem = mtu_problem(1771, 2048).unwrap();
+        assert!(problem.contains("1771") && problem.contains("1770") && problem.contains("4096"), "{problem}");
+        assert_eq!(mtu_problem(3818, 4096), None);
+        assert!(mtu_problem(9000, 4096).unwrap().contains("3818"));
+    }
+}

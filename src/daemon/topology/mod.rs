@@ -1,0 +1,250 @@
+//! Follows the ports: attaches those the snapshot uses when they are there, lets go of them when they are not.
+//!
+//! - `attach`: takes a port into use and lets go of it
+//! - `tell`: what the ports are like, for the shards and for the stats thread
+//!
+//! A port that fails is tried again after `RETRY`. Nothing here touches another port.
+
+mod attach;
+mod tell;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use shm_layout::record::PortRole;
+
+use super::TICK;
+use super::config::Config;
+use super::links::Links;
+use super::report::Report;
+use super::worker::Hand;
+use crate::shard::mailbox::Output;
+use crate::snapshot::table::{Current, Table};
+use crate::xsk::netdev::{self, Netdev};
+use attach::{Attached, IdPool, mtu_problem};
+
+/// How long a port that failed is left alone.
+const RETRY: Duration = Duration::from_millis(500);
+/// How often all ports are looked at even if the kernel tells of no change: of a change of queues it may not.
+const LOOK: Duration = Duration::from_millis(250);
+/// The shortest time between two looks, however much the kernel tells.
+const PAUSE: Duration = Duration::from_millis(10);
+/// What a port is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Want {
+    Wire { peer: u32 },
+    Monitor,
+}
+
+impl Want {
+    fn role(self) -> PortRole {
+        match self {
+            Want::Wire { .. } => PortRole::Wire,
+            Want::Monitor => PortRole::Monitor,
+        }
+    }
+}
+
+/// How the queues of a port are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Lanes {
+    /// Sockets: a wire port's rx queues, a monitor port's tx queues.
+    sockets: u32,
+    /// Queues frames are sent on: for a wire, those that both its ports have in both directions.
+    width: u32,
+}
+
+impl Lanes {
+    /// As the devices are now; `None` while one of them is not there.
+    fn of(ifindex: u32, want: Want) -> Option<Lanes> {
+        let own = Netdev::open(ifindex).ok()?.queues();
+        match want {
+            Want::Monitor => Some(Lanes { sockets: own.tx, width: own.tx }),
+            Want::Wire { peer } => {
+                let other = Netdev::open(peer).ok()?.queues();
+                Some(Lanes { sockets: own.rx, width: own.rx.min(own.tx).min(other.rx).min(other.tx).max(1) })
+            }
+        }
+    }
+}
+
+/// A port that could not be attached.
+#[derive(Debug)]
+struct Failed {
+    since: Instant,
+    reason: String,
+}
+
+/// What is wanted of which port.
+#[derive(Debug)]
+struct Plan {
+    table: Arc<Table>,
+    wanted: BTreeMap<u32, Want>,
+    /// When everything was last looked at.
+    since: Instant,
+}
+
+/// Owns every socket and every attached program.
+#[derive(Debug)]
+pub struct Topology {
+    config: Config,
+    table: Arc<Current>,
+    hands: Vec<Hand>,
+    report: Arc<Report>,
+    attached: BTreeMap<u32, Attached>,
+    failed: HashMap<u32, Failed>,
+    ids: Vec<IdPool>,
+    /// Outputs the shards have been told are up.
+    outputs_up: Vec<Output>,
+}
+
+impl Topology {
+    /// A topology with nothing attached.
+    pub fn new(config: Config, table: Arc<Current>, hands: Vec<Hand>, report: Arc<Report>) -> Topology {
+        let ids = hands.iter().map(|_| IdPool::default()).collect();
+        Topology {
+            config,
+            table,
+            hands,
+            report,
+            attached: BTreeMap::new(),
+            failed: HashMap::new(),
+            ids,
+            outputs_up: Vec::new(),
+        }
+    }
+
+    /// Follows the ports until `stop`, then detaches them all.
+    pub fn run(mut self, stop: &AtomicBool) {
+        let links = Links::watch();
+        let mut plan = self.plan();
+        self.reconcile(&plan);
+        let mut audited = Instant::now();
+        while !stop.load(Relaxed) {
+            if links.wait(TICK) || self.is_due(&plan) {
+                std::thread::sleep(PAUSE.saturating_sub(plan.since.elapsed()));
+                plan = self.plan();
+                self.reconcile(&plan);
+            }
+            // Overdue completions are counted in audits.
+            if audited.elapsed() >= TICK {
+                audited = Instant::now();
+                self.audit();
+            }
+            self.tell_report(&plan);
+        }
+        self.tell_report(&self.plan());
+        let all: Vec<u32> = self.attached.keys().copied().collect();
+        for ifindex in all {
+            self.detach(ifindex);
+        }
+        // The last counts stay to be read; nothing is served any more.
+        let mut last = self.report.read();
+        for port in last.ports.iter_mut().filter(|port| port.up) {
+            port.up = false;
+            port.reason = "spanwired has stopped".to_owned();
+        }
+        self.report.set_ports(last.ports, last.bindings);
+    }
+
+    /// What is wanted from now on.
+    fn plan(&self) -> Plan {
+        let table = self.table.load();
+        Plan { wanted: self.wanted(&table), table, since: Instant::now() }
+    }
+
+    /// Whether to look at everything again even if no device has changed.
+    fn is_due(&self, plan: &Plan) -> bool {
+        self.table.serial() != plan.table.serial
+            || plan.since.elapsed() >= LOOK
+            || self.failed.values().any(|failed| failed.since.elapsed() >= RETRY)
+    }
+
+    /// Brings what is attached in line with what is wanted and what is there.
+    fn reconcile(&mut self, Plan { wanted, .. }: &Plan) {
+        let held: Vec<u32> = self.attached.keys().copied().collect();
+        for ifindex in held {
+            if self.must_go(ifindex, wanted) {
+                self.detach(ifindex);
+            }
+        }
+        self.failed.retain(|ifindex, _| wanted.contains_key(ifindex));
+        for (&ifindex, &want) in wanted {
+            let rested = self.failed.get(&ifindex).is_none_or(|failed| failed.since.elapsed() >= RETRY);
+            if !rested || self.attached.contains_key(&ifindex) {
+                continue;
+            }
+            match Lanes::of(ifindex, want) {
+                Some(lanes) => self.attach(ifindex, want, lanes),
+                // Not there: why it failed when it was is no news any more.
+                None => {
+                    self.failed.remove(&ifindex);
+                }
+            }
+        }
+        self.tell_outputs(wanted);
+    }
+
+    fn wanted(&self, table: &Table) -> BTreeMap<u32, Want> {
+        let mut wanted = BTreeMap::new();
+        // Without mirror frames no clone can ever be made: leave the monitor ports alone.
+        if self.config.mirror_frames > 0 {
+            wanted.extend(table.monitors().into_iter().map(|ifindex| (ifindex, Want::Monitor)));
+        }
+        for &(a, b) in &table.wires {
+            wanted.insert(a, Want::Wire { peer: b });
+            wanted.insert(b, Want::Wire { peer: a });
+        }
+        wanted
+    }
+
+    /// Follows the link of an attached port; `true` when the port cannot be kept.
+    fn must_go(&mut self, ifindex: u32, wanted: &BTreeMap<u32, Want>) -> bool {
+        let Some(port) = self.attached.get_mut(&ifindex) else { return false };
+        if wanted.get(&ifindex).map(|want| want.role()) != Some(port.want.role()) {
+            return true;
+        }
+        if let Some(&want) = wanted.get(&ifindex) {
+            port.want = want;
+        }
+        // Deleted and made again under the same ifindex between two looks: the sockets know.
+        if let Some(error) = port.bound.iter().find_map(|bound| bound.socket.take_error()) {
+            tracing::warn!("port {} is gone: {error}", port.device.name());
+            return true;
+        }
+        // Queues changed, or another port at the wire's other end: frames would go to queues nobody serves. While
+        // the other end is not there, everything stays as it is.
+        if Lanes::of(ifindex, port.want).is_some_and(|lanes| lanes != port.lanes) {
+            tracing::info!("port {}: the wire's queues have changed", port.device.name());
+            return true;
+        }
+        let link = match netdev::link_state(ifindex) {
+            Ok(Some(link)) => link,
+            Ok(None) => {
+                tracing::warn!("port {} is gone", port.device.name());
+                return true;
+            }
+            Err(error) => {
+                tracing::warn!("cannot ask for the link of {}: {error}", port.device.name());
+                return false;
+            }
+        };
+        if link != port.link {
+            tracing::info!("port {}: {}, MTU {}", port.device.name(), up_down(link.up), link.mtu);
+            port.link = link;
+            if port.want.role() == PortRole::Wire && mtu_problem(link.mtu, self.config.frame_size).is_some() {
+                return true;
+            }
+            for bound in &port.bound {
+                self.hands[bound.hand].send(bound.link(link, port.zero_copy));
+            }
+        }
+        false
+    }
+}
+
+fn up_down(up: bool) -> &'static str {
+    if up { "up" } else { "down" }
+}

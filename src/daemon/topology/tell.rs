@@ -1,0 +1,105 @@
+//! What the ports are like, for the shards and for the stats thread.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use shm_layout::counters::Binding;
+
+use super::{Plan, Topology, Want};
+use crate::daemon::report::{BindingStatus, PortStatus};
+use crate::shard::mailbox::{Command, Output};
+use crate::snapshot::table::Table;
+use crate::xsk::netdev;
+use crate::xsk::socket::Socket;
+
+impl Topology {
+    /// Tells every shard which monitor ports are up, for those it serves no queue of.
+    pub(super) fn tell_outputs(&mut self, wanted: &BTreeMap<u32, Want>) {
+        let output = |ifindex: u32| {
+            let port = self.attached.get(&ifindex).filter(|port| port.link.up)?;
+            Some(Output { ifindex, queues: port.lanes.width, mtu: port.link.mtu })
+        };
+        let monitors = wanted.iter().filter(|(_, want)| **want == Want::Monitor);
+        let up: Vec<Output> = monitors.filter_map(|(&ifindex, _)| output(ifindex)).collect();
+        let tell = |command: &dyn Fn() -> Command<Socket>| self.hands.iter().for_each(|hand| hand.send(command()));
+        for &Output { ifindex, .. } in self.outputs_up.iter().filter(|was| up.iter().all(|o| o.ifindex != was.ifindex))
+        {
+            tell(&|| Command::OutputDown { ifindex });
+        }
+        for &output in up.iter().filter(|output| !self.outputs_up.contains(output)) {
+            tell(&|| Command::OutputUp(output));
+        }
+        self.outputs_up = up;
+    }
+
+    /// Has the shards that wait for completions look for overdue ones.
+    pub(super) fn audit(&self) {
+        for (at, hand) in self.hands.iter().enumerate() {
+            let bound = self.attached.values().flat_map(|port| &port.bound);
+            if bound.filter(|b| b.hand == at).any(|b| b.block.read()[Binding::Outstanding as usize] > 0) {
+                hand.send(Command::Audit);
+            }
+        }
+    }
+
+    pub(super) fn tell_report(&self, Plan { table, wanted, .. }: &Plan) {
+        let ports = wanted.iter().map(|(&ifindex, &want)| self.status(ifindex, want, table)).collect();
+        let bindings = self.attached.iter().flat_map(|(&ifindex, port)| {
+            port.bound.iter().map(move |bound| BindingStatus {
+                ifindex,
+                queue: bound.queue,
+                shard: self.hands[bound.hand].id,
+                block: Arc::clone(&bound.block),
+                // A socket that is going away has no more to tell.
+                kernel: bound.socket.kernel_stats().unwrap_or_default(),
+            })
+        });
+        self.report.set_ports(ports, bindings.collect());
+    }
+
+    fn status(&self, ifindex: u32, want: Want, table: &Table) -> PortStatus {
+        let absent = PortStatus {
+            ifindex,
+            role: want.role(),
+            there: false,
+            up: false,
+            mtu: 0,
+            queues: 0,
+            zero_copy: false,
+            name: table.name(ifindex).to_owned(),
+            xdp_mode: "",
+            driver: String::new(),
+            reason: "port missing".to_owned(),
+        };
+        let there = |reason| PortStatus { there: true, reason, ..absent.clone() };
+        match (self.attached.get(&ifindex), self.failed.get(&ifindex)) {
+            (Some(port), _) => PortStatus {
+                there: true,
+                up: port.link.up,
+                mtu: port.link.mtu,
+                queues: port.bound.len() as u32,
+                zero_copy: port.zero_copy,
+                name: port.device.name().to_owned(),
+                xdp_mode: port.program.as_ref().map_or("", |p| p.mode().as_str()),
+                driver: port.device.driver().to_owned(),
+                reason: if port.link.up {
+                    port.program.as_ref().and_then(|p| p.note()).unwrap_or_default().to_owned()
+                } else {
+                    "link down".to_owned()
+                },
+                ..absent.clone()
+            },
+            _ if !is_there(ifindex) => absent,
+            (None, Some(failed)) => there(failed.reason.clone()),
+            (None, None) => match want {
+                Want::Wire { peer } if !is_there(peer) => there(format!("the wire's other port is missing: {peer}")),
+                _ => there("not attached yet".to_owned()),
+            },
+        }
+    }
+}
+
+fn is_there(ifindex: u32) -> bool {
+    // A failure to ask is told when the port is attached.
+    netdev::link_state(ifindex).map_or(true, |link| link.is_some())
+}
