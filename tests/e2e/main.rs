@@ -170,7 +170,7 @@ fn a_vlan_entry_mirrors_its_tag_with_the_tag() {
     let sink = lab.capture(&wire.b).unwrap();
     let monitor = lab.capture(lab.monitor(0).unwrap()).unwrap();
     lab.sender(&wire.a).unwrap().send(&frames, Pace::default()).unwrap();
-    let idle = Duration::from_millis(500);
+    let idle = Duration::from_secs(5);
     assert_eq!(sink.finish(200, idle).unwrap().frames, frames);
     let of_vlan: Vec<_> = frames.iter().filter(|f| f[12..16] == [0x81, 0, 0, 42]).collect();
     let selected: Vec<_> = of_vlan.iter().step_by(2).map(|f| f.to_vec()).collect();
@@ -266,7 +266,7 @@ fn a_monitor_with_one_queue_serves_two_shards() {
     // A shard is lent frames once it has said that it wants some, within its first breaths.
     node.wait_for("loans", |_| node.json(&["stats"])["umem"].to_string().contains("\"lent\":512"));
     lab.sender(&wire.a).unwrap().send(&frames, Pace::per_second(20_000)).unwrap();
-    let idle = Duration::from_secs(1);
+    let idle = Duration::from_secs(5);
     let of_flow = |frames: &[Vec<u8>], flow: u32| -> Vec<Vec<u8>> {
         frames.iter().filter(|f| f[34..36] == (5000 + flow as u16).to_be_bytes()).cloned().collect()
     };

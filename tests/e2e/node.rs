@@ -72,7 +72,7 @@ impl Node {
     pub fn stop(&mut self) -> String {
         let mut daemon = self.daemon.take().expect("a running dataplane");
         signal(daemon.id(), "TERM");
-        let status = wait(&mut daemon, "spanwired", Duration::from_secs(20));
+        let status = wait(&mut daemon, "spanwired", Duration::from_secs(60));
         let log = log_of(&mut daemon);
         assert!(status.success(), "spanwired ended with {status}:\n{log}");
         log
@@ -108,7 +108,7 @@ impl Node {
     /// Publishes a document and waits until the shards use it. Returns the generation.
     pub fn import(&self, document: &str) -> u64 {
         let generation = self.publish(document);
-        let waited = self.spanctl(&["wait", "--generation", &generation.to_string(), "--timeout", "10"]);
+        let waited = self.spanctl(&["wait", "--generation", &generation.to_string(), "--timeout", "60"]);
         assert!(waited.status.success(), "{}", String::from_utf8_lossy(&waited.stderr));
         generation
     }
@@ -138,7 +138,7 @@ impl Node {
     pub fn wait_for_running(&self) {
         let start = Instant::now();
         while self.spanctl(&["stats"]).status.code() != Some(0) {
-            assert!(start.elapsed() < Duration::from_secs(20), "the dataplane does not tell of itself");
+            assert!(start.elapsed() < Duration::from_secs(60), "the dataplane does not tell of itself");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -150,7 +150,7 @@ impl Node {
             if holds(&show) {
                 return show;
             }
-            assert!(start.elapsed() < Duration::from_secs(20), "waited in vain for {what}: {show:#}");
+            assert!(start.elapsed() < Duration::from_secs(60), "waited in vain for {what}: {show:#}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -167,7 +167,7 @@ impl Node {
             if !moving("mirrors", "in_flight") && !moving("umem", "in_flight") {
                 return stats;
             }
-            assert!(start.elapsed() < Duration::from_secs(10), "frames stay in flight: {stats:#}");
+            assert!(start.elapsed() < Duration::from_secs(60), "frames stay in flight: {stats:#}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }

@@ -39,7 +39,7 @@ impl Serve {
         let serve = Serve { socket, child: Some(child) };
         let start = Instant::now();
         while UnixStream::connect(&serve.socket).is_err() {
-            assert!(start.elapsed() < Duration::from_secs(20), "nobody listens");
+            assert!(start.elapsed() < Duration::from_secs(60), "nobody listens");
             std::thread::sleep(Duration::from_millis(10));
         }
         serve
@@ -89,7 +89,7 @@ impl Serve {
 
     /// Waits for the end of a server that was asked to end; the end must be clean, and the socket gone.
     fn ended(&mut self) {
-        let status = wait(self.child.as_mut().unwrap(), "spanctl serve", Duration::from_secs(20));
+        let status = wait(self.child.as_mut().unwrap(), "spanctl serve", Duration::from_secs(60));
         self.child = None;
         assert!(status.success(), "spanctl serve ended with {status}");
         assert!(!self.socket.exists());

@@ -102,7 +102,7 @@ fn neither_side_dies(name: &'static str) {
 
     let mut publisher = Process::start("publish", &place, "");
     let mut readers = [Process::start("read", &place, ""), Process::start("read", &place, "wait")];
-    until("the first publish", Duration::from_secs(10), || (publisher.status().count > 0).then_some(()));
+    until("the first publish", Duration::from_secs(60), || (publisher.status().count > 0).then_some(()));
 
     let mut random = Random::new();
     let (mut befell, rounds) = (0, count(400, 5000));
@@ -115,11 +115,11 @@ fn neither_side_dies(name: &'static str) {
         // Each kind of damage is also healed on its own, not only by the next one.
         if round % 7 == 0 {
             let now = publisher.status().newest;
-            until(&format!("a publish after {damage:?}"), Duration::from_secs(5), || {
+            until(&format!("a publish after {damage:?}"), Duration::from_secs(60), || {
                 (publisher.status().newest > now + 1).then_some(())
             });
             for reader in &mut readers {
-                until(&format!("a read after {damage:?}"), Duration::from_secs(5), || {
+                until(&format!("a read after {damage:?}"), Duration::from_secs(60), || {
                     (reader.status().newest > now + 1).then_some(())
                 });
             }

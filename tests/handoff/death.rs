@@ -22,7 +22,7 @@ const BEFORE: u64 = 3;
 pub fn die(dir: &Path, name: &str, kind: RegionKind, argument: &str) {
     let (step, large) = argument.split_once(' ').expect("a step and a size");
     let fatal = Step::ALL[step.parse::<usize>().expect("an index")];
-    let mut publisher = Publisher::open(dir, name, kind, Duration::from_secs(5)).expect("the only writer");
+    let mut publisher = Publisher::open(dir, name, kind, Duration::from_secs(60)).expect("the only writer");
     let mut stamper = Stamper::default();
     let mut next = next_generation(&dir.join(name), kind);
     if next > 1 {
@@ -132,7 +132,7 @@ fn writers_killed_at_random_moments() {
         assert!(reader.is_alive());
     }
     // The reader follows to the end, and would have failed on any generation that is not above the one before.
-    let status = until("the last generation", Duration::from_secs(10), || {
+    let status = until("the last generation", Duration::from_secs(60), || {
         Some(reader.status()).filter(|status| status.newest % LARGE == last)
     });
     println!("{kills} kills, {in_publish} of them of a writer at work, {last} generations, {} reads", status.count);

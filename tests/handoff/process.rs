@@ -45,7 +45,7 @@ impl Place {
     }
 
     pub fn publisher(&self) -> Publisher {
-        Publisher::open(self.dir.path(), self.name, self.kind, Duration::from_secs(5)).expect("the only writer")
+        Publisher::open(self.dir.path(), self.name, self.kind, Duration::from_secs(60)).expect("the only writer")
     }
 
     /// The generation a next writer's first publish has, where the last one's instance goes on.
@@ -212,7 +212,7 @@ impl Console {
 fn publish(dir: &Path, name: &str, kind: RegionKind, argument: &str) {
     let mut console = Console::new();
     let (strict, grow) = (argument.starts_with("strict"), argument.ends_with("grow"));
-    let mut publisher = Publisher::open(dir, name, kind, Duration::from_secs(5)).expect("the only writer");
+    let mut publisher = Publisher::open(dir, name, kind, Duration::from_secs(60)).expect("the only writer");
     let path = dir.join(name);
     let mut stamper = Stamper::default();
     let mut status = Status::default();

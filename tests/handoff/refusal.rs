@@ -158,7 +158,7 @@ fn two_writers_at_once() {
         assert_says(&refused(place.dir.path()), &lock, &format!("last written by process {}", std::process::id()));
     }
     let mut other = Process::start("publish", &place, "strict");
-    until("a publish", Duration::from_secs(10), || (other.status().count > 0).then_some(()));
+    until("a publish", Duration::from_secs(60), || (other.status().count > 0).then_some(()));
     assert_says(&refused(place.dir.path()), &lock, "another writer holds the lock");
     assert!(other.is_alive());
     other.kill();

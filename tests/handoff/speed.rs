@@ -43,7 +43,7 @@ fn a_reader_that_never_writes_asks_for_a_publish() {
     assert!(!publisher.wait_asked(Duration::from_millis(20)), "nobody has asked");
     let writer = std::thread::spawn(move || {
         // A signal may end the wait early.
-        let asked = (0..10).any(|_| publisher.wait_asked(Duration::from_secs(5)));
+        let asked = (0..10).any(|_| publisher.wait_asked(Duration::from_secs(60)));
         (asked, publisher.publish(Stamper::default().image(2)).expect("published"))
     });
     // It hears nothing before it waits.
@@ -60,16 +60,16 @@ fn a_reader_that_is_stopped_over_many_publishes_reads_nothing_torn() {
     let mut publisher = Process::start("publish", &place, "strict apart");
     let mut reader = Process::start("read", &place, "strict again apart");
     let mut random = Random::new();
-    until("the first read", Duration::from_secs(10), || (reader.status().count > 0).then_some(()));
+    until("the first read", Duration::from_secs(60), || (reader.status().count > 0).then_some(()));
     let stops = count(40, 1000);
     for _ in 0..stops {
         random.sleep(Duration::from_millis(3));
         reader.signal(Signal::STOP);
         // Every slot is written several times while the reader is in one.
         let stopped_at = publisher.status().newest;
-        until("publishes", Duration::from_secs(10), || (publisher.status().newest > stopped_at + 50).then_some(()));
+        until("publishes", Duration::from_secs(60), || (publisher.status().newest > stopped_at + 50).then_some(()));
         reader.signal(Signal::CONT);
-        until("a read", Duration::from_secs(10), || (reader.status().newest > stopped_at + 50).then_some(()));
+        until("a read", Duration::from_secs(60), || (reader.status().newest > stopped_at + 50).then_some(()));
     }
     let status = reader.status();
     println!("{stops} stops, {} reads, overtaken {} times; none torn", status.count, status.overtaken);
@@ -79,7 +79,7 @@ fn a_reader_that_is_stopped_over_many_publishes_reads_nothing_torn() {
 fn a_writer_that_is_stopped_anywhere_leaves_the_last_generation_readable() {
     let place = Place::new(CONFIG_FILE);
     let mut publisher = Process::start("publish", &place, "strict apart");
-    until("a publish", Duration::from_secs(10), || (publisher.status().count > 0).then_some(()));
+    until("a publish", Duration::from_secs(60), || (publisher.status().count > 0).then_some(()));
     let (mut random, mut subscriber) = (Random::new(), place.subscriber());
     let mut last = 0;
     for _ in 0..count(100, 2000) {

@@ -69,7 +69,7 @@ impl ExchangeSpec {
             mirror_a: None,
             mirror_b: None,
             pace: Pace::default(),
-            idle: Duration::from_secs(1),
+            idle: Duration::from_secs(5),
             samplers: queues,
             in_order: queues == 1,
         }

@@ -18,7 +18,7 @@ pub const LAB_PREFIX: &str = "swlab";
 const HOST_IFINDEX: u32 = 2;
 
 /// How long the devices may take to report that they are up. linkwatch runs at most once a second.
-const LINK_TIMEOUT: Duration = Duration::from_secs(10);
+const LINK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What to lay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -475,7 +475,7 @@ mod tests {
     #[test]
     fn waiting_ends_when_true_and_times_out_when_not() {
         let mut calls = 0;
-        let counted = wait_until("three calls", Duration::from_secs(5), || {
+        let counted = wait_until("three calls", Duration::from_secs(60), || {
             calls += 1;
             Ok(calls == 3)
         });

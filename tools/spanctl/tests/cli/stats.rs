@@ -244,14 +244,14 @@ fn has_rates(block: &str) -> bool {
 #[test]
 fn watching_with_rates_and_over_a_restart() {
     let place = Place::new().with_snapshot();
-    let fake = Fake { busy_since: Some(monotonic_ns() - 3_600_000_000_000), ..Fake::of(&place) };
+    let fake = Fake { busy_since: Some(monotonic_ns() as i64 - 3_600_000_000_000), ..Fake::of(&place) };
     let restarted = AtomicBool::new(false);
     let born = std::sync::OnceLock::new();
     let image = || match restarted.load(Relaxed) {
         false => fake.image(),
         // Its counters begin again.
         true => {
-            let busy_since = Some(*born.get_or_init(monotonic_ns));
+            let busy_since = Some(*born.get_or_init(monotonic_ns) as i64);
             Fake { busy_since, started_at: fake.started_at + 1_000_000_000, ..fake.clone() }.image()
         }
     };

@@ -169,8 +169,9 @@ pub struct Fake {
     pub started_at: u64,
     /// Clones that were dropped for want of a frame.
     pub dropped: u64,
-    /// Since when, on `CLOCK_MONOTONIC`, each shard has observed and received [`Fake::PACE`] frames a second.
-    pub busy_since: Option<u64>,
+    /// Since when, on `CLOCK_MONOTONIC`, each shard has observed and received [`Fake::PACE`] frames a second; before the
+    /// boot where negative.
+    pub busy_since: Option<i64>,
 }
 
 impl Fake {
@@ -210,8 +211,9 @@ impl Fake {
         let mut image = ImageBuilder::new();
         let gathered_at = self.gathered_at.unwrap_or_else(monotonic_ns);
         // As exact as the time it is told with.
-        let frames = |since: u64| (u128::from(gathered_at - since) * u128::from(Fake::PACE) / 1_000_000_000) as u64;
-        let frames = self.busy_since.map_or(0, frames);
+        let frames =
+            |since| (i128::from(gathered_at) - i128::from(since)) as u128 * u128::from(Fake::PACE) / 1_000_000_000;
+        let frames = self.busy_since.map_or(0, frames) as u64;
         let meta = StatsMetaRecord {
             pid: self.pid,
             shard_count: self.adopted.len() as u32,
