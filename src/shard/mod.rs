@@ -53,6 +53,7 @@ pub struct Shard<D> {
     umem: Umem,
     primary: Pool<Primary>,
     mirror: Pool<Mirror>,
+    /// Wire ports first: in every breath the primary is sent before the clones are.
     ports: Vec<Port<D>>,
     /// Monitor ports that are up, whether or not a queue of theirs is served here.
     outputs: Vec<Output>,
@@ -200,11 +201,13 @@ impl<D: Doorbell> Shard<D> {
             let event = match command {
                 Command::Add(port) if self.ports.len() < MAX_PORTS => {
                     let socket = port.socket;
-                    self.ports.push(*port);
+                    let at = match port.role {
+                        PortRole::Wire => self.wires(),
+                        PortRole::Monitor => self.ports.len(),
+                    };
+                    self.ports.insert(at, *port);
                     port::share_out(&mut self.ports, &self.umem, self.lanes.shards());
-                    if let Some(port) = self.ports.last_mut() {
-                        rx::refill_all(port, &mut self.umem, &mut self.primary);
-                    }
+                    rx::refill_all(&mut self.ports[at], &mut self.umem, &mut self.primary);
                     Some(Event::Filled(socket))
                 }
                 Command::Add(port) => Some(Event::Removed(port)),
@@ -236,7 +239,7 @@ impl<D: Doorbell> Shard<D> {
                         let (primary, mirror) = (&mut self.primary, &mut self.mirror);
                         let lanes = &mut self.lanes;
                         complete::drain(&mut self.ports[at], &mut self.umem, primary, mirror, lanes, &self.block);
-                        Event::Removed(Box::new(self.ports.swap_remove(at)))
+                        Event::Removed(Box::new(self.ports.remove(at)))
                     })
                 }
                 Command::Reclaim(socket) => {
@@ -256,6 +259,11 @@ impl<D: Doorbell> Shard<D> {
             self.rebind();
         }
         self.commit_partitions();
+    }
+
+    /// Wire ports, which are the first ones.
+    fn wires(&self) -> usize {
+        self.ports.partition_point(|port| port.role == PortRole::Wire)
     }
 
     fn commit(&mut self, moved: usize) {

@@ -21,7 +21,12 @@ use super::{Doorbell, Kick, Rings};
 pub struct FakeDoorbell {
     script: Arc<Mutex<VecDeque<Kick>>>,
     kicks: Arc<AtomicU64>,
+    /// Where this one tells of its kicks, and by which name.
+    order: Option<(Order, u32)>,
 }
+
+/// The kicks of several doorbells, in their order.
+pub type Order = Arc<Mutex<Vec<u32>>>;
 
 impl FakeDoorbell {
     /// Answers the next kicks with `kicks`, in order.
@@ -29,6 +34,11 @@ impl FakeDoorbell {
         if let Ok(mut script) = self.script.lock() {
             script.extend(kicks);
         }
+    }
+
+    /// One that enters its kicks in `order`, as `name`.
+    pub fn named(order: &Order, name: u32) -> FakeDoorbell {
+        FakeDoorbell { order: Some((Arc::clone(order), name)), ..FakeDoorbell::default() }
     }
 
     /// Kicks so far.
@@ -40,6 +50,11 @@ impl FakeDoorbell {
 impl Doorbell for FakeDoorbell {
     fn kick_tx(&mut self) -> Kick {
         self.kicks.fetch_add(1, Relaxed);
+        if let Some((order, name)) = &self.order
+            && let Ok(mut order) = order.lock()
+        {
+            order.push(*name);
+        }
         self.script.lock().ok().and_then(|mut script| script.pop_front()).unwrap_or(Kick::Done)
     }
 

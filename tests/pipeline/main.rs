@@ -55,6 +55,43 @@ fn frames_cross_both_ways_and_one_in_seven_is_cloned() {
 }
 
 #[test]
+fn the_wire_is_sent_before_any_monitor_whatever_order_ports_came_in() {
+    const LATE: u32 = 10;
+    let plan = Plan { wires: vec![(A, B), (14, 15)], mirrors: vec![(A, MON, 1), (14, LATE, 1)], ..Plan::default() };
+    let spec = Spec { primary: 512, ..Spec::default() };
+    for order in [[MON, LATE, A, B, 14, 15], [A, MON, 14, LATE, 15, B], [15, 14, B, A, LATE, MON]] {
+        let mut rig = Rig::empty(spec);
+        for ifindex in order {
+            rig.add(ifindex, if [MON, LATE].contains(&ifindex) { PortRole::Monitor } else { PortRole::Wire });
+        }
+        rig.swap(&plan);
+        let mut check = |rig: &mut Rig, number: u32| {
+            for ifindex in [A, B, 14, 15] {
+                assert!(rig.port(ifindex).nic.receive(&frame(number + ifindex, 60)));
+            }
+            rig.kicked.lock().unwrap().clear();
+            rig.breathe();
+            let kicked = std::mem::take(&mut *rig.kicked.lock().unwrap());
+            let (wires, monitors) = kicked.split_at(4);
+            assert!(wires.iter().all(|port| [A, B, 14, 15].contains(port)), "{order:?}: {kicked:?}");
+            assert_eq!(monitors.len(), 2, "{order:?}: {kicked:?}");
+            for ifindex in order {
+                rig.sent(ifindex);
+            }
+            rig.breathe();
+        };
+        check(&mut rig, 0);
+        // One that comes back is the last to have come.
+        for (ifindex, role) in [(A, PortRole::Wire), (MON, PortRole::Monitor), (14, PortRole::Wire)] {
+            rig.remove(ifindex);
+            rig.add(ifindex, role);
+            rig.breathe();
+            check(&mut rig, 100 * ifindex);
+        }
+    }
+}
+
+#[test]
 fn a_stalled_monitor_costs_the_primary_nothing() {
     let mut rig = Rig::new(Spec::default(), &Plan::wire(&[(A, MON, 1)]));
     let mut crossed = 0;

@@ -16,7 +16,7 @@ use spanwire::shard::mailbox::{Command, Event, Mailbox};
 use spanwire::shard::port::{Identity, Port};
 use spanwire::snapshot::slots::Slots;
 use spanwire::snapshot::table::{Current, EntryKey, Table};
-use spanwire::xsk::fake::{FakeDoorbell, FakeNic};
+use spanwire::xsk::fake::{FakeDoorbell, FakeNic, Order};
 use spanwire::xsk::socket::RingSizes;
 use spanwire::xsk::umem::SocketId;
 
@@ -72,6 +72,8 @@ pub struct Rig {
     pub shard: Shard<FakeDoorbell>,
     pub block: Arc<ShardBlock>,
     pub ports: Vec<Wire>,
+    /// The ports as they were kicked, by ifindex.
+    pub kicked: Order,
     table: Arc<Current>,
     mailbox: Arc<Mailbox<FakeDoorbell>>,
     slots: Slots,
@@ -173,6 +175,7 @@ impl Rig {
             shard: shard.expect("a shard"),
             block,
             ports: Vec::new(),
+            kicked: Order::default(),
             table: Arc::clone(table),
             mailbox,
             slots: Slots::new(1 << 17),
@@ -210,7 +213,7 @@ impl Rig {
         let (nic, rings) = FakeNic::new(self.shard.area(), sizes, self.spec.start).expect("rings");
         self.next_socket += 1;
         let socket = self.next_socket;
-        let doorbell = FakeDoorbell::default();
+        let doorbell = FakeDoorbell::named(&self.kicked, ifindex);
         let block = Arc::new(BindingBlock::default());
         let identity = Identity { socket, ifindex, queue, queues, role };
         let port = Port::new(identity, rings, doorbell.clone(), Arc::clone(&block));
