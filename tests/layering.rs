@@ -92,6 +92,39 @@ fn lower_layers_do_not_look_up() {
     }
 }
 
+/// Whether a SAFETY comment stands right above a line, or above the statement that the line goes on with. A comment
+/// that belongs to the statement before is no reason.
+fn has_reason(above: &[&str]) -> bool {
+    let mut lines = above.iter().rev().map(|line| line.trim()).skip_while(|line| {
+        let ends = line.ends_with([';', '{', '}', ',']) || line.is_empty();
+        line.starts_with("#[") || !(ends || line.starts_with("//"))
+    });
+    lines.by_ref().take_while(|line| line.starts_with("//")).any(|line| line.starts_with("// SAFETY:"))
+}
+
+#[test]
+fn a_reason_is_that_of_its_own_statement() {
+    let lines = |text: &'static str| text.lines().collect::<Vec<_>>();
+    for own in [
+        "// SAFETY: so\n// and so.",
+        "x();\n// SAFETY: so\nlet done =",
+        "// SAFETY: so\n#[inline]",
+        "// SAFETY: so\nf(a)\n.g()",
+    ] {
+        assert!(has_reason(&lines(own)), "{own}");
+    }
+    for other in [
+        "",
+        "// so",
+        "// SAFETY: so\nx();",
+        "// SAFETY: so\nx();\nlet done =",
+        "// SAFETY: so\n\n// more",
+        "// SAFETY: so\nif a {",
+    ] {
+        assert!(!has_reason(&lines(other)), "{other}");
+    }
+}
+
 #[test]
 fn unsafe_code_has_two_homes_and_every_block_a_reason() {
     let mut homes = 0;
@@ -110,8 +143,7 @@ fn unsafe_code_has_two_homes_and_every_block_a_reason() {
                 }
                 homes += 1;
                 assert!(home, "{name}:{}: unsafe code outside src/xsk and src/region.rs", at + 1);
-                let reason = lines[at.saturating_sub(12)..=at].iter().any(|l| l.contains("SAFETY:"));
-                assert!(reason, "{name}:{}: no SAFETY reason", at + 1);
+                assert!(has_reason(&lines[..at]), "{name}:{}: no SAFETY reason", at + 1);
             }
         }
     }
