@@ -28,13 +28,7 @@ struct Serving {
 impl Serving {
     fn new(change: impl FnOnce(&mut Options)) -> Serving {
         let root = tempfile::tempdir().unwrap();
-        let mut options = Options {
-            dir: root.path().join("run"),
-            socket: root.path().join("socket"),
-            wires: Vec::new(),
-            links: |_| None,
-            omit_ambiguous: false,
-        };
+        let mut options = Options::new(root.path().join("run"), root.path().join("socket"));
         change(&mut options);
         let stop = Arc::new(AtomicBool::new(false));
         let server = Server::bind(options).unwrap();

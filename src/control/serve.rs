@@ -59,6 +59,30 @@ pub struct Options {
     pub links: fn(&Path) -> Option<Links>,
     /// Publish without mirror entries where only the mirror table is refused.
     pub omit_ambiguous: bool,
+    /// What a producer that starts this server itself asks for.
+    pub asked: Asked,
+}
+
+impl Options {
+    /// For regions in `dir`, with a socket there, and nothing else asked for.
+    #[must_use]
+    pub fn new(dir: PathBuf, socket: PathBuf) -> Options {
+        Options { dir, socket, wires: Vec::new(), links: |_| None, omit_ambiguous: false, asked: Asked::default() }
+    }
+}
+
+/// What a producer asks for of the helper it starts, told back to it in the status: what is really so where that is
+/// known, otherwise this.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// Where the helper is to keep its state; `config.shm` where it does not say.
+    pub state_file: Option<PathBuf>,
+    /// Workers; the shards of the dataplane once it runs.
+    pub workers: Option<usize>,
+    /// Entries of a ring; those of the dataplane once it runs.
+    pub ring_entries: Option<u32>,
+    /// How a worker waits for frames.
+    pub poll_mode: Option<String>,
 }
 
 /// Why there is no server.

@@ -7,6 +7,7 @@ mod failover;
 mod lifecycle;
 mod node;
 mod producer;
+mod script;
 
 use std::time::Duration;
 

@@ -1,12 +1,10 @@
-//! `spanctl serve` beside a dataplane, and a producer that speaks to it as the Go control plane does: connect, write
-//! one JSON object and a newline, read one JSON object, close.
+//! `spanctl serve` beside a dataplane, and a producer that speaks to it.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{Gid, Uid};
 use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
@@ -18,10 +16,11 @@ use spanwire_lab::traffic::Pace;
 
 use super::exchange;
 use super::node::{A, B, MON, Node, lab, mirror_of, program, signal, wait};
+use super::script::Producer;
 
-/// A server. Killed when dropped.
+/// A server, and a producer that speaks to it. Killed when dropped.
 struct Serve {
-    socket: PathBuf,
+    producer: Producer,
     child: Option<Child>,
 }
 
@@ -36,55 +35,13 @@ impl Serve {
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        let serve = Serve { socket, child: Some(child) };
-        let start = Instant::now();
-        while UnixStream::connect(&serve.socket).is_err() {
-            assert!(start.elapsed() < Duration::from_secs(60), "nobody listens");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let serve = Serve { producer: Producer::new(&socket, 3), child: Some(child) };
+        serve.producer.wait(Duration::from_secs(60));
         serve
     }
 
-    fn ask(&self, request: &Value) -> Value {
-        self.try_ask(request).unwrap()
-    }
-
-    fn try_ask(&self, request: &Value) -> io::Result<Value> {
-        let mut stream = UnixStream::connect(&self.socket)?;
-        stream.write_all(format!("{request}\n").as_bytes())?;
-        let mut text = String::new();
-        BufReader::new(stream).read_line(&mut text)?;
-        Ok(serde_json::from_str(&text)?)
-    }
-
-    /// The status after a request that must be done.
-    #[track_caller]
-    fn done(&self, request: &Value) -> Value {
-        let answer = self.ask(request);
-        assert_eq!(answer["ok"], true, "{request}: {answer}");
-        answer["status"].clone()
-    }
-
-    fn status(&self) -> Value {
-        self.done(&json!({"type": "status"}))
-    }
-
-    fn apply(&self, generation: u64, rate: u32) -> Value {
-        self.done(&json!({"type": "apply_snapshot", "snapshot": {
-            "version": 3, "generation": generation, "fib_generation": 7,
-            "interfaces": [{"name": "ge-0/0/0", "ifindex": A}, {"name": "ge-0/0/1", "ifindex": B}],
-            "mirror_configs": [{"ingress_ifindex": A, "output_ifindex": MON, "rate": rate}],
-        }}))
-    }
-
-    fn arm(&self, armed: bool) {
-        let status = self.done(&json!({"type": "set_forwarding_state", "forwarding": {"armed": armed}}));
-        assert_eq!(status["forwarding_armed"], armed);
-    }
-
-    fn ha(&self, active: bool) {
-        let groups = json!([{"rg_id": 1, "active": false}, {"rg_id": 2, "active": active}]);
-        self.done(&json!({"type": "update_ha_state", "ha_state": {"groups": groups}}));
+    fn socket(&self) -> &Path {
+        self.producer.socket()
     }
 
     /// Waits for the end of a server that was asked to end; the end must be clean, and the socket gone.
@@ -92,7 +49,7 @@ impl Serve {
         let status = wait(self.child.as_mut().unwrap(), "spanctl serve", Duration::from_secs(60));
         self.child = None;
         assert!(status.success(), "spanctl serve ended with {status}");
-        assert!(!self.socket.exists());
+        assert!(!self.socket().exists());
     }
 }
 
@@ -121,10 +78,10 @@ fn a_producer_configures_and_reads_the_counters_while_frames_cross() {
     const FRAMES: u32 = 20_000;
     let lab = lab(LabSpec::default());
     let node = Node::start(&lab, &[]);
-    let serve = Serve::start(&node);
+    let mut serve = Serve::start(&node);
     node.wait_for_running();
-    let status = serve.apply(1001, 4);
-    assert_eq!((&status["last_snapshot_generation"], &status["last_fib_generation"]), (&json!(1001), &json!(7)));
+    let status = serve.producer.republish(1001, &[(A, MON, 4)]);
+    assert_eq!((&status["last_snapshot_generation"], &status["last_fib_generation"]), (&json!(1001), &json!(1)));
     assert_eq!(status["capabilities"]["forwarding_supported"], true, "{status:#}");
     node.wait_for_ports(&[A, B, MON]);
 
@@ -139,7 +96,7 @@ fn a_producer_configures_and_reads_the_counters_while_frames_cross() {
         });
         let mut seen = Vec::new();
         while !traffic.is_finished() {
-            seen.push(total(&serve.status(), "mirrored_packets"));
+            seen.push(total(&serve.producer.status(), "mirrored_packets"));
             std::thread::sleep(Duration::from_millis(20));
         }
         (traffic.join().unwrap(), seen)
@@ -149,7 +106,7 @@ fn a_producer_configures_and_reads_the_counters_while_frames_cross() {
     assert!(seen.is_sorted() && seen.iter().any(|n| (1..clones).contains(n)), "the counters grow: {seen:?}");
 
     node.settled_stats();
-    let status = serve.status();
+    let status = serve.producer.status();
     assert_eq!(total(&status, "mirrored_packets"), clones, "{status:#}");
     assert_eq!(total(&status, "rx_packets"), u64::from(2 * FRAMES));
     for reason in ["no_frame", "tx_frame_reserve", "no_binding", "queue_full", "queue_full_same_worker"] {
@@ -182,20 +139,20 @@ fn a_stranger_is_refused() {
     let serve = Serve::start(&node);
     let chmod = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     chmod(node.dir.path(), 0o755);
-    rustix::fs::chown(&serve.socket, None, Some(Gid::from_raw(GROUP))).unwrap();
+    rustix::fs::chown(serve.socket(), None, Some(Gid::from_raw(GROUP))).unwrap();
     // The credentials are the thread's that connects, and are gone with it.
     let ask_as = |group: u32| {
         let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(group));
         let asking = || {
             set_thread_res_gid(gid, gid, gid).unwrap();
             set_thread_res_uid(uid, uid, uid).unwrap();
-            serve.try_ask(&json!({"type": "ping"}))
+            serve.producer.try_ask(&json!({"type": "ping"}))
         };
         std::thread::scope(|scope| scope.spawn(asking).join().unwrap())
     };
     assert_eq!(ask_as(NOBODY).unwrap_err().kind(), io::ErrorKind::PermissionDenied, "by its mode");
     assert_eq!(ask_as(GROUP).unwrap()["ok"], true);
-    chmod(&serve.socket, 0o666);
+    chmod(serve.socket(), 0o666);
     let refused = ask_as(NOBODY).unwrap();
     assert_eq!(refused["ok"], false);
     assert!(refused["error"].as_str().unwrap().contains("uid 65534, gid 65534"), "{refused}");
@@ -218,14 +175,14 @@ fn the_counters_of_all_bindings_add_up() {
     for cpus in ["0", "0,1"] {
         let lab = lab(LabSpec { queues: 2, monitor_queues: 2, ..LabSpec::default() });
         let node = Node::start(&lab, &["--cpus", cpus]);
-        let serve = Serve::start(&node);
-        serve.apply(1, 1);
+        let mut serve = Serve::start(&node);
+        serve.producer.republish(1, &[(A, MON, 1)]);
         node.wait_for_ports(&[A, B, MON]);
         let spec = ExchangeSpec { in_order: false, monitor: None, ..ExchangeSpec::new(&lab, 6, 2000) };
         let report = run(&lab, &spec, |_| ()).unwrap();
         assert!(report.holds, "{report}");
         let stats = node.settled_stats();
-        let status = serve.status();
+        let status = serve.producer.status();
         assert_eq!(status["bindings"].as_array().unwrap().len(), 6);
         assert_eq!(total(&status, "observed"), 2000, "{status:#}");
         let entry = mirror_of(&stats, A);
@@ -242,30 +199,30 @@ fn a_producer_arms_disarms_and_sets_the_role() {
     let mut node = Node::start(&lab, &[]);
     let mut serve = Serve::start(&node);
     node.wait_for_running();
-    serve.apply(1, 7);
+    serve.producer.republish(1, &[(A, MON, 7)]);
     node.wait_for_ports(&[A, B, MON]);
     exchange(&lab, 1, 500, Some(7), None);
 
-    serve.arm(false);
+    serve.producer.arm(false);
     exchange(&lab, 2, 500, None, None);
     let show = node.json(&["show"]);
     assert_eq!((&mirror_of(&show, A)["reason"], &show["armed"]), (&json!("disarmed"), &json!(false)));
-    serve.arm(true);
-    serve.ha(false);
+    serve.producer.arm(true);
+    serve.producer.ha(false);
     let show = node.json(&["show"]);
     let entry = mirror_of(&show, A);
     assert_eq!((&entry["state"], &entry["reason"]), (&json!("inactive"), &json!("standby")));
     exchange(&lab, 3, 500, None, None);
-    serve.apply(2, 7);
+    serve.producer.republish(2, &[(A, MON, 7)]);
     exchange(&lab, 4, 500, None, None);
     assert_eq!(mirror_of(&node.settled_stats(), A)["observed"], 500, "a standby observes nothing");
-    serve.ha(true);
+    serve.producer.ha(true);
     // Afresh: the first frame is cloned whatever the sampler had seen, and the ledger begins at zero.
     exchange(&lab, 5, 500, Some(7), None);
     assert_eq!(mirror_of(&node.settled_stats(), A)["observed"], 500);
 
     // The server ends, the dataplane goes on.
-    serve.done(&json!({"type": "shutdown"}));
+    serve.producer.done(&json!({"type": "shutdown"}));
     serve.ended();
     assert!(node.is_running());
 
@@ -273,18 +230,32 @@ fn a_producer_arms_disarms_and_sets_the_role() {
     let mut serve = Serve::start(&node);
     signal(serve.child.as_ref().unwrap().id(), "KILL");
     serve.child.take().unwrap().wait().unwrap();
-    assert!(serve.socket.exists());
+    assert!(serve.socket().exists());
     let mut serve = Serve::start(&node);
-    assert_eq!(serve.status()["last_snapshot_generation"], 2);
-    let second = node.spanctl(&["serve", "--socket", serve.socket.to_str().unwrap()]);
+    assert_eq!(serve.producer.status()["last_snapshot_generation"], 2);
+    let second = node.spanctl(&["serve", "--socket", serve.socket().to_str().unwrap()]);
     assert_eq!(second.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&second.stderr).contains("somebody listens"), "{second:?}");
     signal(serve.child.as_ref().unwrap().id(), "TERM");
     serve.ended();
 
     // A file that is no socket is left alone.
-    std::fs::write(&serve.socket, "").unwrap();
-    let refused = node.spanctl(&["serve", "--socket", serve.socket.to_str().unwrap()]);
+    std::fs::write(serve.socket(), "").unwrap();
+    let refused = node.spanctl(&["serve", "--socket", serve.socket().to_str().unwrap()]);
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
-    assert!(serve.socket.exists());
+    assert!(serve.socket().exists());
+}
+
+/// From its first exchange on: it looks at the version it is told, publishes, arms, and its table mirrors.
+#[test]
+fn a_producer_publishes_from_its_first_exchange_on() {
+    let lab = lab(LabSpec::default());
+    let node = Node::start(&lab, &[]);
+    let mut serve = Serve::start(&node);
+    node.wait_for_running();
+    serve.producer.publish(&[(A, MON, 5)]);
+    serve.producer.arm(true);
+    serve.producer.ha(true);
+    node.wait_for_ports(&[A, B, MON]);
+    exchange(&lab, 1, 500, Some(5), None);
 }

@@ -39,9 +39,10 @@ struct Status {
     control_socket: String,
     state_file: String,
     workers: usize,
-    /// 0 where no dataplane runs.
     ring_entries: u32,
     helper_mode: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    poll_mode: Option<String>,
     /// Whether a dataplane runs.
     enabled: bool,
     forwarding_armed: bool,
@@ -203,7 +204,7 @@ impl Reporter {
     /// A region that cannot be read is as good as one that is not there: the producer publishes again, which repairs
     /// it.
     fn gather(&self) -> Status {
-        let dir = &self.options.dir;
+        let Options { dir, asked, .. } = &self.options;
         let stats = running(dir);
         let report = stats.as_ref().map(StatsReport::of);
         let config = published(dir).ok().flatten();
@@ -223,10 +224,11 @@ impl Reporter {
             config_snapshot_protocol_version: VERSION,
             started_at: rfc3339(self.started_at),
             control_socket: self.options.socket.display().to_string(),
-            state_file: dir.join(CONFIG_FILE).display().to_string(),
-            workers: report.as_ref().map_or(0, |report| report.shards.len()),
-            ring_entries: if stats.is_some() { RING_ENTRIES } else { 0 },
+            state_file: asked.state_file.clone().unwrap_or_else(|| dir.join(CONFIG_FILE)).display().to_string(),
+            workers: report.as_ref().map_or(asked.workers.unwrap_or(0), |report| report.shards.len()),
+            ring_entries: if stats.is_some() { RING_ENTRIES } else { asked.ring_entries.unwrap_or(0) },
             helper_mode: "spanwire",
+            poll_mode: asked.poll_mode.clone(),
             enabled: stats.is_some(),
             forwarding_armed: standing.armed(),
             capabilities: Capabilities {
@@ -337,13 +339,7 @@ mod tests {
     #[test]
     fn who_waits_for_a_status_shares_one_that_began_after_the_question() {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options {
-            dir: dir.path().to_owned(),
-            socket: dir.path().join("socket"),
-            wires: Vec::new(),
-            links: |_| None,
-            omit_ambiguous: false,
-        };
+        let options = Options::new(dir.path().to_owned(), dir.path().join("socket"));
         let reporter = Reporter::new(&options);
         let foreign: Arc<RawValue> = to_raw_value(&"another's").unwrap().into();
         let first = reporter.status().unwrap();

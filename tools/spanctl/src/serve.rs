@@ -22,11 +22,10 @@ pub(crate) fn serve(dir: &Path, args: ServeArgs) -> Result<(), Failure> {
             .map_err(|error| Failure::Error(format!("cannot handle signals: {error}")))?;
     }
     let server = Server::bind(Options {
-        dir: dir.to_owned(),
-        socket: args.socket,
         wires: args.wires.wires,
         links: |dir| live(dir, Format::Snapshot).ok().flatten(),
         omit_ambiguous: args.on_ambiguous == OnAmbiguous::Omit,
+        ..Options::new(dir.to_owned(), args.socket)
     })?;
     Ok(server.run(&stop)?)
 }
