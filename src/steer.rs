@@ -14,6 +14,7 @@ use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, 
 
 use crate::xsk::link::{LinkError, XdpLink, XdpMode};
 use crate::xsk::netdev;
+use crate::xsk::shortage::shortage_in;
 
 /// Which XDP mode to use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -90,7 +91,7 @@ pub enum SteerError {
         last: u32,
     },
     /// A queue's socket could not be entered or taken out.
-    #[error("cannot change the socket of queue {queue} of {port}: {source:#}")]
+    #[error("cannot change the socket of queue {queue} of {port}: {source:#}{}", shortage_in(&format!("{source:#}")))]
     Map {
         /// Device.
         port: String,
@@ -104,7 +105,7 @@ pub enum SteerError {
 fn load_hint(source: &libbpf_rs::Error) -> &'static str {
     match source.kind() {
         ErrorKind::PermissionDenied => "; needs CAP_BPF and CAP_NET_ADMIN",
-        _ => "",
+        _ => shortage_in(&format!("{source:#}")),
     }
 }
 

@@ -33,7 +33,7 @@ pub struct Config {
     /// XDP mode; auto chooses by driver and falls back to generic
     #[arg(long, default_value = "auto", value_name = "auto|native|generic")]
     pub xdp_mode: XdpModeChoice,
-    /// How sockets are bound; auto takes zero-copy where the driver has it
+    /// How sockets are bound; auto means copy. Zero-copy is for trials: some drivers damage frames in it
     #[arg(long, value_enum, default_value_t = Bind::Auto)]
     pub bind: Bind,
     /// Never sleep when idle: lowest latency, a whole processor for each shard
@@ -47,19 +47,18 @@ pub struct Config {
 /// `--bind`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Bind {
-    /// Zero-copy where the driver has it
+    /// Copy
     Auto,
     /// Copy
     Copy,
-    /// Zero-copy or an error
+    /// Zero-copy or an error on wire ports with native XDP, copy elsewhere; for trials only
     Zerocopy,
 }
 
 impl From<Bind> for BindMode {
     fn from(bind: Bind) -> BindMode {
         match bind {
-            Bind::Auto => BindMode::Auto,
-            Bind::Copy => BindMode::Copy,
+            Bind::Auto | Bind::Copy => BindMode::Copy,
             Bind::Zerocopy => BindMode::ZeroCopy,
         }
     }
@@ -87,6 +86,14 @@ impl Config {
             ));
         }
         Ok(self)
+    }
+
+    /// What is to be known of these settings at the start.
+    pub fn warning(&self) -> Option<&'static str> {
+        (self.bind == Bind::Zerocopy).then_some(
+            "--bind zerocopy is for trials: some drivers (igb and igc among them) damage frames in it without a word, and a \
+             change of the link takes the wire down for seconds; --bind auto and copy do neither",
+        )
     }
 }
 

@@ -7,6 +7,7 @@
 //! ```
 //!
 //! - [`config`]: the command line
+//! - [`limits`]: open files
 //! - [`worker`]: the thread that runs a shard
 //! - [`topology`]: follows the ports: attaches, binds, detaches
 //! - [`links`]: tells it when a device has changed
@@ -14,6 +15,7 @@
 //! - [`stats`]: gathers and publishes
 
 pub mod config;
+pub mod limits;
 pub mod links;
 pub mod report;
 pub mod stats;
@@ -91,6 +93,7 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
         })?;
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).map_err(system("handle signals"))?;
 
+    limits::raise_open_files();
     keep_off(&config.cpus);
     let table = Arc::new(Current::default());
     let stop = Arc::new(Stop::default());
@@ -126,6 +129,9 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
         config.mirror_frames,
         config.frame_size
     );
+    if let Some(warning) = config.warning() {
+        tracing::warn!("{warning}");
+    }
 
     // Main has nothing to do but to wait: for a signal, or for a thread that must not end.
     let mut died = None;

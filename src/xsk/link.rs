@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::xsk::netdev;
+use crate::xsk::shortage::{is_shortage, shortage};
 
 /// Where in the receive path the program runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -76,6 +77,14 @@ pub enum LinkError {
     NoDevice {
         /// Index asked for.
         ifindex: u32,
+    },
+    /// EMFILE, ENFILE or ENOMEM: not the device refused.
+    #[error("cannot attach an XDP program to {port}: {source}{}", shortage(source))]
+    Short {
+        /// Device.
+        port: String,
+        /// What the kernel said.
+        source: io::Error,
     },
     /// The driver refused the attach for a reason of its own.
     #[error(
@@ -186,6 +195,7 @@ fn explain(source: io::Error, ifindex: u32, mode: XdpMode) -> LinkError {
         Some(libc::EBUSY | libc::EEXIST) => LinkError::Busy { port },
         Some(libc::EOPNOTSUPP) => LinkError::Unsupported { port, mode },
         Some(libc::EPERM | libc::EACCES) => LinkError::NotPermitted { port },
+        _ if is_shortage(&source) => LinkError::Short { port, source },
         _ => LinkError::Refused { port, mode, source },
     }
 }

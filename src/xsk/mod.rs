@@ -5,6 +5,7 @@
 //! - [`pool`]: the free lists of the partitions
 //! - [`ring`]: the four rings
 //! - [`socket`]: a socket bound to one queue
+//! - [`shortage`]: the process has run out of something
 //! - [`link`]: attaches the XDP program that fills the rings
 //! - [`netdev`]: what the kernel says of a device, and its VLAN offloads
 //! - [`packet_socket`]: promiscuous mode, and frames as they are on the wire for tests and tools
@@ -19,6 +20,7 @@ pub mod netdev;
 pub mod packet_socket;
 pub mod pool;
 pub mod ring;
+pub mod shortage;
 pub mod socket;
 pub mod umem;
 

@@ -10,6 +10,8 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
+use super::shortage::shortage;
+
 /// Why a device could not be asked or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum NetdevError {
@@ -32,7 +34,7 @@ pub enum NetdevError {
         ifindex: u32,
     },
     /// No socket to ask with.
-    #[error("cannot open a socket to query network devices: {0}")]
+    #[error("cannot open a socket to query network devices: {0}{hint}", hint = shortage(&.0))]
     Socket(#[source] io::Error),
     /// The kernel refused one question.
     #[error("cannot read {what} of {port}: {source}")]
@@ -45,7 +47,7 @@ pub enum NetdevError {
         source: io::Error,
     },
     /// The kernel refused to change the offloads.
-    #[error("cannot change the VLAN offloads of port {port}: {source}; needs CAP_NET_ADMIN")]
+    #[error("cannot change the VLAN offloads of port {port}: {source}{}", needed(source))]
     Write {
         /// Device.
         port: String,
@@ -63,6 +65,13 @@ pub enum NetdevError {
         /// Device.
         port: String,
     },
+}
+
+fn needed(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => "; needs CAP_NET_ADMIN",
+        _ => "",
+    }
 }
 
 /// Hardware queues a device has in use; at least one each way.

@@ -8,10 +8,12 @@
 use std::io;
 use std::mem::{MaybeUninit, size_of, size_of_val};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::xsk::netdev;
+use crate::xsk::shortage::shortage;
 
 /// Bytes of received frames the kernel may hold for a socket.
 const RECEIVE_BUFFER: libc::c_int = 64 << 20;
@@ -42,7 +44,7 @@ impl PacketError {
         let hint = match source.raw_os_error() {
             Some(libc::EPERM | libc::EACCES) => "; needs CAP_NET_RAW",
             Some(libc::ENODEV | libc::ENXIO) => "; no such device in this network namespace",
-            _ => "",
+            _ => shortage(&source),
         };
         PacketError { port: netdev::label(ifindex), action, source, hint }
     }
@@ -203,7 +205,8 @@ impl AsFd for PacketSocket {
 /// counts such memberships, and so this does not disturb others that want the same.
 #[derive(Debug)]
 pub struct Promiscuous {
-    fd: OwnedFd,
+    /// One socket may hold the memberships of many ports.
+    fd: Arc<OwnedFd>,
     ifindex: libc::c_int,
 }
 
@@ -213,24 +216,35 @@ impl Promiscuous {
     /// # Errors
     /// Without CAP_NET_RAW, or when there is no such device.
     pub fn join(ifindex: u32) -> Result<Promiscuous, PacketError> {
-        let fail = |action| move |source| PacketError::new(ifindex, action, source);
         // Protocol 0: the socket holds the membership and receives nothing.
-        let fd = packet_fd(0).map_err(fail("open it"))?;
-        let port = index(ifindex).map_err(fail("make the port promiscuous"))?;
-        let joined = Promiscuous { fd, ifindex: port };
-        joined.membership(libc::PACKET_ADD_MEMBERSHIP).map_err(fail("make the port promiscuous"))?;
-        Ok(joined)
+        let fd = packet_fd(0).map_err(|source| PacketError::new(ifindex, "open it", source))?;
+        Promiscuous::member(Arc::new(fd), ifindex)
     }
 
-    fn membership(&self, option: libc::c_int) -> io::Result<()> {
-        let request = libc::packet_mreq {
-            mr_ifindex: self.ifindex,
-            mr_type: libc::PACKET_MR_PROMISC as libc::c_ushort,
-            mr_alen: 0,
-            mr_address: [0; 8],
-        };
-        set_option(self.fd.as_fd(), libc::SOL_PACKET, option, &request)
+    /// The same for another device, through the same socket: closing one takes the kernel a while.
+    ///
+    /// # Errors
+    /// As [`Promiscuous::join`].
+    pub fn join_also(&self, ifindex: u32) -> Result<Promiscuous, PacketError> {
+        Promiscuous::member(Arc::clone(&self.fd), ifindex)
     }
+
+    fn member(fd: Arc<OwnedFd>, ifindex: u32) -> Result<Promiscuous, PacketError> {
+        let fail = |source| PacketError::new(ifindex, "make the port promiscuous", source);
+        let port = index(ifindex).map_err(fail)?;
+        membership(&fd, port, libc::PACKET_ADD_MEMBERSHIP).map_err(fail)?;
+        Ok(Promiscuous { fd, ifindex: port })
+    }
+}
+
+fn membership(fd: &OwnedFd, ifindex: libc::c_int, option: libc::c_int) -> io::Result<()> {
+    let request = libc::packet_mreq {
+        mr_ifindex: ifindex,
+        mr_type: libc::PACKET_MR_PROMISC as libc::c_ushort,
+        mr_alen: 0,
+        mr_address: [0; 8],
+    };
+    set_option(fd.as_fd(), libc::SOL_PACKET, option, &request)
 }
 
 impl Drop for Promiscuous {
@@ -238,7 +252,7 @@ impl Drop for Promiscuous {
     /// child that is being started holds one from its fork to its exec.
     fn drop(&mut self) {
         // A failure leaves nothing to do: the device is gone, or the close that follows ends it.
-        let _ = self.membership(libc::PACKET_DROP_MEMBERSHIP);
+        let _ = membership(&self.fd, self.ifindex, libc::PACKET_DROP_MEMBERSHIP);
     }
 }
 

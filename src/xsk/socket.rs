@@ -14,15 +14,13 @@ use thiserror::Error;
 
 use super::abi::XDP_MAX_TX_SKB_BUDGET;
 use super::ring::{CompletionRing, Consumer, FillRing, Offsets, Producer, RxRing, TxRing};
+use super::shortage::shortage;
 use super::umem::Area;
 use super::{Doorbell, KernelStats, Kick, Rings};
 
 /// How a socket asks to be bound.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BindMode {
-    /// Zero-copy where the driver has it, copy elsewhere.
-    #[default]
-    Auto,
     /// Copy.
     Copy,
     /// Zero-copy or an error.
@@ -44,7 +42,7 @@ pub struct RingSizes {
 
 /// Why a socket could not be opened or bound.
 #[derive(Debug, Error)]
-#[error("AF_XDP: cannot {step}{place}: {source}{}", hint(source))]
+#[error("AF_XDP: cannot {step}{place}: {source}{}", hint(step, source))]
 pub struct SocketError {
     /// What was tried.
     pub step: &'static str,
@@ -91,7 +89,7 @@ pub fn open(
             flags: 0,
             tx_metadata_len: 0,
         };
-        socket.set(libc::XDP_UMEM_REG, &registration).map_err(failed("register the UMEM"))?;
+        socket.set(libc::XDP_UMEM_REG, &registration).map_err(failed(REGISTER))?;
     }
     for (option, size) in [
         (libc::XDP_UMEM_FILL_RING, sizes.fill),
@@ -131,18 +129,26 @@ pub fn probe() -> Result<(), SocketError> {
     }
 }
 
+const REGISTER: &str = "register the UMEM";
+const BIND: &str = "bind a socket";
+const BIND_ZERO_COPY: &str = "bind a zero-copy socket";
+
 fn place(ifindex: u32, queue: u32) -> String {
     format!(" on ifindex {ifindex} queue {queue}")
 }
 
-fn hint(error: &io::Error) -> &'static str {
-    match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => "; needs CAP_NET_RAW, CAP_NET_ADMIN and CAP_IPC_LOCK (or root)",
-        Some(libc::EAFNOSUPPORT) => "; this kernel has no AF_XDP (CONFIG_XDP_SOCKETS)",
-        Some(libc::EBUSY) => "; another socket holds this queue",
-        Some(libc::ENOBUFS | libc::ENOMEM) => "; the locked-memory limit is too low for the UMEM",
-        Some(libc::EOPNOTSUPP | libc::EINVAL) => "; the driver may not support the requested mode (try --bind copy)",
-        _ => "",
+fn hint(step: &str, error: &io::Error) -> &'static str {
+    match (step, error.raw_os_error()) {
+        (_, Some(libc::EPERM | libc::EACCES)) => "; needs CAP_NET_RAW, CAP_NET_ADMIN and CAP_IPC_LOCK (or root)",
+        (_, Some(libc::EAFNOSUPPORT)) => "; this kernel has no AF_XDP (CONFIG_XDP_SOCKETS)",
+        (BIND | BIND_ZERO_COPY, Some(libc::EBUSY)) => "; another socket holds this queue",
+        (REGISTER, Some(libc::ENOBUFS | libc::ENOMEM)) => {
+            "; memory is short, or the limit on locked memory too low for the UMEM"
+        }
+        (BIND_ZERO_COPY, Some(libc::EOPNOTSUPP | libc::EINVAL)) => {
+            "; the driver may not have zero-copy: use --bind copy"
+        }
+        _ => shortage(error),
     }
 }
 
@@ -156,7 +162,6 @@ impl Socket {
         let flags = match (donor, mode) {
             // A sharing socket inherits the mode; any further flag is EINVAL.
             (Some(_), _) => libc::XDP_SHARED_UMEM,
-            (None, BindMode::Auto) => libc::XDP_USE_NEED_WAKEUP,
             (None, BindMode::Copy) => libc::XDP_USE_NEED_WAKEUP | libc::XDP_COPY,
             (None, BindMode::ZeroCopy) => libc::XDP_USE_NEED_WAKEUP | libc::XDP_ZEROCOPY,
         };
@@ -182,7 +187,8 @@ impl Socket {
             }
             let source = io::Error::last_os_error();
             if source.raw_os_error() != Some(libc::EBUSY) || start.elapsed() >= patience {
-                return Err(SocketError { step: "bind a socket", place: place(self.ifindex, self.queue), source });
+                let step = if mode == BindMode::ZeroCopy { BIND_ZERO_COPY } else { BIND };
+                return Err(SocketError { step, place: place(self.ifindex, self.queue), source });
             }
             std::thread::sleep(Duration::from_millis(50));
         }

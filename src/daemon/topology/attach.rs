@@ -93,13 +93,15 @@ impl Topology {
                 self.failed.remove(&ifindex);
                 self.attached.insert(ifindex, port);
             }
-            Err(reason) => {
-                if self.failed.get(&ifindex).is_none_or(|failed| failed.reason != reason) {
-                    tracing::warn!("port {}: {reason}", netdev::label(ifindex));
-                }
-                self.failed.insert(ifindex, Failed { since: Instant::now(), reason });
-            }
+            Err(reason) => self.fail(ifindex, reason),
         }
+    }
+
+    pub(super) fn fail(&mut self, ifindex: u32, reason: String) {
+        if self.failed.get(&ifindex).is_none_or(|failed| failed.reason != reason) {
+            tracing::warn!("port {}: {reason}", netdev::label(ifindex));
+        }
+        self.failed.insert(ifindex, Failed { since: Instant::now(), reason });
     }
 
     fn try_attach(&mut self, ifindex: u32, want: Want, lanes: Lanes) -> Result<Attached, String> {
@@ -122,7 +124,11 @@ impl Topology {
                 return Err(problem);
             }
             port.offload = Some(VlanOffload::disable(ifindex).map_err(|e| text(&e))?);
-            port.promiscuous = Some(Promiscuous::join(ifindex).map_err(|e| text(&e))?);
+            let joined = match self.attached.values().find_map(|port| port.promiscuous.as_ref()) {
+                Some(other) => other.join_also(ifindex),
+                None => Promiscuous::join(ifindex),
+            };
+            port.promiscuous = Some(joined.map_err(|e| text(&e))?);
             let program = PortProgram::attach(ifindex, self.config.xdp_mode, lanes.sockets, port.device.driver());
             port.program = Some(program.map_err(|e| text(&e))?);
         }

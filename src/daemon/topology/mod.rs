@@ -22,7 +22,7 @@ use super::report::Report;
 use super::worker::Hand;
 use crate::shard::mailbox::Output;
 use crate::snapshot::table::{Current, Table};
-use crate::xsk::netdev::{self, Netdev};
+use crate::xsk::netdev::{self, Netdev, NetdevError, Queues};
 use attach::{Attached, IdPool, mtu_problem};
 
 /// How long a port that failed is left alone.
@@ -58,15 +58,26 @@ struct Lanes {
 
 impl Lanes {
     /// As the devices are now; `None` while one of them is not there.
-    fn of(ifindex: u32, want: Want) -> Option<Lanes> {
-        let own = Netdev::open(ifindex).ok()?.queues();
+    ///
+    /// # Errors
+    /// They could not be asked.
+    fn of(ifindex: u32, want: Want) -> Result<Option<Lanes>, NetdevError> {
+        let Some(own) = queues(ifindex)? else { return Ok(None) };
         match want {
-            Want::Monitor => Some(Lanes { sockets: own.tx, width: own.tx }),
+            Want::Monitor => Ok(Some(Lanes { sockets: own.tx, width: own.tx })),
             Want::Wire { peer } => {
-                let other = Netdev::open(peer).ok()?.queues();
-                Some(Lanes { sockets: own.rx, width: own.rx.min(own.tx).min(other.rx).min(other.tx).max(1) })
+                let Some(other) = queues(peer)? else { return Ok(None) };
+                Ok(Some(Lanes { sockets: own.rx, width: own.rx.min(own.tx).min(other.rx).min(other.tx).max(1) }))
             }
         }
+    }
+}
+
+fn queues(ifindex: u32) -> Result<Option<Queues>, NetdevError> {
+    match Netdev::open(ifindex) {
+        Ok(device) => Ok(Some(device.queues())),
+        Err(NetdevError::NoIndex { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -177,9 +188,10 @@ impl Topology {
                 continue;
             }
             match Lanes::of(ifindex, want) {
-                Some(lanes) => self.attach(ifindex, want, lanes),
+                Ok(Some(lanes)) => self.attach(ifindex, want, lanes),
+                Err(error) => self.fail(ifindex, error.to_string()),
                 // Not there: why it failed when it was is no news any more.
-                None => {
+                Ok(None) => {
                     self.failed.remove(&ifindex);
                 }
             }
@@ -216,7 +228,7 @@ impl Topology {
         }
         // Queues changed, or another port at the wire's other end: frames would go to queues nobody serves. While
         // the other end is not there, everything stays as it is.
-        if Lanes::of(ifindex, port.want).is_some_and(|lanes| lanes != port.lanes) {
+        if matches!(Lanes::of(ifindex, port.want), Ok(Some(lanes)) if lanes != port.lanes) {
             tracing::info!("port {}: the wire's queues have changed", port.device.name());
             return true;
         }
