@@ -4,6 +4,7 @@ pub mod clock;
 pub mod control;
 pub mod counters;
 pub mod daemon;
+pub mod devices;
 pub mod links;
 pub mod logging;
 pub mod packet;

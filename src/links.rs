@@ -1,22 +1,17 @@
-//! The network devices there are: what the control plane builds and judges snapshots with.
+//! The network devices that the control plane builds and judges snapshots with.
 //!
-//! One netlink dump for all of them, then per device what only ethtool tells. Asked in the network namespace of the
-//! dataplane where one runs, since that is where a snapshot's ports are.
+//! [`devices`] of the network namespace of the dataplane where one runs, since that is where a snapshot's ports are.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use thiserror::Error;
 
 use crate::control::model::{Interface, Link, Links};
-use crate::xsk::netdev;
+use crate::devices::{self, Device, ETHERNET};
 
 /// Why the devices are not known.
 #[derive(Debug, Error)]
@@ -67,72 +62,107 @@ fn enter(namespace: &Path) -> io::Result<()> {
 
 /// Every device of the calling thread's namespace.
 fn all() -> io::Result<Vec<Link>> {
-    Ok(dump()?.into_iter().map(link).collect())
+    Ok(links(&devices::all()?))
 }
 
-/// The answer to one RTM_GETLINK dump.
-fn dump() -> io::Result<Vec<LinkMessage>> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_DUMP | NLM_F_REQUEST;
-    let get = RouteNetlinkMessage::GetLink(LinkMessage::default());
-    let mut request = NetlinkMessage::new(header, NetlinkPayload::from(get));
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
-
-    let mut links = Vec::new();
-    loop {
-        let (datagram, _) = socket.recv_from_full()?;
-        let mut rest = datagram.as_slice();
-        while !rest.is_empty() {
-            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(io::Error::other)?;
-            // Messages are padded to four bytes; the last may lack that.
-            let len = (message.header.length as usize).next_multiple_of(4).max(4);
-            rest = rest.get(len..).unwrap_or_default();
-            match message.payload {
-                NetlinkPayload::Done(_) => return Ok(links),
-                NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => links.push(link),
-                _ => {}
-            }
-        }
-    }
+/// The devices of one network namespace as the control plane sees them.
+#[must_use]
+pub fn links(devices: &[Device]) -> Vec<Link> {
+    devices.iter().map(|device| Link { uppers: uppers(device, devices), ..link(device) }).collect()
 }
 
-fn link(message: LinkMessage) -> Link {
-    let up = LinkFlags::Up | LinkFlags::Running;
-    let mut interface = Interface { ifindex: message.header.index, ..Interface::default() };
-    let (mut below, mut tag) = (0, None);
-    for attribute in message.attributes {
-        match attribute {
-            LinkAttribute::IfName(name) => interface.linux_name = name,
-            LinkAttribute::Mtu(mtu) => interface.mtu = mtu,
-            LinkAttribute::Address(address) => interface.mac = address.try_into().ok(),
-            LinkAttribute::Link(ifindex) => below = ifindex,
-            LinkAttribute::LinkInfo(infos) => tag = infos.iter().find_map(vlan_id),
-            _ => {}
-        }
-    }
-    // Other devices have something below them too, veth its peer.
-    if let Some(tag) = tag {
-        (interface.parent_ifindex, interface.vlan_id) = (below, tag);
-    }
-    interface.name.clone_from(&interface.linux_name);
-    let ifindex = interface.ifindex;
+fn link(device: &Device) -> Link {
+    // Other devices have something below them too, macvlan its port.
+    let parent_ifindex = if device.vlan_id > 0 { device.below } else { 0 };
     Link {
-        interface,
-        up: Some(message.header.flags.contains(up)),
-        // Devices that do not tell are not worth an error.
-        speed: netdev::speed(ifindex).ok().flatten(),
-        stuck_offload: netdev::stuck_vlan_offload(ifindex).ok().flatten().map(str::to_owned),
+        interface: Interface {
+            name: device.name.clone(),
+            linux_name: device.name.clone(),
+            ifindex: device.ifindex,
+            parent_ifindex,
+            vlan_id: device.vlan_id,
+            mtu: device.mtu,
+            mac: device.mac,
+        },
+        altnames: device.altnames.clone(),
+        up: Some(device.up),
+        speed: device.speed,
+        stuck_offload: device.stuck_offload.clone(),
+        foreign: foreign(device),
+        address: device.address,
+        ipv6: Some(device.ipv6),
+        uppers: Vec::new(),
     }
 }
 
-fn vlan_id(info: &LinkInfo) -> Option<u16> {
-    let LinkInfo::Data(InfoData::Vlan(about)) = info else { return None };
-    about.iter().find_map(|info| if let InfoVlan::Id(id) = info { Some(*id) } else { None })
+/// What takes the frames of a device: what it is a port of, and what stands on it.
+fn uppers(device: &Device, devices: &[Device]) -> Vec<String> {
+    let on = |upper: &&Device| upper.ifindex == device.master || upper.stands_on() == device.ifindex;
+    devices.iter().filter(on).map(shown).collect()
+}
+
+/// What a device that is no Ethernet device is.
+fn foreign(device: &Device) -> Option<String> {
+    let what = match device.hardware {
+        ETHERNET => return None,
+        32 => "InfiniBand",
+        512 => "PPP",
+        768 | 769 => "IP tunnel",
+        772 => "loopback",
+        776 => "SIT tunnel",
+        778 | 823 => "GRE tunnel",
+        801..=804 => "wireless monitor",
+        824 => "netlink monitor",
+        _ if !device.kind.is_empty() => device.kind.as_str(),
+        0xffff | 0xfffe => "no link layer",
+        _ => "not Ethernet",
+    };
+    Some(format!("{what}, hardware type {}", device.hardware))
+}
+
+/// `bridge br0`
+fn shown(device: &Device) -> String {
+    let name = if device.name.is_empty() { format!("ifindex {}", device.ifindex) } else { device.name.clone() };
+    if device.kind.is_empty() { name } else { format!("{} {name}", device.kind) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(name: &str, ifindex: u32) -> Device {
+        Device { name: name.to_owned(), ifindex, hardware: ETHERNET, ..Device::default() }
+    }
+
+    #[test]
+    fn only_a_vlan_has_a_parent() {
+        let vlan = Device { kind: "vlan".to_owned(), below: 3, vlan_id: 42, ..device("eth0.42", 4) };
+        assert_eq!(link(&vlan).interface.vlan(), Some((3, 42)));
+        let macvlan = Device { kind: "macvlan".to_owned(), below: 3, ..device("mv0", 5) };
+        assert_eq!((link(&macvlan).interface.parent_ifindex, link(&macvlan).foreign), (0, None));
+    }
+
+    #[test]
+    fn what_takes_a_devices_frames_is_known() {
+        let of = |name: &str, ifindex, kind: &str| Device { kind: kind.to_owned(), ..device(name, ifindex) };
+        let all = [
+            Device { master: 4, below: 9, ..of("p", 3, "veth") },
+            of("br0", 4, "bridge"),
+            Device { below: 3, ..of("mv0", 5, "macvlan") },
+            Device { below: 3, ..of("p.7", 6, "vlan") },
+            Device { below: 3, ..of("q", 9, "veth") },
+        ];
+        let found = links(&all);
+        assert_eq!(found[0].uppers, ["bridge br0", "macvlan mv0", "vlan p.7"]);
+        assert!(found[1..].iter().all(|link| link.uppers.is_empty()), "{found:?}");
+    }
+
+    #[test]
+    fn what_is_no_ethernet_device_says_what_it_is() {
+        let of = |hardware, kind: &str| foreign(&Device { hardware, kind: kind.to_owned(), ..device("d", 3) });
+        assert_eq!(of(1, "veth"), None);
+        assert_eq!(of(772, "").as_deref(), Some("loopback, hardware type 772"));
+        assert_eq!(of(65534, "tun").as_deref(), Some("tun, hardware type 65534"));
+        assert_eq!(of(65534, "").as_deref(), Some("no link layer, hardware type 65534"));
+    }
 }

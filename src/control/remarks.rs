@@ -140,7 +140,7 @@ mod tests {
 
     fn device(name: &str, ifindex: u32) -> Link {
         let interface = Interface { name: name.into(), ifindex, mtu: 1500, ..Interface::default() };
-        Link { interface, up: Some(true), speed: Some(1000), stuck_offload: None }
+        Link { interface, up: Some(true), speed: Some(1000), ..Link::default() }
     }
 
     /// Everything said of the entries 11 -> 22 and VLAN 10 on 12 -> 22 with these devices.

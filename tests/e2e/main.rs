@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
+mod devices;
 mod failover;
 mod lifecycle;
 mod node;

@@ -128,6 +128,7 @@ impl Fields {
             up: self.boolean(at, entry, "up"),
             speed: Some(self.optional(at, entry, "speed", 0..=u32::MAX)).filter(|speed| *speed > 0),
             stuck_offload: Some(stuck_offload).filter(|feature| !feature.is_empty()),
+            ..Link::default()
         }
     }
 

@@ -1,0 +1,197 @@
+//! Dumps over a routing socket (rtnetlink(7)): a request, and the payload of each message that answers it.
+//!
+//! ```text
+//! len: u32 | type: u16 | flags: u16 | seq: u32 | port: u32 | payload … to len | padding to four bytes
+//! ```
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect, recv, send, socket_with,
+};
+
+/// What can be asked for: the request, its answers, and the length of the fixed part of both.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dump {
+    request: u16,
+    answer: u16,
+    fixed: usize,
+}
+
+/// Every device: RTM_GETLINK, RTM_NEWLINK, `struct ifinfomsg`.
+pub(super) const LINKS: Dump = Dump { request: 18, answer: 16, fixed: 16 };
+/// Every address: RTM_GETADDR, RTM_NEWADDR, `struct ifaddrmsg`.
+pub(super) const ADDRESSES: Dump = Dump { request: 22, answer: 20, fixed: 8 };
+
+impl Dump {
+    /// Bytes of the fixed part.
+    pub(super) fn fixed(self) -> usize {
+        self.fixed
+    }
+}
+
+// linux/netlink.h
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLM_F_REQUEST: u16 = 0x1;
+const NLM_F_DUMP: u16 = 0x300;
+const NLM_F_DUMP_INTR: u16 = 0x10;
+const HEADER: usize = 16;
+
+/// Dumps that something changed under, before one is taken as it is.
+const ATTEMPTS: u32 = 4;
+/// Bytes of one datagram: the kernel sends at most 32 KiB at once in a dump.
+const DATAGRAM: usize = 1 << 16;
+
+/// The payloads of the answer.
+///
+/// # Errors
+/// The kernel refused, or its answer is not one.
+pub(super) fn dump(what: Dump) -> io::Result<Vec<Vec<u8>>> {
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+    bind(&socket, &SocketAddrNetlink::new(0, 0))?;
+    // Only the kernel, which is port 0, can send to a socket that is connected to it.
+    connect(&socket, &SocketAddrNetlink::new(0, 0))?;
+    let mut buffer = vec![0; DATAGRAM];
+    for attempt in 1.. {
+        let answer = once(&socket, what, attempt, &mut buffer)?;
+        if !answer.interrupted || attempt >= ATTEMPTS {
+            return Ok(answer.payloads);
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// What has come of an answer.
+#[derive(Debug, Default)]
+struct Answer {
+    payloads: Vec<Vec<u8>>,
+    /// Something changed meanwhile, and so something may be missing.
+    interrupted: bool,
+    done: bool,
+}
+
+fn once(socket: &OwnedFd, what: Dump, seq: u32, buffer: &mut [u8]) -> io::Result<Answer> {
+    send(socket, &request(what, seq), SendFlags::empty())?;
+    let mut answer = Answer::default();
+    while !answer.done {
+        let (received, len) = recv(socket.as_fd(), &mut *buffer, RecvFlags::TRUNC)?;
+        let datagram = buffer.get(..len).filter(|_| received == len).ok_or_else(|| broken("a datagram too large"))?;
+        answer.take(datagram, what, seq)?;
+    }
+    Ok(answer)
+}
+
+fn request(what: Dump, seq: u32) -> Vec<u8> {
+    let len = HEADER + what.fixed;
+    let mut bytes = Vec::with_capacity(len);
+    bytes.extend(u32::try_from(len).unwrap_or_default().to_ne_bytes());
+    bytes.extend(what.request.to_ne_bytes());
+    bytes.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
+    bytes.extend(seq.to_ne_bytes());
+    bytes.resize(len, 0);
+    bytes
+}
+
+impl Answer {
+    /// Takes the messages of one datagram.
+    fn take(&mut self, datagram: &[u8], what: Dump, seq: u32) -> io::Result<()> {
+        let mut rest = datagram;
+        while !rest.is_empty() && !self.done {
+            let cut = || broken("a message cut short");
+            let len = number(rest, 0).map(u32::from_ne_bytes).ok_or_else(cut)? as usize;
+            let message = rest.get(..len).ok_or_else(cut)?;
+            let payload = message.get(HEADER..).ok_or_else(cut)?;
+            let half = |at| number(message, at).map(u16::from_ne_bytes).ok_or_else(cut);
+            let (kind, flags) = (half(4)?, half(6)?);
+            // The last may lack its padding.
+            rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+            if number(message, 8).map(u32::from_ne_bytes) != Some(seq) {
+                continue;
+            }
+            self.interrupted |= flags & NLM_F_DUMP_INTR != 0;
+            match kind {
+                // Both begin with a negative errno, or zero.
+                NLMSG_DONE | NLMSG_ERROR => match number(payload, 0).map(i32::from_ne_bytes) {
+                    Some(errno @ ..0) => return Err(io::Error::from_raw_os_error(errno.saturating_neg())),
+                    _ => self.done = true,
+                },
+                kind if kind == what.answer => self.payloads.push(payload.to_owned()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `N` bytes from `at` on.
+pub(super) fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..at.checked_add(N)?)?.try_into().ok()
+}
+
+pub(super) fn broken(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{what} from the kernel's routing socket"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn message(kind: u16, flags: u16, seq: u32, payload: &[u8]) -> Vec<u8> {
+        let len = u32::try_from(HEADER + payload.len()).unwrap();
+        let mut bytes: Vec<u8> = len.to_ne_bytes().into();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(flags.to_ne_bytes());
+        bytes.extend(seq.to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(payload);
+        bytes
+    }
+
+    fn taken(datagram: &[u8]) -> io::Result<Answer> {
+        let mut answer = Answer::default();
+        answer.take(datagram, LINKS, 7).map(|()| answer)
+    }
+
+    #[test]
+    fn an_answer_is_its_payloads_to_the_end() {
+        // Padded in between; another question's; of another kind; the end.
+        let mut datagram = message(16, 0, 7, b"abcde");
+        datagram.extend([0; 3]);
+        for other in [message(16, 0, 6, b"old."), message(20, 0, 7, b"addr"), message(16, NLM_F_DUMP_INTR, 7, b"fg")] {
+            datagram.extend(other);
+        }
+        let answer = taken(&datagram).unwrap();
+        assert_eq!(answer.payloads, [b"abcde".to_vec(), b"fg".to_vec()]);
+        assert!(answer.interrupted && !answer.done);
+        let mut end = message(NLMSG_DONE, 0, 7, &[0; 4]);
+        end.extend(message(16, 0, 7, b"late"));
+        assert!(taken(&end).is_ok_and(|answer| answer.done && answer.payloads.is_empty()));
+    }
+
+    #[test]
+    fn a_refusal_is_an_error_and_says_which() {
+        for kind in [NLMSG_ERROR, NLMSG_DONE] {
+            let refused = taken(&message(kind, 0, 7, &(-libc::EPERM).to_ne_bytes())).unwrap_err();
+            assert_eq!(refused.raw_os_error(), Some(libc::EPERM));
+        }
+    }
+
+    /// Whatever is cut or wrong in a datagram: an error or fewer messages, and never a panic or a loop.
+    #[test]
+    fn a_datagram_cut_anywhere_ends() {
+        let mut whole = message(16, 0, 7, b"four");
+        whole.extend(message(16, 0, 7, b"more"));
+        for len in 0..whole.len() {
+            let cut = taken(&whole[..len]);
+            assert_eq!(cut.is_ok(), [0, HEADER + 4].contains(&len), "{len}");
+        }
+        for len in (0..u32::try_from(HEADER).unwrap()).chain([whole.len() as u32 + 1, u32::MAX]) {
+            whole[..4].copy_from_slice(&len.to_ne_bytes());
+            assert_eq!(taken(&whole).unwrap_err().kind(), io::ErrorKind::InvalidData, "{len}");
+        }
+    }
+}
