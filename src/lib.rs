@@ -11,6 +11,7 @@ pub mod packet;
 pub mod region;
 pub mod rings;
 pub mod shard;
+pub mod signals;
 pub mod snapshot;
 pub mod steer;
 pub mod xsk;

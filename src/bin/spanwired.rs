@@ -1,23 +1,34 @@
 //! spanwired: the dataplane process.
 #![forbid(unsafe_code)]
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
 use spanwire::daemon::{self, config::Config};
 use spanwire::logging;
+use spanwire::signals::{HangUp, Signals};
 
 fn main() -> ExitCode {
+    // Before anything else: from here on none ends this process before it has put back what it changed.
+    let signals = Signals::hold(HangUp::Ignored);
     let config = Config::parse();
     logging::init();
-    let available: Vec<u32> =
-        core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id as u32).collect();
-    let outcome = config.resolve(&available).and_then(|config| daemon::run(&config).map_err(|e| e.to_string()));
-    match outcome {
+    let done =
+        signals.map_err(|error| format!("cannot hold signals back: {error}")).and_then(|signals| run(config, signals));
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            eprintln!("spanwired: {message}");
+            // There may be nobody left to tell.
+            let _ = writeln!(std::io::stderr(), "spanwired: {message}");
             ExitCode::from(2)
         }
     }
+}
+
+fn run(config: Config, mut signals: Signals) -> Result<(), String> {
+    let available: Vec<u32> =
+        core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id as u32).collect();
+    let config = config.resolve(&available)?;
+    daemon::run(&config, || signals.ended()).map_err(|error| error.to_string())
 }

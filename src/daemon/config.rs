@@ -11,7 +11,8 @@ use crate::xsk::socket::BindMode;
 /// Forwards frames between the ports of wires and mirrors sampled copies to monitor ports.
 ///
 /// What to forward and what to mirror comes from the snapshot that `spanctl import` publishes; it may be
-/// published before or after this starts. Ends on SIGTERM or SIGINT and leaves nothing attached.
+/// published before or after this starts. Ends on SIGTERM, SIGINT or SIGQUIT, leaves nothing attached, and ignores other
+/// signals.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "spanwired", version)]
 pub struct Config {

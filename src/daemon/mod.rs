@@ -28,7 +28,6 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use shm_layout::header::RegionKind;
-use signal_hook::consts::{SIGINT, SIGTERM};
 use thiserror::Error;
 
 use crate::region::{CONFIG_FILE, Publisher, RegionError, STATS_FILE, Subscriber, check_dir};
@@ -76,11 +75,12 @@ pub enum DaemonError {
     ThreadDied(String),
 }
 
-/// Runs the dataplane until SIGTERM or SIGINT, and takes everything down again.
+/// Runs the dataplane until `is_over`, which is asked every 50 ms, and takes everything down again. Signals are the
+/// program's affair: none may end the process in between.
 ///
 /// # Errors
 /// [`DaemonError`]; nothing is left attached.
-pub fn run(config: &Config) -> Result<(), DaemonError> {
+pub fn run(config: &Config, mut is_over: impl FnMut() -> bool) -> Result<(), DaemonError> {
     let system = |action| move |source| DaemonError::System { action, source };
     socket::probe().map_err(DaemonError::NoAfXdp)?;
     check_dir(&config.dir, true)?;
@@ -91,7 +91,6 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
                 other => other.into(),
             }
         })?;
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).map_err(system("handle signals"))?;
 
     limits::raise_open_files();
     keep_off(&config.cpus);
@@ -133,9 +132,9 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
         tracing::warn!("{warning}");
     }
 
-    // Main has nothing to do but to wait: for a signal, or for a thread that must not end.
+    // This thread has nothing to do but to wait: for the end, or for a thread that must not end.
     let mut died = None;
-    while signals.pending().next().is_none() && died.is_none() {
+    while !is_over() && died.is_none() {
         thread::sleep(TICK);
         died = workers
             .iter()

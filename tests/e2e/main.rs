@@ -9,6 +9,7 @@ mod lifecycle;
 mod node;
 mod producer;
 mod script;
+mod signals;
 
 use std::time::Duration;
 

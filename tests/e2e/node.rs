@@ -70,12 +70,22 @@ impl Node {
 
     /// SIGTERM, then the log; the exit must be clean.
     pub fn stop(&mut self) -> String {
+        self.stop_by("TERM")
+    }
+
+    /// The same by another signal.
+    pub fn stop_by(&mut self, name: &str) -> String {
         let mut daemon = self.daemon.take().expect("a running dataplane");
-        signal(daemon.id(), "TERM");
+        signal(daemon.id(), name);
         let status = wait(&mut daemon, "spanwired", Duration::from_secs(60));
         let log = log_of(&mut daemon);
         assert!(status.success(), "spanwired ended with {status}:\n{log}");
         log
+    }
+
+    /// Nobody reads its log any more.
+    pub fn close_log(&mut self) {
+        drop(self.daemon.as_mut().expect("a running dataplane").stderr.take());
     }
 
     /// SIGKILL.

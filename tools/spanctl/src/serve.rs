@@ -1,13 +1,13 @@
 //! `serve`.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
 use spanwire::control::serve::{Options, Server};
 use spanwire::control::source::Format;
 use spanwire::logging;
+use spanwire::signals::{HangUp, Signals};
 
 use crate::args::{OnAmbiguous, ServeArgs};
 use crate::document::live;
@@ -15,17 +15,21 @@ use crate::output::Failure;
 
 /// Serves until it is asked to stop, and removes the socket.
 pub(crate) fn serve(dir: &Path, args: ServeArgs) -> Result<(), Failure> {
+    let failed = |error| Failure::Error(format!("cannot hold signals back: {error}"));
+    let signals = Signals::hold(HangUp::Ends).map_err(failed)?;
     logging::init();
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT] {
-        signal_hook::flag::register(signal, Arc::clone(&stop))
-            .map_err(|error| Failure::Error(format!("cannot handle signals: {error}")))?;
-    }
     let server = Server::bind(Options {
         wires: args.wires.wires,
         links: |dir| live(dir, Format::Snapshot).ok().flatten(),
         omit_ambiguous: args.on_ambiguous == OnAmbiguous::Omit,
         ..Options::new(dir.to_owned(), args.socket)
     })?;
-    Ok(server.run(&stop)?)
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let watch = thread::Builder::new().name("signals".to_owned());
+        watch.spawn_scoped(scope, || signals.watch(&stop)).map_err(failed)?;
+        let served = server.run(&stop);
+        stop.store(true, Relaxed);
+        Ok(served?)
+    })
 }
