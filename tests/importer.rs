@@ -122,7 +122,8 @@ fn any_json() -> impl Strategy<Value = Value> {
         4 => prop::sample::select(vec![
             "version", "generation", "fib_generation", "generated_at", "interfaces", "mirror_configs", "wires",
             "name", "linux_name", "ifindex", "parent_ifindex", "vlan_id", "mtu", "hardware_addr",
-            "ingress_ifindex", "output_ifindex", "rate", "a_ifindex", "b_ifindex",
+            "ingress_ifindex", "output_ifindex", "rate", "a_ifindex", "b_ifindex", "mirror_exclusions", "instance", "input",
+            "reason",
         ]).prop_map(str::to_owned),
         1 => any::<String>(),
     ];
@@ -179,7 +180,7 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
         Just(String::new()),
         "20[0-9]{2}-0[1-9]-[01][1-9]T[01][0-9]:[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-][01][0-9]:[0-5][0-9])",
     ];
-    let head = (1..=3_u32, any::<u64>(), any::<u64>(), generated_at);
+    let head = (1..=u32::MAX, any::<u64>(), any::<u64>(), generated_at);
     (head, vec(interface(), 0..6), vec(mirror, 0..12), vec(wire, 0..4)).prop_map(
         |((version, generation, fib_generation, generated_at), interfaces, mirrors, wires)| Snapshot {
             version,

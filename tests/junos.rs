@@ -102,8 +102,7 @@ fn every_configuration_gives_the_table_or_the_refusal_beside_it() {
 #[test]
 fn a_snapshot_explains_each_instance_without_an_entry() {
     let explained = |name: &str| warnings(&parse_draft(&fixture(name), None).expect("a snapshot"));
-    let both =
-        "did not become a mirror entry: duplicate port-mirroring ingress ifindex 11 in instances \"a\" and \"b\"";
+    let both = "is left out: duplicate port-mirroring ingress ifindex 11 in instances \"a\" and \"b\"";
     assert_eq!(
         explained("duplicate.snapshot.json"),
         format!(
@@ -132,7 +131,10 @@ fn a_snapshot_explains_each_instance_without_an_entry() {
     let none = warnings(&draft("null", "6"));
     assert!(none.contains("the producer left it out"), "{none}");
     let negative = warnings(&draft("null", "-6"));
-    assert!(negative.contains("instance \"x\": rate \"-6\" is negative"), "{negative}");
+    assert!(
+        negative.contains("instance \"x\": ingress \"ge-0/0/0.0\" is left out: its rate -6 is negative"),
+        "{negative}"
+    );
 }
 
 /// Where, what is found there, what is allowed.

@@ -31,7 +31,7 @@ use serde::{Serialize, Serializer};
 
 use super::model::{
     Diagnostic, Links, MAX_IFINDEX, MAX_MTU, MAX_VLAN_ID, MIN_VERSION, Mirror, Origin, Reason, Severity, Snapshot,
-    VERSION, quoted,
+    quoted,
 };
 use super::remarks::remarks;
 use crate::counters::MAX_ENTRIES;
@@ -159,10 +159,11 @@ pub(super) fn judge(snapshot: &Snapshot, origins: &[Option<Origin>], links: Opti
 
 /// The ranges that hold for each number by itself.
 fn numbers(snapshot: &Snapshot, places: Places<'_>, reasons: &mut Vec<Reason>) {
-    if !(MIN_VERSION..=VERSION).contains(&snapshot.version) {
+    if snapshot.version < MIN_VERSION {
         reasons.push(Reason::new(format!(
-            "unsupported snapshot protocol version {} (want {MIN_VERSION} to {VERSION})",
-            snapshot.version
+            "unsupported snapshot protocol version {} (want {MIN_VERSION} to {})",
+            snapshot.version,
+            u32::MAX
         )));
     }
     if snapshot.mirrors.len() > MAX_ENTRIES {

@@ -40,7 +40,7 @@ pub fn build(config: &Node, interfaces: Vec<Interface>) -> Draft {
     secure_wires(config, &mut draft);
     let instances = instances(config, &mut draft);
     let resolved = resolve(instances, &draft.snapshot.interfaces);
-    draft.diagnostics.extend(resolved.skipped);
+    draft.diagnostics.extend(resolved.skipped.into_iter().map(Into::into));
     draft.table_faults.extend(resolved.faults);
     for (mirror, origin) in resolved.entries {
         draft.snapshot.mirrors.push(mirror);

@@ -44,10 +44,29 @@ impl Default for Rate {
 pub struct Resolved {
     /// The mirror table, with where each entry comes from.
     pub entries: Vec<(Mirror, Origin)>,
-    /// What is left out of it, and why.
-    pub skipped: Vec<Diagnostic>,
+    /// What is left out of it.
+    pub skipped: Vec<Skipped>,
     /// Why there must be no table.
     pub faults: Vec<Reason>,
+}
+
+/// What has no entry in the table, and why.
+#[derive(Clone, Debug)]
+pub struct Skipped {
+    /// The instance.
+    pub instance: String,
+    /// Where it is written, if that is known.
+    pub at: Option<Position>,
+    /// Which ingress of it, as written; `None` where all of the instance has none.
+    pub ingress: Option<Written>,
+    why: String,
+}
+
+impl From<Skipped> for Diagnostic {
+    fn from(skipped: Skipped) -> Self {
+        let subject = subject(&skipped.instance, skipped.at);
+        Self { severity: Severity::Warning, subject, message: skipped.why }
+    }
 }
 
 /// Builds the mirror table of `instances`. Entries of an instance without a valid rate are in it too, so that
@@ -58,36 +77,38 @@ pub fn resolve(mut instances: Vec<Instance>, interfaces: &[Interface]) -> Resolv
     let names = NameIndex::of(interfaces);
     let mut resolved = Resolved::default();
     for instance in instances {
-        resolved.instance(instance, &names);
+        resolved.instance(&instance, &names);
     }
     resolved
 }
 
 impl Resolved {
-    fn instance(&mut self, instance: Instance, names: &NameIndex<'_>) {
+    fn instance(&mut self, instance: &Instance, names: &NameIndex<'_>) {
         let subject = subject(&instance.name, instance.at);
-        let mut skip = |message: String| {
-            self.skipped.push(Diagnostic { severity: Severity::Warning, subject: subject.clone(), message });
+        let mut skip = |ingress: Option<Written>, why: String| {
+            let Instance { name, at, .. } = instance;
+            self.skipped.push(Skipped { instance: name.clone(), at: *at, ingress, why });
         };
         if instance.ingresses.is_empty() {
-            skip("has no ingress interface, so it mirrors nothing".to_owned());
+            skip(None, "has no ingress interface, so it mirrors nothing".to_owned());
         }
-        let Some(output) = instance.output else {
-            return skip("has no output interface, so it mirrors nothing".to_owned());
+        let Some(output) = &instance.output else {
+            return skip(None, "has no output interface, so it is left out".to_owned());
         };
         let Some(output_ifindex) = names.find(&output.name).map(|found| found.ifindex) else {
-            return skip(format!("no interface is called {output}, its output, so it mirrors nothing"));
+            return skip(None, format!("no interface is called {output}, its output, so it is left out"));
         };
         // Of a table with faults nothing is used; should that ever fail, this rate mirrors the least.
         let rate = if let Rate::Of(rate) = instance.rate { rate } else { u32::MAX };
         let before = self.entries.len();
-        for ingress in instance.ingresses {
+        for ingress in &instance.ingresses {
             let Some(found) = names.find(&ingress.name) else {
-                skip(format!("no interface is called {ingress}, an ingress of it, which is left out"));
+                let why = format!("no interface is called {ingress}, an ingress of it, which is left out");
+                skip(Some(ingress.clone()), why);
                 continue;
             };
             let mirror = Mirror { ingress_ifindex: found.ifindex, output_ifindex, rate };
-            let origin = Origin { instance: instance.name.clone(), ingress, output: output.clone() };
+            let origin = Origin { instance: instance.name.clone(), ingress: ingress.clone(), output: output.clone() };
             self.entries.push((mirror, origin));
         }
         if let Rate::Negative(rate) = &instance.rate

@@ -1,8 +1,9 @@
 //! Snapshot documents (JSON) to [`Snapshot`] and back.
 //!
 //! ```text
-//! bytes ── syntax ──> what is read of it ──┬── fields ──> Snapshot     or every Reason against it
-//!                                          └── config ──> why an instance of the producer's has no entry
+//! bytes ── syntax ──> what is read of it ──┬── fields ──────> Snapshot     or every Reason against it
+//!                                          ├── exclusions ──> what the producer says that it left out
+//!                                          └── config ──────> why another instance of its has no entry
 //! ```
 //!
 //! The documents are what Go's `encoding/json` emits for the producer's snapshot, or what an operator wrote
@@ -14,12 +15,14 @@
 //! - Numbers are JSON integers in range. `"11"`, `11.5` and `1e2` are errors: a rate that does not parse must
 //!   not become 0, which would mirror every frame.
 //! - A key given twice in one object is an error, because the reader cannot know which one was meant.
-//! - The version may be absent, but then another known key must be there: importing `{}` or some stray JSON
+//! - Every version from 1 up is read. Nothing that is read here has changed in those that are known, so one that is
+//!   newer is worth a warning and no more. The version may be absent, but then another known key must be there: importing `{}` or some stray JSON
 //!   file must not wipe a configuration.
 //!
 //! The rules between entries are [`admission`](super::admission)'s.
 
 mod config;
+mod exclusions;
 mod export;
 mod fields;
 mod syntax;
@@ -32,7 +35,7 @@ use serde_json::Value;
 pub use export::export;
 
 use super::draft::Draft;
-use super::model::{Interface, Link, Reason, Snapshot};
+use super::model::{Diagnostic, Interface, KNOWN_VERSION, Link, Reason, Severity, Snapshot};
 use crate::counters::MAX_ENTRIES;
 use fields::{Entries, Fields, Path, wrong};
 use syntax::Keep;
@@ -53,6 +56,7 @@ const SNAPSHOT: Keep = Keep::Keys(&[
     ("interfaces", INTERFACES),
     ("mirror_configs", Keep::Stream("mirror_configs", &MIRROR)),
     ("wires", Keep::Stream("wires", &WIRE)),
+    ("mirror_exclusions", Keep::Stream("mirror_exclusions", &exclusions::KEPT)),
     ("config", config::KEPT),
 ]);
 const INTERFACES: Keep = Keep::Stream("interfaces", &INTERFACE);
@@ -74,7 +78,7 @@ const WIRE: Keep = Keep::Keys(&[("name", Keep::Scalar), ("a_ifindex", Keep::Scal
 
 /// Reads a snapshot document.
 ///
-/// A snapshot without a version is taken as one of the newest version, and a wire without a name gets
+/// A snapshot without a version is taken as one of version 3, and a wire without a name gets
 /// `"{a_ifindex}-{b_ifindex}"`.
 ///
 /// # Errors
@@ -86,8 +90,8 @@ pub fn parse(bytes: &[u8]) -> Result<Snapshot, Vec<Reason>> {
 }
 
 /// Reads a snapshot document as [`parse`] does, with `interfaces` in place of its own where they are given, and
-/// with what its `config` tells: the instance of each mirror entry, and a warning for each ingress of an instance
-/// that did not become an entry.
+/// with a warning for each of its `mirror_exclusions` and what its `config` tells beside: the instance of each mirror
+/// entry, and a warning for each instance or ingress of one that did not become an entry.
 ///
 /// # Errors
 /// As [`parse`]. A `config` of another shape than the Go control plane's tells nothing and is no error.
@@ -95,9 +99,11 @@ pub fn parse_draft(bytes: &[u8], interfaces: Option<Vec<Interface>>) -> Result<D
     let mut listed = Entries::new("interfaces", MAX_LISTED, Fields::interface);
     let mut mirrors = Entries::new("mirror_configs", MAX_ENTRIES, Fields::mirror);
     let mut wires = Entries::new("wires", MAX_LISTED, Fields::wire);
+    let mut excluded = Entries::new("mirror_exclusions", MAX_LISTED, Fields::exclusion);
     let mut sink = |list, entry| match list {
         "interfaces" => listed.take(entry),
         "mirror_configs" => mirrors.take(entry),
+        "mirror_exclusions" => excluded.take(entry),
         _ => wires.take(entry),
     };
     let document = syntax::read(bytes, &SNAPSHOT, &mut sink).map_err(|reason| vec![reason])?;
@@ -115,12 +121,27 @@ pub fn parse_draft(bytes: &[u8], interfaces: Option<Vec<Interface>>) -> Result<D
         mirrors: fields.list(top, mirrors),
         wires: fields.list(top, wires),
     };
+    let excluded = fields.list(top, excluded);
     if let Some(interfaces) = interfaces {
         snapshot.interfaces = interfaces;
     }
     let snapshot = fields.finish(snapshot)?;
-    let config::Explained { origins, diagnostics } = config::explain(top, &snapshot);
-    Ok(Draft { snapshot, origins, diagnostics, ..Draft::default() })
+    let mut diagnostics: Vec<Diagnostic> = newer(snapshot.version).into_iter().collect();
+    diagnostics.extend(exclusions::told(&excluded));
+    let explained = config::explain(top, &snapshot, &excluded);
+    diagnostics.extend(explained.diagnostics);
+    Ok(Draft { snapshot, origins: explained.origins, diagnostics, ..Draft::default() })
+}
+
+/// Warns of a version that came after what is known.
+fn newer(version: u32) -> Option<Diagnostic> {
+    (version > KNOWN_VERSION).then(|| Diagnostic {
+        severity: Severity::Warning,
+        subject: "version".to_owned(),
+        message: format!(
+            "{version} is newer than {KNOWN_VERSION}, the newest that is known; nothing that spanwire reads has changed so far"
+        ),
+    })
 }
 
 /// Reads a bare JSON list shaped as a snapshot's `interfaces`.

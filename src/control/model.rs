@@ -9,10 +9,13 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-/// The newest snapshot protocol version, the one that is written; see [`MIN_VERSION`] for the oldest read.
+/// The snapshot protocol version of a snapshot that is made here or does not say its own. Every reader takes this one:
+/// those of newer versions, as nothing that mirroring needs has changed since, and those that take no newer.
 pub const VERSION: u32 = 3;
-/// The oldest snapshot protocol version that is read.
+/// The oldest snapshot protocol version that is read; every one from here up is.
 pub const MIN_VERSION: u32 = 1;
+/// The newest snapshot protocol version that is known. A newer one is read as this one is, with a warning.
+pub const KNOWN_VERSION: u32 = 43;
 /// The largest ifindex: the kernel keeps it in a C `int`.
 pub const MAX_IFINDEX: u32 = i32::MAX as u32;
 /// The largest VLAN id; 4095 is reserved by IEEE 802.1Q.
@@ -23,7 +26,7 @@ pub const MAX_MTU: u32 = i32::MAX as u32;
 /// One configuration of the dataplane, as imported or built; [`admit`](super::admission::admit) judges it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Snapshot protocol version, [`MIN_VERSION`]..=[`VERSION`].
+    /// Snapshot protocol version, from [`MIN_VERSION`] up.
     pub version: u32,
     /// The producer's generation of the configuration.
     pub generation: u64,
@@ -40,7 +43,7 @@ pub struct Snapshot {
 }
 
 impl Default for Snapshot {
-    /// An empty snapshot of the newest version: no interfaces, mirrors or wires, generation 0.
+    /// An empty snapshot of [`VERSION`]: no interfaces, mirrors or wires, generation 0.
     fn default() -> Self {
         Self {
             version: VERSION,
@@ -333,8 +336,13 @@ pub fn quoted(text: &str) -> String {
 /// The beginning of a JSON text on one line: cut after 80 characters, unprintable ones escaped (JSON lets
 /// some through, and a terminal would act on them).
 pub(crate) fn clipped(json: &str) -> String {
-    let mut shown: String = json.chars().take(MAX_SHOWN).collect();
-    if shown.len() < json.len() {
+    excerpt(json, MAX_SHOWN)
+}
+
+/// The beginning of a text on one line: cut after `most` characters, unprintable ones escaped.
+pub(crate) fn excerpt(text: &str, most: usize) -> String {
+    let mut shown: String = text.chars().take(most).collect();
+    if shown.len() < text.len() {
         shown.push('…');
     }
     printable(&shown)

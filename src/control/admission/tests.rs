@@ -208,14 +208,14 @@ fn bad_wires() {
 #[test]
 fn numbers_out_of_range() {
     let mut bad = snapshot(&[(0, 1 << 31)], &[("w", 0, 1 << 31)]);
-    bad.version = 4;
+    bad.version = 0;
     bad.interfaces[0].ifindex = 1 << 31;
     bad.interfaces[0].parent_ifindex = 1 << 31;
     bad.interfaces[0].vlan_id = 4095;
     bad.interfaces[0].mtu = 1 << 31;
     let found: Vec<String> = admit(&bad).reasons.iter().map(ToString::to_string).collect();
     for want in [
-        "unsupported snapshot protocol version 4 (want 1 to 3)",
+        "unsupported snapshot protocol version 0 (want 1 to 4294967295)",
         "interfaces[0].ifindex: 2147483648 is out of range (allowed: an integer in 0..=2147483647)",
         "interfaces[0].parent_ifindex: 2147483648 is out of range (allowed: an integer in 0..=2147483647)",
         "interfaces[0].vlan_id: 4095 is out of range (allowed: an integer in 0..=4094)",

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::exclusions::Exclusion;
 use super::{AND_MORE, MAX_REASONS};
 use crate::control::model::{
     Interface, Link, MAX_IFINDEX, MAX_MTU, MAX_VLAN_ID, MIN_VERSION, Mirror, Reason, VERSION, Wire, clipped, quoted,
@@ -89,15 +90,16 @@ impl Fields {
         match present(top, "version") {
             Some(Value::Number(n)) => {
                 let version = n.as_u64().and_then(|v| u32::try_from(v).ok());
-                match version.filter(|v| (MIN_VERSION..=VERSION).contains(v)) {
+                match version.filter(|v| *v >= MIN_VERSION) {
                     Some(version) => return version,
                     None => self.refuse(Reason::new(format!(
-                        "unsupported snapshot protocol version {n} (want {MIN_VERSION} to {VERSION})"
+                        "unsupported snapshot protocol version {n} (want {MIN_VERSION} to {})",
+                        u32::MAX
                     ))),
                 }
             }
             Some(other) => {
-                let allowed = integers(MIN_VERSION, VERSION);
+                let allowed = integers(MIN_VERSION, u32::MAX);
                 self.refuse(wrong(&Path::Key(&Path::Top, "version"), other, &allowed));
             }
             None if TELLING_KEYS.iter().any(|key| top.contains_key(*key)) => {}
@@ -146,6 +148,14 @@ impl Fields {
         let b_ifindex = self.required(at, entry, "b_ifindex", 1..=MAX_IFINDEX);
         let name = if name.is_empty() { format!("{a_ifindex}-{b_ifindex}") } else { name };
         Wire { name, a_ifindex, b_ifindex }
+    }
+
+    pub(super) fn exclusion(&mut self, at: &Path<'_>, entry: &Object) -> Exclusion {
+        Exclusion {
+            instance: self.text(at, entry, "instance"),
+            input: self.text(at, entry, "input"),
+            reason: self.text(at, entry, "reason"),
+        }
     }
 
     /// The entries of a list of the document.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
@@ -29,6 +30,47 @@ fn every_fixture_comes_back() {
         let again = Place::new();
         again.feed(export.stdout.as_bytes(), &["import", "-"]).code(0);
         assert_eq!(again.run(&["export"]).stdout, export.stdout, "{file}");
+    }
+}
+
+#[test]
+fn what_a_newer_producer_left_out_is_shown() {
+    let place = Place::new();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/producer-43");
+    for (i, (name, version, entries, left_out)) in [
+        (
+            "01-v43-full-shape",
+            43,
+            "2 mirror entries",
+            &[
+                "ingress \"ge-0/0/7.0\" is left out by the producer: input interface ge-0/0/7.0 has no ifindex",
+                "output interface ge-0/0/99.0 has no ifindex",
+            ][..],
+        ),
+        ("02-v12-small", 12, "1 mirror entry", &[]),
+        (
+            "05-v43-all-excluded",
+            43,
+            "0 mirror entries",
+            &["is left out by the producer: output interface mon0 has no ifindex"],
+        ),
+        ("08-v44-newer-than-known", 44, "1 mirror entry", &["44 is newer than 43"]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let file = folder.join(format!("{name}.snapshot.json"));
+        let ran = place.run(&["import", file.to_str().unwrap(), "--wire", "41:42"]).code(0);
+        assert_eq!(ran.stdout, format!("published generation {}: {entries}, 1 wire\n", i + 1));
+        let shown = place.run(&["show"]).code(0).stdout;
+        for why in left_out {
+            assert!(ran.stderr.contains(why) && shown.contains(why), "{why}: {ran:?}\n{shown}");
+        }
+        assert_eq!(
+            ran.stderr.matches("left out").count(),
+            left_out.iter().filter(|why| !why.contains("newer")).count()
+        );
+        assert_eq!(place.run(&["export"]).code(0).json()["version"], version, "{name}");
     }
 }
 

@@ -30,7 +30,7 @@ fn bad_documents() {
         ("not JSON", "{security: 1}".to_owned(), "JSON syntax"),
         ("stray", "{}".to_owned(), "not a spanwire snapshot"),
         ("a list", "[]".to_owned(), "top level: [] is a list"),
-        ("version", r#"{"version":4}"#.to_owned(), "unsupported snapshot protocol version 4"),
+        ("version", r#"{"version":0}"#.to_owned(), "unsupported snapshot protocol version 0"),
         ("string", mirror(&good.replace(":1}", r#":"11"}"#)), "mirror_configs[0].rate: \"11\" is a string"),
         ("fraction", mirror(&good.replace(":1}", ":11.5}")), "mirror_configs[0].rate: 11.5"),
         ("boolean", mirror(&good.replace(":22", ":true")), "mirror_configs[0].output_ifindex: true is a boolean"),
