@@ -65,7 +65,7 @@ fn the_wire_is_sent_before_any_monitor_whatever_order_ports_came_in() {
             rig.add(ifindex, if [MON, LATE].contains(&ifindex) { PortRole::Monitor } else { PortRole::Wire });
         }
         rig.swap(&plan);
-        let mut check = |rig: &mut Rig, number: u32| {
+        let check = |rig: &mut Rig, number: u32| {
             for ifindex in [A, B, 14, 15] {
                 assert!(rig.port(ifindex).nic.receive(&frame(number + ifindex, 60)));
             }

@@ -7,7 +7,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use spanwire::clock::monotonic_ns;
 
 use crate::support::{Fake, Place, SNAPSHOT, command, has_keys, publisher};
 
