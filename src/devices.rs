@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 
-use crate::xsk::netdev;
+use crate::xsk::{netdev, offload};
 
 /// The hardware type of Ethernet, `ARPHRD_ETHER` of linux/if_arp.h.
 pub const ETHERNET: u16 = 1;
@@ -83,7 +83,7 @@ pub fn all() -> io::Result<Vec<Device>> {
         device.address = addresses.get(&device.ifindex).copied();
         // Devices that do not tell are not worth an error.
         device.speed = netdev::speed(device.ifindex).ok().flatten();
-        device.stuck_offload = netdev::stuck_vlan_offload(device.ifindex).ok().flatten().map(str::to_owned);
+        device.stuck_offload = offload::stuck_vlan_offload(device.ifindex).ok().flatten().map(str::to_owned);
     }
     Ok(devices)
 }

@@ -9,8 +9,10 @@
 //! - [`WriterLock`]: there is one writer
 //! - [`Publisher`]: the writer's side: create, publish, grow, replace what is damaged
 //! - [`Subscriber`]: a reader's side: find, follow, read, wait
+//! - [`read_beside`], [`write_beside`]: small files beside the regions
 #![allow(unsafe_code)]
 
+mod beside;
 mod publisher;
 mod subscriber;
 
@@ -32,6 +34,7 @@ use shm_layout::words::{Fault, Words};
 use shm_layout::{PAGE, WORD};
 use thiserror::Error;
 
+pub use beside::{read_beside, write_beside};
 pub use publisher::Publisher;
 pub use subscriber::{Polled, Subscriber};
 

@@ -14,7 +14,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, capabilities, move_into_link_name_space, set_capabilities};
 use spanwire::steer::{PortProgram, SteerError, XdpModeChoice};
 use spanwire::xsk::link::{LinkError, XdpMode};
-use spanwire::xsk::netdev::{self, LinkState, Netdev, NetdevError, Queues, VlanOffload};
+use spanwire::xsk::netdev::{self, LinkState, Netdev, NetdevError, Queues};
+use spanwire::xsk::offload::{VlanOffload, stuck_vlan_offload};
 use spanwire::xsk::packet_socket::{PacketSocket, Promiscuous};
 
 const NO_DEVICE: u32 = 4_000_000;
@@ -247,7 +248,7 @@ fn a_device_that_does_not_exist_is_named() {
             assert!(matches!(Netdev::open(bad), Err(NetdevError::NoIndex { ifindex }) if ifindex == bad));
             assert!(!Netdev::exists(bad).unwrap());
             assert_eq!(netdev::link_state(bad).unwrap(), None);
-            assert!(matches!(VlanOffload::disable(bad), Err(NetdevError::NoIndex { .. })));
+            assert!(matches!(stuck_vlan_offload(bad), Err(NetdevError::NoIndex { .. })));
             let error = PacketSocket::open(bad).unwrap_err().to_string();
             assert!(error.contains(&format!("ifindex {bad}")), "{error}");
             let error = Promiscuous::join(bad).unwrap_err().to_string();
@@ -380,6 +381,12 @@ fn vlan_features(net: &Net, dev: &str) -> Vec<String> {
     all.lines().filter(|line| line.contains("vlan")).map(|line| line.trim().to_owned()).collect()
 }
 
+fn held_off(ifindex: u32) -> VlanOffload {
+    let mut offload = VlanOffload::look(&Netdev::open(ifindex).unwrap(), &[]).unwrap();
+    offload.turn_off().unwrap();
+    offload
+}
+
 #[test]
 fn vlan_offloads_are_turned_off_and_put_back() {
     let net = Net::new();
@@ -388,7 +395,7 @@ fn vlan_offloads_are_turned_off_and_put_back() {
     let names = ["rxvlan", "txvlan", "rx-vlan-stag-hw-parse", "tx-vlan-stag-hw-insert"];
     net.inside(|| {
         let va = ifindex("va");
-        let offload = VlanOffload::disable(va).unwrap();
+        let offload = held_off(va);
         let mut changed: Vec<&str> = offload.changed().collect();
         changed.sort_by_key(|name| names.iter().position(|n| n == name));
         assert_eq!(changed, names);
@@ -396,14 +403,14 @@ fn vlan_offloads_are_turned_off_and_put_back() {
             assert!(!feature.ends_with(": on"), "{feature}");
         }
         // Held off already: nothing of it is ours to put back.
-        let second = VlanOffload::disable(va).unwrap();
+        let second = held_off(va);
         assert_eq!(second.changed().count(), 0);
         second.restore().unwrap();
         assert!(vlan_features(&net, "va").contains(&"rx-vlan-offload: off".to_owned()));
         offload.restore().unwrap();
         assert_eq!(vlan_features(&net, "va"), before);
 
-        drop(VlanOffload::disable(va).unwrap());
+        drop(held_off(va));
         assert_eq!(vlan_features(&net, "va"), before);
     });
 }
@@ -414,15 +421,51 @@ fn only_the_vlan_offloads_that_were_on_are_put_back() {
     net.exec("ethtool -K va rxvlan off");
     let before = vlan_features(&net, "va");
     assert!(before.contains(&"rx-vlan-offload: off".to_owned()), "{before:?}");
-    let offload = net.inside(|| VlanOffload::disable(ifindex("va")).unwrap());
+    let offload = net.inside(|| held_off(ifindex("va")));
     assert!(offload.changed().all(|name| name != "rxvlan"));
     // From a thread in another namespace, too.
     offload.restore().unwrap();
     assert_eq!(vlan_features(&net, "va"), before);
 
-    let offload = net.inside(|| VlanOffload::disable(ifindex("va")).unwrap());
+    let offload = net.inside(|| held_off(ifindex("va")));
     net.ip("link del va");
-    offload.restore().unwrap();
+    assert!(!offload.restore().unwrap(), "it is gone");
+}
+
+#[test]
+fn what_an_earlier_holder_turned_off_is_put_back_too() {
+    let net = Net::new();
+    let before = vlan_features(&net, "va");
+    net.exec("ethtool -K va rxvlan off txvlan off");
+    net.inside(|| {
+        let va = Netdev::open(ifindex("va")).unwrap();
+        let found = ["rxvlan".to_owned(), "no such".to_owned()];
+        let mut offload = VlanOffload::look(&va, &found).unwrap();
+        assert!(offload.changed().any(|name| name == "rxvlan"));
+        offload.turn_off().unwrap();
+        assert!(offload.restore().unwrap());
+        let now = vlan_features(&net, "va");
+        assert!(now.contains(&"rx-vlan-offload: on".to_owned()), "{now:?}");
+        assert!(now.contains(&"tx-vlan-offload: off".to_owned()), "nobody said that it was on: {now:?}");
+        // Only looked at: nothing is changed, and nothing put back.
+        drop(VlanOffload::look(&va, &["txvlan".to_owned()]).unwrap());
+        assert_eq!(vlan_features(&net, "va"), now);
+        assert!(VlanOffload::restore_found(&va, &["txvlan".to_owned()]).unwrap());
+        assert_eq!(vlan_features(&net, "va"), before);
+    });
+}
+
+#[test]
+fn another_device_with_the_ifindex_keeps_its_offloads() {
+    let net = Net::new();
+    let index = net.inside(|| ifindex("va"));
+    let offload = net.inside(|| held_off(index));
+    net.ip("link del va");
+    net.ip(&format!("link add other index {index} type veth peer name far"));
+    net.exec("ethtool -K other rxvlan off");
+    let before = vlan_features(&net, "other");
+    assert!(!offload.restore().unwrap(), "it is gone");
+    assert_eq!(vlan_features(&net, "other"), before);
 }
 
 #[test]

@@ -7,7 +7,8 @@
 //! - [`socket`]: a socket bound to one queue
 //! - [`shortage`]: the process has run out of something
 //! - [`link`]: attaches the XDP program that fills the rings
-//! - [`netdev`]: what the kernel says of a device, and its VLAN offloads
+//! - [`netdev`]: what the kernel says of a device
+//! - [`offload`]: its VLAN offloads, held off while it is a port
 //! - [`packet_socket`]: promiscuous mode, and frames as they are on the wire for tests and tools
 //! - [`endpoint`]: a socket that only sends and one that only receives, for traffic generators and sinks
 //! - [`fake`]: the kernel's side of the rings, for tests and benches
@@ -17,6 +18,7 @@ pub mod endpoint;
 pub mod fake;
 pub mod link;
 pub mod netdev;
+pub mod offload;
 pub mod packet_socket;
 pub mod pool;
 pub mod ring;

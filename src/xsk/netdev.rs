@@ -1,4 +1,4 @@
-//! What the kernel says of a network device, and its VLAN offloads.
+//! What the kernel says of a network device.
 //!
 //! Everything is asked by ifindex in the network namespace of the calling thread. The ioctls
 //! themselves go by name, and a name can move to another device at any time, so each question
@@ -210,15 +210,21 @@ pub fn speed(ifindex: u32) -> Result<Option<u32>, NetdevError> {
     control.stable(ifindex, |name| control.speed(name))
 }
 
-/// A VLAN offload of a device that is on and cannot be turned off, as `ethtool -K` names it.
+/// What tells the calling thread's network namespace from every other since boot.
 ///
 /// # Errors
-/// [`NetdevError::NoIndex`] when there is no such device.
-pub fn stuck_vlan_offload(ifindex: u32) -> Result<Option<&'static str>, NetdevError> {
+/// [`NetdevError::Socket`] when the kernel does not say: before Linux 5.14.
+pub fn namespace() -> Result<u64, NetdevError> {
+    // asm-generic/socket.h
+    const SO_NETNS_COOKIE: libc::c_int = 71;
     let control = Control::open()?;
-    let of = control.stable(ifindex, |name| Ok((control.vlan_features(name)?, control.features(name)?)))?;
-    let (features, now) = of;
-    Ok(features.iter().find(|f| now.is_active(f.bit) && !now.is_changeable(f.bit)).map(|f| f.alias))
+    let (mut cookie, mut len) = (0u64, size_of::<u64>() as libc::socklen_t);
+    // SAFETY: `cookie` and `len` outlive the call, and `len` says how many bytes may be written.
+    let done = unsafe {
+        let fd = control.socket.as_raw_fd();
+        libc::getsockopt(fd, libc::SOL_SOCKET, SO_NETNS_COOKIE, (&raw mut cookie).cast(), &raw mut len)
+    };
+    if done == 0 { Ok(cookie) } else { Err(NetdevError::Socket(io::Error::last_os_error())) }
 }
 
 /// `eth1 (ifindex 3)`, or `ifindex 3` when it has no name any more: for messages.
@@ -229,118 +235,10 @@ pub fn label(ifindex: u32) -> String {
     }
 }
 
-/// The features that keep a VLAN tag out of the frame's bytes: the kernel's name, and the one
-/// `ethtool -K` takes.
-const VLAN_FEATURES: [(&str, &str); 4] = [
-    ("rx-vlan-hw-parse", "rxvlan"),
-    ("tx-vlan-hw-insert", "txvlan"),
-    ("rx-vlan-stag-hw-parse", "rx-vlan-stag-hw-parse"),
-    ("tx-vlan-stag-hw-insert", "tx-vlan-stag-hw-insert"),
-];
-
-/// VLAN offloads of one port held off.
-///
-/// With the offload on, a tag travels beside the frame and not in it, where XDP cannot see it
-/// and a mirrored copy would lack it. Both tag types count, 802.1Q and 802.1ad.
-///
-/// On veth the sender decides: a tag that the peer's stack adds (a VLAN interface, a VLAN-aware
-/// bridge, tc) stays out of the bytes while the *peer's* `txvlan` is on, whatever this port's
-/// offloads say, in native and generic XDP alike. That has to be turned off at the peer, which
-/// may be in a namespace this process cannot reach.
-///
-/// [`restore`](VlanOffload::restore) puts back exactly what was changed and says if it could not;
-/// dropping does the same and logs.
-#[derive(Debug)]
-pub struct VlanOffload {
-    /// Bound to the namespace of the thread that opened it, so that any thread may restore.
-    control: Control,
-    ifindex: u32,
-    /// What this value turned off and has not put back yet.
-    changed: Vec<Feature>,
-}
-
-/// One bit of the kernel's feature words.
-#[derive(Debug, Clone, Copy)]
-struct Feature {
-    /// Position in the feature words.
-    bit: usize,
-    /// Name `ethtool -K` takes.
-    alias: &'static str,
-}
-
-impl VlanOffload {
-    /// Turns off those VLAN offloads of the port that are on.
-    ///
-    /// # Errors
-    /// [`NetdevError::OffloadStuck`] when one stays on; whatever had been turned off is back on.
-    pub fn disable(ifindex: u32) -> Result<VlanOffload, NetdevError> {
-        let control = Control::open()?;
-        let features = control.stable(ifindex, |name| control.vlan_features(name))?;
-        let before = control.stable(ifindex, |name| control.features(name))?;
-        let changed: Vec<Feature> = features.iter().copied().filter(|feature| before.is_wanted(feature.bit)).collect();
-        // From here on dropping `offload` undoes what was done, so every `?` below is clean.
-        let offload = VlanOffload { control, ifindex, changed };
-        offload.set(false)?;
-        let after = offload.control.stable(ifindex, |name| offload.control.features(name))?;
-        match features.iter().find(|feature| after.is_active(feature.bit)) {
-            Some(stuck) => Err(NetdevError::OffloadStuck { feature: stuck.alias, port: label(ifindex) }),
-            None => Ok(offload),
-        }
-    }
-
-    /// What was turned off, by the names `ethtool -K` takes.
-    pub fn changed(&self) -> impl Iterator<Item = &'static str> + '_ {
-        self.changed.iter().map(|feature| feature.alias)
-    }
-
-    /// Turns on again what [`disable`](VlanOffload::disable) turned off. A device that is gone
-    /// needs nothing.
-    ///
-    /// # Errors
-    /// [`NetdevError::Write`] when the kernel refuses.
-    pub fn restore(mut self) -> Result<(), NetdevError> {
-        self.put_back()
-    }
-
-    fn put_back(&mut self) -> Result<(), NetdevError> {
-        let result = match self.set(true) {
-            Err(NetdevError::NoIndex { .. }) => Ok(()),
-            other => other,
-        };
-        self.changed.clear();
-        result
-    }
-
-    fn set(&self, on: bool) -> Result<(), NetdevError> {
-        if self.changed.is_empty() {
-            return Ok(());
-        }
-        let done = self.control.stable(self.ifindex, |name| self.control.set_features(name, &self.changed, on));
-        match done {
-            Err(NetdevError::Read { port, source, .. }) => Err(NetdevError::Write { port, source }),
-            other => other,
-        }
-    }
-}
-
-impl Drop for VlanOffload {
-    fn drop(&mut self) {
-        if let Err(error) = self.put_back() {
-            tracing::warn!(%error, "VLAN offloads were not put back");
-        }
-    }
-}
-
 // linux/ethtool.h
 const ETHTOOL_GDRVINFO: u32 = 0x03;
-const ETHTOOL_GSTRINGS: u32 = 0x1b;
-const ETHTOOL_GSSET_INFO: u32 = 0x37;
-const ETHTOOL_GFEATURES: u32 = 0x3a;
-const ETHTOOL_SFEATURES: u32 = 0x3b;
 const ETHTOOL_GLINKSETTINGS: u32 = 0x4c;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
-const ETH_SS_FEATURES: u32 = 4;
-const ETH_GSTRING_LEN: usize = 32;
 /// Words of `struct ethtool_drvinfo`, and where its `driver` string starts and ends.
 const DRVINFO_WORDS: usize = 49;
 const DRVINFO_DRIVER: std::ops::Range<usize> = 1..9;
@@ -354,7 +252,7 @@ const RENAME_ATTEMPTS: usize = 8;
 
 /// A device name as ioctls take it: at most 15 bytes, then zeros.
 #[derive(Clone, Copy)]
-struct IfName([u8; libc::IFNAMSIZ]);
+pub(super) struct IfName([u8; libc::IFNAMSIZ]);
 
 impl IfName {
     fn new(name: &str) -> Option<IfName> {
@@ -375,15 +273,15 @@ impl fmt::Display for IfName {
 }
 
 /// The string before the first zero byte.
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
 /// One question the kernel refused.
-struct Refusal {
-    what: &'static str,
-    source: io::Error,
+pub(super) struct Refusal {
+    pub(super) what: &'static str,
+    pub(super) source: io::Error,
 }
 
 impl Refusal {
@@ -400,40 +298,14 @@ fn is_unsupported(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EOPNOTSUPP)
 }
 
-/// What GFEATURES says: blocks of `{available, requested, active, never_changed}`.
-struct Features(Vec<u32>);
-
-impl Features {
-    fn word(&self, bit: usize, field: usize) -> u32 {
-        let word = self.0.get(bit / 32 * 4 + field).copied().unwrap_or(0);
-        word >> (bit % 32) & 1
-    }
-
-    /// On now.
-    fn is_active(&self, bit: usize) -> bool {
-        self.word(bit, 2) == 1
-    }
-
-    /// Ours to change.
-    fn is_changeable(&self, bit: usize) -> bool {
-        self.word(bit, 0) == 1
-    }
-
-    /// Asked to be on, and ours to change. What is only wanted matters too: it is off because
-    /// another feature is, and would come on with it.
-    fn is_wanted(&self, bit: usize) -> bool {
-        self.is_changeable(bit) && self.word(bit, 1) == 1
-    }
-}
-
 /// The socket that device questions go through.
 #[derive(Debug)]
-struct Control {
+pub(super) struct Control {
     socket: OwnedFd,
 }
 
 impl Control {
-    fn open() -> Result<Control, NetdevError> {
+    pub(super) fn open() -> Result<Control, NetdevError> {
         // SAFETY: no pointers are passed.
         let fd = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
         if fd < 0 {
@@ -445,7 +317,11 @@ impl Control {
     }
 
     /// Asks `question` by the name `ifindex` has, until the name is the same device's afterwards.
-    fn stable<T>(&self, ifindex: u32, question: impl Fn(&IfName) -> Result<T, Refusal>) -> Result<T, NetdevError> {
+    pub(super) fn stable<T>(
+        &self,
+        ifindex: u32,
+        question: impl Fn(&IfName) -> Result<T, Refusal>,
+    ) -> Result<T, NetdevError> {
         for _ in 0..RENAME_ATTEMPTS {
             let name = self.name(ifindex)?;
             let answer = question(&name);
@@ -500,7 +376,7 @@ impl Control {
         Ok(LinkState { up: flags & up == up, mtu: mtu.cast_unsigned() })
     }
 
-    fn mac(&self, name: &IfName) -> Result<[u8; 6], Refusal> {
+    pub(super) fn mac(&self, name: &IfName) -> Result<[u8; 6], Refusal> {
         let request = self.ask(name, libc::SIOCGIFHWADDR, "the MAC address")?;
         // SAFETY: SIOCGIFHWADDR filled this member; any bytes are a valid sockaddr.
         let address = unsafe { request.ifr_ifru.ifru_hwaddr.sa_data };
@@ -561,66 +437,6 @@ impl Control {
         Ok(None)
     }
 
-    /// The number of features this kernel knows.
-    fn feature_count(&self, name: &IfName) -> io::Result<usize> {
-        // cmd, reserved, sset_mask (u64 in two words, in memory order), count
-        let mask = (1u64 << ETH_SS_FEATURES).to_ne_bytes();
-        let [a, b, c, d, e, f, g, h] = mask;
-        let mut info = [ETHTOOL_GSSET_INFO, 0, u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]), 0];
-        self.ethtool(name, &mut info)?;
-        Ok(info[4] as usize)
-    }
-
-    /// Where this kernel keeps the VLAN features. Positions differ between kernel versions.
-    fn vlan_features(&self, name: &IfName) -> Result<Vec<Feature>, Refusal> {
-        let refuse = |source| Refusal { what: "the feature names", source };
-        let count = self.feature_count(name).map_err(refuse)?;
-        // cmd, string_set, len, then the strings. The kernel writes as many strings as it knows
-        // features, which is fixed when it is built, so `count` cannot have grown since.
-        let mut strings = vec![0; 3 + count * ETH_GSTRING_LEN / 4];
-        strings[..3].copy_from_slice(&[ETHTOOL_GSTRINGS, ETH_SS_FEATURES, u32::try_from(count).unwrap_or(0)]);
-        self.ethtool(name, &mut strings).map_err(refuse)?;
-        let features = strings[3..]
-            .chunks_exact(ETH_GSTRING_LEN / 4)
-            .enumerate()
-            .filter_map(|(bit, words)| {
-                let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-                let found = text(&bytes);
-                VLAN_FEATURES.iter().find(|(kernel, _)| *kernel == found).map(|&(_, alias)| Feature { bit, alias })
-            })
-            .collect();
-        Ok(features)
-    }
-
-    fn features(&self, name: &IfName) -> Result<Features, Refusal> {
-        let refuse = |source| Refusal { what: "the features", source };
-        let words = self.feature_count(name).map_err(refuse)?.div_ceil(32);
-        let mut blocks = vec![0; 2 + words * 4];
-        blocks[0] = ETHTOOL_GFEATURES;
-        blocks[1] = u32::try_from(words).unwrap_or(0);
-        self.ethtool(name, &mut blocks).map_err(refuse)?;
-        Ok(Features(blocks.split_off(2)))
-    }
-
-    fn set_features(&self, name: &IfName, which: &[Feature], on: bool) -> Result<(), Refusal> {
-        let refuse = |source| Refusal { what: "the features", source };
-        let words = self.feature_count(name).map_err(refuse)?.div_ceil(32);
-        // cmd, size, then blocks of {valid, requested}
-        let mut blocks = vec![0; 2 + words * 2];
-        blocks[0] = ETHTOOL_SFEATURES;
-        blocks[1] = u32::try_from(words).unwrap_or(0);
-        for feature in which {
-            let mask = 1 << (feature.bit % 32);
-            let block = 2 + feature.bit / 32 * 2;
-            blocks[block] |= mask;
-            if on {
-                blocks[block + 1] |= mask;
-            }
-        }
-        // A positive result says that some bits were not taken; the caller reads them back.
-        self.ethtool(name, &mut blocks).map_err(refuse)
-    }
-
     fn ask(&self, name: &IfName, command: libc::c_ulong, what: &'static str) -> Result<libc::ifreq, Refusal> {
         let mut request = request_for(name);
         self.ioctl(command, &mut request).map_err(|source| Refusal { what, source })?;
@@ -629,7 +445,7 @@ impl Control {
 
     /// An ethtool command whose structure is `words`: the callers size it for the command in its
     /// first word, since the kernel writes the whole structure back.
-    fn ethtool(&self, name: &IfName, words: &mut [u32]) -> io::Result<()> {
+    pub(super) fn ethtool(&self, name: &IfName, words: &mut [u32]) -> io::Result<()> {
         let mut request = request_for(name);
         request.ifr_ifru.ifru_data = words.as_mut_ptr().cast();
         self.ioctl(libc::SIOCETHTOOL, &mut request)
@@ -674,18 +490,7 @@ fn request_for(name: &IfName) -> libc::ifreq {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::{Features, IfName, text};
-
-    #[test]
-    fn feature_bits_are_found_in_their_words() {
-        // Two blocks of {available, requested, active, never_changed}.
-        let features = Features(vec![0b01, 0b11, 0b10, 0, 1 << 3, 1 << 3, 0, 0]);
-        assert!(features.is_wanted(0) && !features.is_active(0));
-        // Fixed on: not ours to change, and still on.
-        assert!(!features.is_wanted(1) && features.is_active(1) && !features.is_changeable(1));
-        assert!(features.is_wanted(32 + 3) && !features.is_active(32 + 3));
-        assert!(!features.is_wanted(64) && !features.is_active(64));
-    }
+    use super::{IfName, text};
 
     #[test]
     fn names_that_no_device_can_have_are_refused() {

@@ -8,16 +8,11 @@ use spanwire_lab::topology::{Lab, LabSpec, Role};
 
 use super::exchange;
 use super::node::{A, B, MON, Node, document, document_with, lab, mirror_of, port_of, signal};
+use super::offloads::{are_on, vlan_offloads};
 
 fn xdp_programs(lab: &Lab) -> usize {
     let links = lab.dut().ip(&["-d", "link"]).unwrap();
     String::from_utf8_lossy(&links.stdout).matches("prog/xdp").count()
-}
-
-fn vlan_offloads(lab: &Lab, device: &str) -> Vec<String> {
-    let features = lab.dut().exec("ethtool", &["-k", device]).unwrap();
-    let text = String::from_utf8_lossy(&features.stdout);
-    text.lines().filter(|line| line.contains("vlan-offload") || line.contains("vlan-stag")).map(str::to_owned).collect()
 }
 
 #[test]
@@ -44,8 +39,7 @@ fn the_snapshot_may_come_first_and_the_stop_leaves_nothing() {
     node.wait_for_ports(&[A, B, MON]);
     assert_eq!(xdp_programs(&lab), 2);
     let during = vlan_offloads(&lab, device);
-    let on = |lines: &[String]| lines.iter().filter(|l| l.ends_with(": on")).count();
-    assert_eq!(on(&during), 0, "{during:?}");
+    assert_eq!(are_on(&during), 0, "{during:?}");
     exchange(&lab, 1, 500, Some(2), None);
 
     node.stop();

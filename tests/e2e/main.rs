@@ -7,6 +7,7 @@ mod devices;
 mod failover;
 mod lifecycle;
 mod node;
+mod offloads;
 mod producer;
 mod script;
 mod signals;

@@ -3,8 +3,9 @@
 //! A port goes through these steps, each undone in reverse order if a later one fails:
 //!
 //! ```text
-//! device there, MTU fits ── VLAN offloads off ── promiscuous ── XDP program ── for each queue:
-//!     socket opened ── shard fills it ── bound ── entered into the program's map
+//! device there, MTU fits ── XDP program, which lets everything pass ── promiscuous ── for each queue:
+//!     socket opened ── shard fills it ── bound
+//! ── on record ── VLAN offloads off ── sockets entered into the program's map
 //! ```
 
 use std::os::fd::AsFd;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use shm_layout::record::PortRole;
 
+use super::identity::Sighting;
 use super::{Failed, Lanes, Topology, Want};
 use crate::counters::BindingBlock;
 use crate::rings::RING_ENTRIES;
@@ -20,7 +22,8 @@ use crate::shard::mailbox::{Command, Event};
 use crate::shard::port::{Identity, Port};
 use crate::steer::PortProgram;
 use crate::xsk::abi::{ETH_HLEN, VLAN_HLEN, max_rx_len};
-use crate::xsk::netdev::{self, LinkState, Netdev, VlanOffload};
+use crate::xsk::netdev::{self, LinkState, Netdev};
+use crate::xsk::offload::VlanOffload;
 use crate::xsk::packet_socket::Promiscuous;
 use crate::xsk::socket::{self, RingSizes, Socket};
 use crate::xsk::umem::SocketId;
@@ -57,7 +60,7 @@ pub(super) struct Attached {
     pub(super) zero_copy: bool,
     pub(super) bound: Vec<Bound>,
     pub(super) program: Option<PortProgram>,
-    /// Held for what they undo when dropped, after the program.
+    /// Held for what they undo when dropped.
     pub(super) promiscuous: Option<Promiscuous>,
     pub(super) offload: Option<VlanOffload>,
 }
@@ -123,14 +126,16 @@ impl Topology {
             if let Some(problem) = mtu_problem(link.mtu, self.config.frame_size) {
                 return Err(problem);
             }
-            port.offload = Some(VlanOffload::disable(ifindex).map_err(|e| text(&e))?);
+            let found = self.record.found_on(&Sighting::of(&port.device));
+            port.offload = Some(VlanOffload::look(&port.device, found).map_err(|e| text(&e))?);
+            // First of what is changed: a device that another program holds is left as it is.
+            let program = PortProgram::attach(ifindex, self.config.xdp_mode, lanes.sockets, port.device.driver());
+            port.program = Some(program.map_err(|e| text(&e))?);
             let joined = match self.attached.values().find_map(|port| port.promiscuous.as_ref()) {
                 Some(other) => other.join_also(ifindex),
                 None => Promiscuous::join(ifindex),
             };
             port.promiscuous = Some(joined.map_err(|e| text(&e))?);
-            let program = PortProgram::attach(ifindex, self.config.xdp_mode, lanes.sockets, port.device.driver());
-            port.program = Some(program.map_err(|e| text(&e))?);
         }
         for queue in 0..lanes.sockets {
             if let Err(reason) = self.bind(&mut port, ifindex, queue) {
@@ -138,11 +143,7 @@ impl Topology {
                 return Err(reason);
             }
         }
-        // Every queue can receive before any frame is led away from the kernel.
-        if let Some(program) = &port.program
-            && let Err(error) = port.bound.iter().try_for_each(|b| program.set(b.queue, b.socket.as_fd()))
-        {
-            let reason = error.to_string();
+        if let Err(reason) = self.turn_offloads_off(&mut port).and_then(|()| lead_in(&port)) {
             self.close(port);
             return Err(reason);
         }
@@ -150,6 +151,14 @@ impl Topology {
             self.hands[bound.hand].send(bound.link(port.link, port.zero_copy));
         }
         Ok(port)
+    }
+
+    /// From here on tags are in the frames; what that changes is on record first.
+    fn turn_offloads_off(&mut self, port: &mut Attached) -> Result<(), String> {
+        let Some(offload) = &mut port.offload else { return Ok(()) };
+        self.record.will_change(Sighting::of(&port.device), offload.changed());
+        self.record.keep();
+        offload.turn_off().map_err(|error| error.to_string())
     }
 
     /// Opens a socket, has its shard fill it, and binds it.
@@ -193,9 +202,10 @@ impl Topology {
         }
     }
 
-    /// Takes a port down: no more frames in, then its sockets, then what was changed on the device.
+    /// Takes a port down: no more frames in, then its sockets, then what was changed on the device. The program stays
+    /// to the end, so that nobody else takes the device meanwhile.
     fn close(&mut self, mut port: Attached) {
-        drop(port.program.take());
+        drop(port.program.take_if(|program| !lead_out(program, &port.bound)));
         for bound in port.bound.drain(..) {
             let hand = &self.hands[bound.hand];
             hand.send(Command::Remove(bound.id));
@@ -219,12 +229,23 @@ impl Topology {
             }
         }
         drop(port.promiscuous.take());
-        if let Some(offload) = port.offload.take()
-            && let Err(error) = offload.restore()
-        {
-            tracing::warn!("VLAN offloads of {}: {error}", port.device.name());
+        if let Some(offload) = port.offload.take() {
+            self.restored(&Sighting::of(&port.device), offload.restore());
         }
+        drop(port.program.take());
     }
+}
+
+/// Every queue can receive before any frame is led away from the kernel.
+fn lead_in(port: &Attached) -> Result<(), String> {
+    let Some(program) = &port.program else { return Ok(()) };
+    let mut queues = port.bound.iter();
+    queues.try_for_each(|b| program.set(b.queue, b.socket.as_fd())).map_err(|error| error.to_string())
+}
+
+/// Leaves the frames to the kernel again. Whether that could be done.
+fn lead_out(program: &PortProgram, bound: &[Bound]) -> bool {
+    bound.iter().all(|b| program.clear(b.queue).is_ok())
 }
 
 impl Bound {

@@ -1,11 +1,17 @@
 //! Follows the ports: attaches those the snapshot uses when they are there, lets go of them when they are not.
 //!
 //! - `attach`: takes a port into use and lets go of it
+//! - `identity`: which device is which
+//! - `record`: what was changed on devices, kept for a later run
+//! - `restore`: undoes what an earlier run changed
 //! - `tell`: what the ports are like, for the shards and for the stats thread
 //!
 //! A port that fails is tried again after `RETRY`. Nothing here touches another port.
 
 mod attach;
+mod identity;
+mod record;
+mod restore;
 mod tell;
 
 use std::collections::{BTreeMap, HashMap};
@@ -24,6 +30,7 @@ use crate::shard::mailbox::Output;
 use crate::snapshot::table::{Current, Table};
 use crate::xsk::netdev::{self, Netdev, NetdevError, Queues};
 use attach::{Attached, IdPool, mtu_problem};
+use record::Record;
 
 /// How long a port that failed is left alone.
 const RETRY: Duration = Duration::from_millis(500);
@@ -106,6 +113,7 @@ pub struct Topology {
     report: Arc<Report>,
     attached: BTreeMap<u32, Attached>,
     failed: HashMap<u32, Failed>,
+    record: Record,
     ids: Vec<IdPool>,
     /// Outputs the shards have been told are up.
     outputs_up: Vec<Output>,
@@ -116,6 +124,7 @@ impl Topology {
     pub fn new(config: Config, table: Arc<Current>, hands: Vec<Hand>, report: Arc<Report>) -> Topology {
         let ids = hands.iter().map(|_| IdPool::default()).collect();
         Topology {
+            record: Record::open(&config.dir),
             config,
             table,
             hands,
@@ -151,6 +160,7 @@ impl Topology {
         for ifindex in all {
             self.detach(ifindex);
         }
+        self.restore_all();
         // The last counts stay to be read; nothing is served any more.
         let mut last = self.report.read();
         for port in last.ports.iter_mut().filter(|port| port.up) {
@@ -174,7 +184,8 @@ impl Topology {
     }
 
     /// Brings what is attached in line with what is wanted and what is there.
-    fn reconcile(&mut self, Plan { wanted, .. }: &Plan) {
+    fn reconcile(&mut self, plan: &Plan) {
+        let Plan { wanted, .. } = plan;
         let held: Vec<u32> = self.attached.keys().copied().collect();
         for ifindex in held {
             if self.must_go(ifindex, wanted) {
@@ -197,6 +208,8 @@ impl Topology {
             }
         }
         self.tell_outputs(wanted);
+        self.clean_up(plan);
+        self.record.keep();
     }
 
     fn wanted(&self, table: &Table) -> BTreeMap<u32, Want> {

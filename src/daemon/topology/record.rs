@@ -1,0 +1,254 @@
+//! What outlives this process: `ports.json` beside the regions.
+//!
+//! ```text
+//! {"boot": "…", "namespace": 7,
+//!  "changed": [{"device": {"ifindex": 11, "name": "eth1", "mac": "02:…", "driver": "igb"}, "offloads": ["rxvlan"]}]}
+//! ```
+//!
+//! What is about to be changed on a device is written down first, and struck out once it has been undone. So a run
+//! that was killed is cleaned up after by a later one, which else would take what it finds for the operator's wish.
+//! Another boot and another network namespace have other devices: what was written down there holds no more.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::identity::Sighting;
+use crate::region::{RegionError, check_dir, read_beside, write_beside};
+use crate::xsk::netdev;
+
+/// Name of the record in the directory.
+const FILE: &str = "ports.json";
+/// Where one goes that cannot be used.
+const ASIDE: &str = "ports.json.damaged";
+/// Bytes of a record; a port takes some 300.
+const LIMIT: u64 = 4 << 20;
+
+/// What was changed on a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Changed {
+    pub(super) device: Sighting,
+    /// VLAN offloads that were on, as `ethtool -K` names them.
+    pub(super) offloads: Vec<String>,
+}
+
+/// The file's content.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Content {
+    /// Identity of the boot.
+    boot: String,
+    /// Identity of the network namespace in it.
+    namespace: u64,
+    #[serde(default)]
+    changed: Vec<Changed>,
+}
+
+/// The record of one directory. Its only writer is who holds the lock of `stats.shm`.
+#[derive(Debug)]
+pub(super) struct Record {
+    dir: PathBuf,
+    content: Content,
+    /// Whether the file says something else.
+    dirty: bool,
+    /// The last failure told, so that a lasting one is told once.
+    told: String,
+}
+
+impl Record {
+    /// What an earlier run in this namespace left in `dir`. A record that cannot be used is set aside.
+    pub(super) fn open(dir: &Path) -> Record {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let namespace = netdev::namespace().unwrap_or_else(|error| {
+            tracing::debug!("network namespaces are told apart by their inodes: {error}");
+            let inode = |meta: std::fs::Metadata| std::os::unix::fs::MetadataExt::ino(&meta);
+            std::fs::metadata("/proc/thread-self/ns/net").map(inode).unwrap_or_default()
+        });
+        let here = Content { boot: boot.trim().to_owned(), namespace, ..Content::default() };
+        let path = dir.join(FILE);
+        let mut record = Record { dir: dir.to_owned(), content: here, dirty: false, told: String::new() };
+        match read(&path) {
+            Ok(None) => {}
+            Ok(Some(found)) => record.take_over(found),
+            Err(problem) => {
+                tracing::warn!("{problem}; it is set aside as {ASIDE}, and what an earlier run changed stays changed");
+                if let Err(error) = std::fs::rename(&path, dir.join(ASIDE)) {
+                    tracing::warn!("{} cannot be set aside: {error}", path.display());
+                }
+            }
+        }
+        record
+    }
+
+    fn take_over(&mut self, found: Content) {
+        let is_here = (&found.boot, found.namespace) == (&self.content.boot, self.content.namespace);
+        if is_here {
+            self.content.changed = found.changed;
+            return;
+        }
+        self.dirty = true;
+        // After a boot everything is as the drivers have it.
+        for left in found.changed.iter().filter(|_| found.boot == self.content.boot) {
+            left.tell_lost("is in another network namespace, where spanwired was killed");
+        }
+    }
+
+    /// What this run, or one that was killed, found on the device and has turned off.
+    pub(super) fn found_on(&self, device: &Sighting) -> &[String] {
+        self.content.changed.iter().find(|c| c.device.is(device)).map_or(&[], |changed| &changed.offloads)
+    }
+
+    /// These offloads are about to be turned off.
+    pub(super) fn will_change(&mut self, device: Sighting, offloads: impl Iterator<Item = &'static str>) {
+        let offloads: Vec<String> = offloads.map(str::to_owned).collect();
+        let changed = Changed { device, offloads };
+        if !changed.offloads.is_empty() && !self.content.changed.contains(&changed) {
+            self.undone(&changed.device);
+            self.content.changed.push(changed);
+            self.dirty = true;
+        }
+    }
+
+    /// Nothing is changed on the device any more.
+    pub(super) fn undone(&mut self, device: &Sighting) {
+        let before = self.content.changed.len();
+        self.content.changed.retain(|changed| !changed.device.is(device));
+        self.dirty |= self.content.changed.len() != before;
+    }
+
+    /// Everything that is changed.
+    pub(super) fn changed(&self) -> &[Changed] {
+        &self.content.changed
+    }
+
+    /// Writes what is new, and all of it where the file has gone.
+    pub(super) fn keep(&mut self) {
+        let path = self.dir.join(FILE);
+        let is_empty = self.content.changed.is_empty();
+        if !self.dirty && (is_empty || path.exists()) {
+            return;
+        }
+        match self.write(&path) {
+            Ok(()) => {
+                self.dirty = false;
+                self.told.clear();
+            }
+            Err(problem) => {
+                self.dirty = true;
+                if self.told != problem {
+                    tracing::warn!("{problem}; what this run changes on ports stays if it is killed");
+                    self.told = problem;
+                }
+            }
+        }
+    }
+
+    fn write(&self, path: &Path) -> Result<(), String> {
+        let text = serde_json::to_vec_pretty(&self.content).map_err(|error| error.to_string())?;
+        check_dir(&self.dir, true).and_then(|()| write_beside(path, &text)).map_err(|error| error.to_string())
+    }
+}
+
+impl Changed {
+    /// Says that what was changed stays, since the device cannot be reached.
+    pub(super) fn tell_lost(&self, why: &str) {
+        tracing::warn!(
+            "{} {why}: its VLAN offloads stay off if it still exists (ethtool -K {} {})",
+            self.device,
+            self.device.name,
+            self.offloads.iter().map(|name| format!("{name} on")).collect::<Vec<_>>().join(" ")
+        );
+    }
+}
+
+/// The content of a record; `None` where there is none.
+fn read(path: &Path) -> Result<Option<Content>, String> {
+    let bytes = read_beside(path, LIMIT).map_err(|error: RegionError| error.to_string())?;
+    let parse = |bytes: Vec<u8>| {
+        serde_json::from_slice(&bytes).map_err(|error| format!("{}: no record of ports: {error}", path.display()))
+    };
+    bytes.map(parse).transpose()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::identity::Mac;
+    use super::*;
+
+    fn device(ifindex: u32) -> Sighting {
+        Sighting { ifindex, name: format!("eth{ifindex}"), mac: Mac::new([2, 0, 0, 0, 0, 7]), driver: "igb".to_owned() }
+    }
+
+    fn one(dir: &Path) -> Record {
+        let mut record = Record::open(dir);
+        record.will_change(device(11), ["rxvlan", "txvlan"].into_iter());
+        record.keep();
+        record
+    }
+
+    #[test]
+    fn what_was_changed_is_known_to_the_next_run_until_it_is_undone() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(one(dir.path()));
+        let mut next = Record::open(dir.path());
+        assert_eq!(next.found_on(&device(11)), ["rxvlan", "txvlan"]);
+        let renamed = Sighting { name: "wan0".to_owned(), ..device(11) };
+        assert_eq!(next.found_on(&renamed).len(), 2, "the address is the same");
+        let readdressed = Sighting { mac: None, ..device(11) };
+        assert_eq!(next.found_on(&readdressed).len(), 2, "the name is the same");
+        let other = Sighting { name: "wan0".to_owned(), mac: None, ..device(11) };
+        assert!(next.found_on(&other).is_empty() && next.found_on(&device(12)).is_empty());
+        next.undone(&device(12));
+        next.undone(&device(11));
+        next.keep();
+        assert!(Record::open(dir.path()).changed().is_empty());
+    }
+
+    #[test]
+    fn nothing_is_written_where_nothing_is_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut record = Record::open(dir.path());
+        record.will_change(device(11), [].into_iter());
+        record.keep();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_record_that_is_gone_is_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("in");
+        let mut record = one(&place);
+        std::fs::remove_dir_all(&place).unwrap();
+        record.keep();
+        assert_eq!(Record::open(&place).changed().len(), 1);
+    }
+
+    #[test]
+    fn another_boot_and_another_namespace_have_other_devices() {
+        for (key, value) in [("boot", serde_json::json!("another")), ("namespace", serde_json::json!(0))] {
+            let dir = tempfile::tempdir().unwrap();
+            drop(one(dir.path()));
+            let path = dir.path().join(FILE);
+            let mut content: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            content[key] = value;
+            std::fs::write(&path, content.to_string()).unwrap();
+            assert!(Record::open(dir.path()).changed().is_empty(), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_record_is_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let long = format!("{{\"boot\":\"{}\"}}", "x".repeat(LIMIT as usize));
+        let bad_mac = r#"{"boot":"b","namespace":1,"changed":[{"device":{"ifindex":1,"name":"a","mac":"x","driver":""},
+            "offloads":[]}]}"#;
+        for text in ["", "{}", "[1]", "{\"boot\":7}", "\u{0}\u{1}", bad_mac, &long] {
+            std::fs::write(&path, text).unwrap();
+            assert!(Record::open(dir.path()).changed().is_empty());
+            assert!(!path.exists() && dir.path().join(ASIDE).exists(), "{text:.20}");
+            drop(one(dir.path()));
+            assert_eq!(Record::open(dir.path()).changed().len(), 1);
+        }
+    }
+}

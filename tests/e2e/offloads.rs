@@ -1,0 +1,110 @@
+//! What is changed on ports is put back, by this run or by the next.
+
+use spanwire_lab::topology::{Lab, LabSpec};
+
+use super::node::{A, B, MON, Node, document, document_with, lab};
+
+/// The VLAN offloads of a device of the middle namespace.
+pub fn vlan_offloads(lab: &Lab, device: &str) -> Vec<String> {
+    let features = lab.dut().exec("ethtool", &["-k", device]).unwrap();
+    let text = String::from_utf8_lossy(&features.stdout);
+    text.lines().filter(|line| line.contains("vlan-offload") || line.contains("vlan-stag")).map(str::to_owned).collect()
+}
+
+/// How many of them are on.
+pub fn are_on(offloads: &[String]) -> usize {
+    offloads.iter().filter(|line| line.ends_with(": on")).count()
+}
+
+/// A dataplane that was killed with its ports in use, and what the offloads of both were before: one is off because
+/// the operator wants it so.
+fn killed(lab: &Lab) -> (Node, [Vec<String>; 2]) {
+    let wire = lab.wire(0).unwrap();
+    lab.dut().exec("ethtool", &["-K", &wire.a.name, "rxvlan", "off"]).unwrap();
+    let before = [&wire.a.name, &wire.b.name].map(|name| vlan_offloads(lab, name));
+    assert!(are_on(&before[0]) > 0 && are_on(&before[0]) < are_on(&before[1]), "{before:?}");
+    let mut node = Node::start(lab, &[]);
+    node.import(&document(&[(A, MON, 1)]));
+    node.wait_for_ports(&[A, B, MON]);
+    node.kill();
+    assert_eq!(on(lab), 0);
+    (node, before)
+}
+
+/// Until what is told is of this process, and not of an earlier one.
+pub fn wait_for_start(node: &Node) {
+    let pid = node.pid();
+    node.wait_for("the new process", |show| show["dataplane"]["pid"] == pid && show["dataplane"]["running"] == true);
+}
+
+/// Offloads of the wire's ports that are on.
+fn on(lab: &Lab) -> usize {
+    now(lab).iter().map(|offloads| are_on(offloads)).sum()
+}
+
+fn now(lab: &Lab) -> [Vec<String>; 2] {
+    let wire = lab.wire(0).unwrap();
+    [&wire.a.name, &wire.b.name].map(|name| vlan_offloads(lab, name))
+}
+
+#[test]
+fn what_a_killed_run_turned_off_is_on_again_after_the_next() {
+    let lab = lab(LabSpec::default());
+    let (mut node, before) = killed(&lab);
+    // Not even the second death in a row makes it the operator's wish.
+    for ends in ["killed", "stopped"] {
+        node.launch(&lab, &[]);
+        wait_for_start(&node);
+        node.wait_for_ports(&[A, B, MON]);
+        assert_eq!(on(&lab), 0);
+        match ends {
+            "killed" => node.kill(),
+            _ => drop(node.stop()),
+        }
+    }
+    assert_eq!(now(&lab), before);
+    let record = std::fs::read_to_string(node.dir.path().join("ports.json")).unwrap();
+    assert!(record.contains("\"changed\": []"), "{record}");
+}
+
+#[test]
+fn what_a_killed_run_turned_off_is_on_again_where_the_wire_is_gone() {
+    let lab = lab(LabSpec::default());
+    let (mut node, before) = killed(&lab);
+    node.publish(&document_with(&[], &[], ""));
+    node.launch(&lab, &[]);
+    node.wait_for("the offloads", |_| now(&lab) == before);
+    // And without any snapshot, at the end.
+    node.kill();
+    let (mut node, _) = killed(&lab);
+    std::fs::remove_file(node.dir.path().join("config.shm")).unwrap();
+    node.launch(&lab, &[]);
+    wait_for_start(&node);
+    node.stop();
+    assert_eq!(now(&lab), before);
+}
+
+#[test]
+fn a_port_that_is_let_go_has_its_offloads_back() {
+    let lab = lab(LabSpec::default());
+    let (mut node, before) = killed(&lab);
+    node.launch(&lab, &[]);
+    wait_for_start(&node);
+    node.wait_for_ports(&[A, B]);
+    node.import(&document_with(&[], &[], ""));
+    node.wait_for("the offloads", |_| now(&lab) == before);
+}
+
+#[test]
+fn a_damaged_record_is_told_of_and_set_aside() {
+    let lab = lab(LabSpec::default());
+    let (mut node, _) = killed(&lab);
+    let record = node.dir.path().join("ports.json");
+    std::fs::write(&record, "{\"boot\":").unwrap();
+    node.launch(&lab, &[]);
+    wait_for_start(&node);
+    node.wait_for_ports(&[A, B, MON]);
+    let log = node.stop();
+    assert!(log.contains("ports.json") && log.contains("set aside as ports.json.damaged"), "{log}");
+    assert_eq!(std::fs::read(node.dir.path().join("ports.json.damaged")).unwrap(), b"{\"boot\":");
+}
