@@ -5,6 +5,7 @@ pub mod control;
 pub mod counters;
 pub mod daemon;
 pub mod devices;
+pub mod helper;
 pub mod links;
 pub mod logging;
 pub mod packet;

@@ -5,14 +5,14 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use spanwire::daemon::{self, config::Config};
+use spanwire::daemon::{self, config};
 use spanwire::logging;
 use spanwire::signals::{HangUp, Signals};
 
 fn main() -> ExitCode {
     // Before anything else: from here on none ends this process before it has put back what it changed.
     let signals = Signals::hold(HangUp::Ignored);
-    let config = Config::parse();
+    let config = config::Config::parse();
     logging::init();
     let done =
         signals.map_err(|error| format!("cannot hold signals back: {error}")).and_then(|signals| run(config, signals));
@@ -26,9 +26,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: Config, mut signals: Signals) -> Result<(), String> {
-    let available: Vec<u32> =
-        core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id as u32).collect();
-    let config = config.resolve(&available)?;
+fn run(config: config::Config, mut signals: Signals) -> Result<(), String> {
+    let config = config.resolve(&config::processors())?;
     daemon::run(&config, || signals.ended()).map_err(|error| error.to_string())
 }

@@ -24,10 +24,12 @@ mod status;
 use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::value::RawValue;
 use thiserror::Error;
 
 use super::model::Links;
@@ -129,6 +131,11 @@ impl Server {
         let socket = Socket::bind(&options.socket)?;
         tracing::info!("listening at {} for {}", options.socket.display(), options.dir.display());
         Ok(Server { socket, clients: Clients::new(MAX_CLIENTS, MAX_LARGE), desk: Desk::new(options) })
+    }
+
+    /// The status, as a client is told it.
+    pub fn status(&self) -> Option<Arc<RawValue>> {
+        self.desk.status()
     }
 
     /// Serves until `stop` or a request to shut down, and until the last exchange has ended.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::builder::BoolishValueParser;
 use clap::{Parser, ValueEnum};
 
 use crate::steer::XdpModeChoice;
@@ -20,25 +21,25 @@ pub struct Config {
     #[arg(long, env = "SPANWIRE_DIR", default_value = "/run/spanwire", value_name = "D")]
     pub dir: PathBuf,
     /// Processors to pin shards to, one shard each: "0,1" or "2-5"; the last one by default
-    #[arg(long = "cpus", value_name = "LIST", default_value_t, hide_default_value = true)]
+    #[arg(long = "cpus", env = "SPANWIRE_CPUS", value_name = "LIST", default_value_t, hide_default_value = true)]
     cpus_wanted: CpuList,
     /// Primary frames of each shard: for receiving and forwarding
-    #[arg(long, default_value_t = 8192, value_name = "N", value_parser = clap::value_parser!(u32).range(64..=1 << 22))]
+    #[arg(long, env = "SPANWIRE_FRAMES", default_value_t = 8192, value_name = "N", value_parser = clap::value_parser!(u32).range(64..=1 << 22))]
     pub frames: u32,
     /// Mirror frames of each shard: all that clones can ever hold; at least as many as shards, or 0 for no mirroring
-    #[arg(long, default_value_t = 1024, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1 << 22))]
+    #[arg(long, env = "SPANWIRE_MIRROR_FRAMES", default_value_t = 1024, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1 << 22))]
     pub mirror_frames: u32,
     /// Bytes of a frame: 2048 takes an MTU up to 1770, 4096 up to 3818
-    #[arg(long, default_value = "2048", value_name = "BYTES", value_parser = frame_size)]
+    #[arg(long, env = "SPANWIRE_FRAME_SIZE", default_value = "2048", value_name = "BYTES", value_parser = frame_size)]
     pub frame_size: u32,
     /// XDP mode; auto chooses by driver and falls back to generic
-    #[arg(long, default_value = "auto", value_name = "auto|native|generic")]
+    #[arg(long, env = "SPANWIRE_XDP_MODE", default_value = "auto", value_name = "auto|native|generic")]
     pub xdp_mode: XdpModeChoice,
     /// How sockets are bound; auto means copy. Zero-copy is for trials: some drivers damage frames in it
-    #[arg(long, value_enum, default_value_t = Bind::Auto)]
+    #[arg(long, env = "SPANWIRE_BIND", value_enum, default_value_t = Bind::Auto)]
     pub bind: Bind,
     /// Never sleep when idle: lowest latency, a whole processor for each shard
-    #[arg(long)]
+    #[arg(long, env = "SPANWIRE_BUSY", value_parser = BoolishValueParser::new())]
     pub busy: bool,
     /// The processors, checked.
     #[arg(skip)]
@@ -65,7 +66,22 @@ impl From<Bind> for BindMode {
     }
 }
 
+/// The processors this process may use.
+pub fn processors() -> Vec<u32> {
+    core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id as u32).collect()
+}
+
 impl Config {
+    /// With a shard on each of the last `shards` of the processors `available`, or on all where that is fewer; what
+    /// `--cpus` says stays.
+    #[must_use]
+    pub fn with_shards(mut self, shards: usize, available: &[u32]) -> Config {
+        if self.cpus_wanted.0.is_empty() {
+            self.cpus_wanted.0 = available[available.len().saturating_sub(shards)..].to_vec();
+        }
+        self
+    }
+
     /// Checks what depends on the machine, against the processors this process may use.
     ///
     /// # Errors

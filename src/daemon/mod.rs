@@ -80,82 +80,108 @@ pub enum DaemonError {
 ///
 /// # Errors
 /// [`DaemonError`]; nothing is left attached.
-pub fn run(config: &Config, mut is_over: impl FnMut() -> bool) -> Result<(), DaemonError> {
-    let system = |action| move |source| DaemonError::System { action, source };
-    socket::probe().map_err(DaemonError::NoAfXdp)?;
-    check_dir(&config.dir, true)?;
-    let publisher =
-        Publisher::open(&config.dir, STATS_FILE, RegionKind::Stats, Duration::from_millis(200)).map_err(|error| {
-            match error {
-                RegionError::Locked { .. } => DaemonError::AlreadyRunning(error),
-                other => other.into(),
-            }
+pub fn run(config: &Config, is_over: impl FnMut() -> bool) -> Result<(), DaemonError> {
+    Dataplane::open(config)?.run(is_over)
+}
+
+/// A dataplane that may begin: the directory is its own, until this is dropped.
+#[derive(Debug)]
+pub struct Dataplane {
+    config: Config,
+    publisher: Publisher,
+}
+
+impl Dataplane {
+    /// Takes the directory, and keeps this thread and those that it starts from now on off the processors of the shards.
+    ///
+    /// # Errors
+    /// [`DaemonError`]: another dataplane has the directory, or there can be none here.
+    pub fn open(config: &Config) -> Result<Dataplane, DaemonError> {
+        socket::probe().map_err(DaemonError::NoAfXdp)?;
+        check_dir(&config.dir, true)?;
+        let patience = Duration::from_millis(200);
+        let publisher = Publisher::open(&config.dir, STATS_FILE, RegionKind::Stats, patience);
+        let publisher = publisher.map_err(|error| match error {
+            RegionError::Locked { .. } => DaemonError::AlreadyRunning(error),
+            other => other.into(),
         })?;
-
-    limits::raise_open_files();
-    keep_off(&config.cpus);
-    let table = Arc::new(Current::default());
-    let stop = Arc::new(Stop::default());
-    let workers = Worker::start_all(config, &table, &stop.shards).map_err(system("start a shard"))?;
-    let blocks: Vec<_> = workers.iter().map(|w| Arc::clone(&w.block)).collect();
-    let report = Arc::new(Report::default());
-
-    let adopter = {
-        let subscriber = Subscriber::new(&config.dir, CONFIG_FILE, RegionKind::Config);
-        let adopter = Adopter::new(subscriber, Arc::clone(&table), blocks.clone());
-        let (stop, report) = (Arc::clone(&stop), Arc::clone(&report));
-        let wakers: Vec<_> = workers.iter().map(|w| Arc::clone(&w.waker)).collect();
-        spawn("adopter", move || adopt(adopter, &wakers, &report, &stop.others)).map_err(system("start a thread"))?
-    };
-    let topology = {
-        let hands = workers.iter().map(Worker::hand).collect();
-        let topology = Topology::new(config.clone(), Arc::clone(&table), hands, Arc::clone(&report));
-        let stop = Arc::clone(&stop);
-        spawn("topology", move || topology.run(&stop.topology)).map_err(system("start a thread"))?
-    };
-    let stats = {
-        let stats = Stats::new(config, publisher, Arc::clone(&table), blocks, Arc::clone(&report));
-        let stop = Arc::clone(&stop);
-        spawn("stats", move || stats.run(&stop.others)).map_err(system("start a thread"))?
-    };
-    tracing::info!(
-        "spanwired {} on {}: {} shard(s) on cpu {:?}, {} primary and {} mirror frames of {} bytes each",
-        env!("CARGO_PKG_VERSION"),
-        config.dir.display(),
-        config.cpus.len(),
-        config.cpus,
-        config.frames,
-        config.mirror_frames,
-        config.frame_size
-    );
-    if let Some(warning) = config.warning() {
-        tracing::warn!("{warning}");
+        limits::raise_open_files();
+        keep_off(&config.cpus);
+        Ok(Dataplane { config: config.clone(), publisher })
     }
 
-    // This thread has nothing to do but to wait: for the end, or for a thread that must not end.
-    let mut died = None;
-    while !is_over() && died.is_none() {
-        thread::sleep(TICK);
-        died = workers
-            .iter()
-            .map(|w| &w.thread)
-            .chain([&adopter, &topology, &stats])
-            .find(|thread| thread.is_finished())
-            .map(|thread| thread.thread().name().unwrap_or("unnamed").to_owned());
+    /// As [`run`].
+    ///
+    /// # Errors
+    /// [`DaemonError`]; nothing is left attached.
+    pub fn run(self, mut is_over: impl FnMut() -> bool) -> Result<(), DaemonError> {
+        let Dataplane { config, publisher } = self;
+        let config = &config;
+        let system = |action| move |source| DaemonError::System { action, source };
+        let table = Arc::new(Current::default());
+        let stop = Arc::new(Stop::default());
+        let workers = Worker::start_all(config, &table, &stop.shards).map_err(system("start a shard"))?;
+        let blocks: Vec<_> = workers.iter().map(|w| Arc::clone(&w.block)).collect();
+        let report = Arc::new(Report::default());
+
+        let adopter = {
+            let subscriber = Subscriber::new(&config.dir, CONFIG_FILE, RegionKind::Config);
+            let adopter = Adopter::new(subscriber, Arc::clone(&table), blocks.clone());
+            let (stop, report) = (Arc::clone(&stop), Arc::clone(&report));
+            let wakers: Vec<_> = workers.iter().map(|w| Arc::clone(&w.waker)).collect();
+            spawn("adopter", move || adopt(adopter, &wakers, &report, &stop.others))
+                .map_err(system("start a thread"))?
+        };
+        let topology = {
+            let hands = workers.iter().map(Worker::hand).collect();
+            let topology = Topology::new(config.clone(), Arc::clone(&table), hands, Arc::clone(&report));
+            let stop = Arc::clone(&stop);
+            spawn("topology", move || topology.run(&stop.topology)).map_err(system("start a thread"))?
+        };
+        let stats = {
+            let stats = Stats::new(config, publisher, Arc::clone(&table), blocks, Arc::clone(&report));
+            let stop = Arc::clone(&stop);
+            spawn("stats", move || stats.run(&stop.others)).map_err(system("start a thread"))?
+        };
+        tracing::info!(
+            "spanwired {} on {}: {} shard(s) on cpu {:?}, {} primary and {} mirror frames of {} bytes each",
+            env!("CARGO_PKG_VERSION"),
+            config.dir.display(),
+            config.cpus.len(),
+            config.cpus,
+            config.frames,
+            config.mirror_frames,
+            config.frame_size
+        );
+        if let Some(warning) = config.warning() {
+            tracing::warn!("{warning}");
+        }
+
+        // This thread has nothing to do but to wait: for the end, or for a thread that must not end.
+        let mut died = None;
+        while !is_over() && died.is_none() {
+            thread::sleep(TICK);
+            died = workers
+                .iter()
+                .map(|w| &w.thread)
+                .chain([&adopter, &topology, &stats])
+                .find(|thread| thread.is_finished())
+                .map(|thread| thread.thread().name().unwrap_or("unnamed").to_owned());
+        }
+        tracing::info!("stopping");
+        // Sockets first, while the shards still answer; the shards; then what only watches.
+        stop.topology.store(true, Relaxed);
+        join(topology);
+        stop.shards.store(true, Relaxed);
+        for worker in workers {
+            worker.waker.wake();
+            join(worker.thread);
+        }
+        stop.others.store(true, Relaxed);
+        join(adopter);
+        join(stats);
+        died.map_or(Ok(()), |name| Err(DaemonError::ThreadDied(name)))
     }
-    tracing::info!("stopping");
-    // Sockets first, while the shards still answer; the shards; then what only watches.
-    stop.topology.store(true, Relaxed);
-    join(topology);
-    stop.shards.store(true, Relaxed);
-    for worker in workers {
-        worker.waker.wake();
-        join(worker.thread);
-    }
-    stop.others.store(true, Relaxed);
-    join(adopter);
-    join(stats);
-    died.map_or(Ok(()), |name| Err(DaemonError::ThreadDied(name)))
 }
 
 /// Keeps this thread, and those it starts, off the processors of the shards, if there are others: control work

@@ -5,6 +5,7 @@
 
 mod devices;
 mod failover;
+mod helper;
 mod lifecycle;
 mod node;
 mod offloads;

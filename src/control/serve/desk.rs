@@ -1,5 +1,6 @@
 //! What each request does, and its answer.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -94,6 +95,11 @@ impl Desk {
     pub(super) fn new(options: Options) -> Desk {
         let reporter = Reporter::new(&options);
         Desk { options, reporter, changing: Permits::new(1) }
+    }
+
+    /// The status, gathered now.
+    pub(super) fn status(&self) -> Option<Arc<RawValue>> {
+        self.reporter.status()
     }
 
     /// The answer to a request that was not read.

@@ -54,7 +54,7 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     /// Write a shell's completions of a command on standard output
     Completions(CompletionsArgs),
-    /// Write the manual pages of spanctl and spanwired
+    /// Write the manual pages of spanctl, spanwired and spanwire-helper
     Man(ManArgs),
 }
 
@@ -191,6 +191,8 @@ pub(crate) enum Program {
     Spanctl,
     /// The dataplane
     Spanwired,
+    /// Dataplane and control socket as one, for a producer to start
+    SpanwireHelper,
 }
 
 /// What to do where only the mirror table is refused.

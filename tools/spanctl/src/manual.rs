@@ -3,6 +3,7 @@
 use clap::{Command, CommandFactory};
 use clap_complete::generate;
 use spanwire::daemon::config::Config;
+use spanwire::helper;
 
 use crate::args::{Args, CompletionsArgs, ManArgs, Program};
 use crate::output::{Failure, Output};
@@ -12,6 +13,7 @@ pub(crate) fn completions(args: &CompletionsArgs, out: &Output) -> Result<(), Fa
     let mut command = match args.of {
         Program::Spanctl => Args::command(),
         Program::Spanwired => Config::command(),
+        Program::SpanwireHelper => helper::args::Args::command(),
     };
     let name = command.get_name().to_owned();
     // To memory first: the generator takes a closed standard output for a bug.
@@ -25,7 +27,7 @@ pub(crate) fn man(args: &ManArgs, out: &Output) -> Result<(), Failure> {
     let dir = &args.out;
     let failed = |error| Failure::Error(format!("cannot write manual pages to {}: {error}", dir.display()));
     std::fs::create_dir_all(dir).map_err(failed)?;
-    for command in [Args::command(), Config::command()] {
+    for command in [Args::command(), Config::command(), helper::args::Args::command()] {
         // The generator makes a page of `help` too, which says nothing that the others do not.
         let command: Command = command.disable_help_subcommand(true);
         clap_mangen::generate_to(command, dir).map_err(failed)?;

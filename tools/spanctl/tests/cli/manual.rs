@@ -7,7 +7,9 @@ use crate::support::{Place, command, ended, run};
 #[test]
 fn completions_of_every_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        for (of, option) in [("spanctl", "on-ambiguous"), ("spanwired", "mirror-frames")] {
+        for (of, option) in
+            [("spanctl", "on-ambiguous"), ("spanwired", "mirror-frames"), ("spanwire-helper", "poll-mode")]
+        {
             let script = run(&["completions", shell, "--of", of]).code(0).stdout;
             assert!(script.contains(of) && script.contains(option), "{shell} {of}: {script}");
         }
@@ -29,7 +31,7 @@ fn a_manual_page_for_each_command() {
     let out = dir.path().join("man");
     run(&["man", "--out", out.to_str().unwrap()]).code(0);
     let help = run(&["--help"]).code(0).stdout;
-    for page in ["spanctl", "spanctl-import", "spanctl-role", "spanctl-serve", "spanwired"] {
+    for page in ["spanctl", "spanctl-import", "spanctl-role", "spanctl-serve", "spanwired", "spanwire-helper"] {
         let text = std::fs::read_to_string(out.join(format!("{page}.1"))).unwrap();
         assert!(text.contains(".TH") && text.contains("SYNOPSIS"), "{page}: {text}");
         assert!(!page.starts_with("spanctl-") || help.contains(page.trim_start_matches("spanctl-")));

@@ -1,0 +1,232 @@
+//! `spanwire-helper` as a producer starts it in place of its own helper: the same command line, the same exchange.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use spanwire_lab::topology::{Lab, LabSpec};
+
+use super::exchange;
+use super::node::{A, B, MON, Node, lab, mirror_of, program, signal, wait};
+use super::script::Producer;
+use super::signals::ports;
+
+/// Within this a producer wants its first ping answered.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// After this it asks again for the end, by SIGTERM, and after as long again it kills.
+const END: Duration = Duration::from_secs(4);
+
+/// The helper, and the producer that has started it. Killed when dropped.
+struct Started {
+    /// Its directories, and spanctl.
+    node: Node,
+    producer: Producer,
+    child: Option<Child>,
+}
+
+impl Started {
+    /// As a producer of this version starts it.
+    fn by(lab: &Lab, version: u32, more: &[&str]) -> Started {
+        let node = Node::idle();
+        let producer = Producer::new(&run_dir(&node).join("userspace-dp.sock"), version);
+        let child = Some(start(lab, &node, more));
+        producer.wait(PATIENCE);
+        Started { node, producer, child }
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// Waits for its end, which must be clean and leave no socket; the log.
+    fn ended(&mut self) -> String {
+        let mut child = self.child.take().unwrap();
+        let status = wait(&mut child, "spanwire-helper", Duration::from_secs(60));
+        let mut log = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        assert!(status.success(), "spanwire-helper ended with {status}:\n{log}");
+        assert!(!self.producer.socket().exists());
+        log
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// The producer's directory, which nobody has made yet.
+fn run_dir(node: &Node) -> PathBuf {
+    node.dir.path().join("run")
+}
+
+/// The producer's command line and environment.
+fn start(lab: &Lab, node: &Node, more: &[&str]) -> Child {
+    let dir = run_dir(node);
+    let path = |name: &str| dir.join(name).into_os_string();
+    let mut command = lab.dut().command(program("spanwire-helper").to_str().unwrap());
+    command.arg("--control-socket").arg(path("userspace-dp.sock")).arg("--state-file").arg(path("userspace-dp.json"));
+    command.args(["--workers", "1", "--ring-entries", "1024", "--poll-mode", "interrupt"]).args(more);
+    command.env("SPANWIRE_DIR", node.dir.path()).env("SPANWIRE_WIRES", format!("{A}:{B}"));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn state_of(node: &Node) -> Value {
+    serde_json::from_slice(&std::fs::read(run_dir(node).join("userspace-dp.json")).unwrap()).unwrap()
+}
+
+/// From the start to clones on the monitor, and to ports as they were.
+#[test]
+fn a_producer_starts_it_publishes_and_shuts_it_down() {
+    for version in [3] {
+        let lab = lab(LabSpec::default());
+        let before = ports(&lab);
+        // What a newer producer may say.
+        let mut helper = Started::by(&lab, version, &["--event-socket", "/nowhere", "--numa=0", "--quick"]);
+        let status = helper.producer.status();
+        assert_eq!(status["pid"], helper.pid());
+        let run = run_dir(&helper.node);
+        let named = |key: &str, name: &str| assert_eq!(status[key], run.join(name).to_str().unwrap(), "{key}");
+        named("control_socket", "userspace-dp.sock");
+        named("state_file", "userspace-dp.json");
+        assert_eq!((&status["workers"], &status["poll_mode"]), (&json!(1), &json!("interrupt")));
+        assert_eq!(status["last_snapshot_generation"], 0, "it publishes");
+        assert_eq!(state_of(&helper.node)["pid"], helper.pid());
+
+        helper.node.wait_for_running();
+        let status = helper.producer.publish(&[(A, MON, 4), (B, MON, 0)]);
+        assert_eq!(status["capabilities"]["forwarding_supported"], true, "{status:#}");
+        helper.producer.arm(true);
+        helper.node.wait_for_ports(&[A, B, MON]);
+        exchange(&lab, version.into(), 2000, Some(4), Some(0));
+        helper.node.settled_stats();
+        let status = helper.producer.status();
+        let sum = |counter: &str| -> u64 {
+            status["bindings"].as_array().unwrap().iter().map(|row| row[counter].as_u64().unwrap()).sum()
+        };
+        assert_eq!((sum("mirrored_packets"), sum("rx_packets")), (500 + 2000, 4000), "{status:#}");
+        assert_eq!(status["enabled"], true);
+
+        // Disarmed and armed, standby and active, over the one process.
+        helper.producer.arm(false);
+        exchange(&lab, 90, 500, None, None);
+        helper.producer.arm(true);
+        helper.producer.ha(false);
+        exchange(&lab, 91, 500, None, None);
+        helper.producer.ha(true);
+        exchange(&lab, 92, 500, Some(4), Some(0));
+        // The wire is there for whoever speaks no word of this.
+        let show = helper.node.json(&["show"]);
+        assert_eq!(mirror_of(&show, A)["state"], "active");
+
+        let asked = Instant::now();
+        helper.producer.done(&json!({"type": "shutdown"}));
+        let log = helper.ended();
+        assert!(asked.elapsed() < END, "a producer would have killed it");
+        assert_eq!(ports(&lab), before);
+        for words in ["--event-socket /nowhere", "--numa=0", "--quick"] {
+            assert!(log.contains(&format!("{words} on the command line is unknown here and ignored")), "{log}");
+        }
+        assert_eq!(state_of(&helper.node)["last_snapshot_generation"], 1);
+    }
+}
+
+/// Signals end it as they end spanwired; what was published is in use again at the next start, before any producer says
+/// a word.
+#[test]
+fn a_signal_ends_it_and_the_next_one_goes_on() {
+    let lab = lab(LabSpec::default());
+    let before = ports(&lab);
+    let mut helper = Started::by(&lab, 3, &[]);
+    helper.producer.publish(&[(A, MON, 1)]);
+    for name in ["TERM", "INT", "QUIT"] {
+        helper.node.wait_for_ports(&[A, B, MON]);
+        for ignored in ["HUP", "USR1", "ALRM"] {
+            signal(helper.pid(), ignored);
+        }
+        exchange(&lab, 1, 300, Some(1), None);
+        let asked = Instant::now();
+        signal(helper.pid(), name);
+        let log = helper.ended();
+        assert!(asked.elapsed() < END, "{name}");
+        assert!(log.contains("SIGHUP is ignored") && log.contains(&format!("SIG{name} asks for the end")), "{log}");
+        assert_eq!(ports(&lab), before, "{name}");
+        helper.child = Some(start(&lab, &helper.node, &[]));
+        helper.producer.wait(PATIENCE);
+    }
+    helper.producer.done(&json!({"type": "shutdown"}));
+    helper.ended();
+    assert_eq!(ports(&lab), before);
+}
+
+/// The directory has one dataplane, the socket one server: whoever comes second says so, and disturbs nobody.
+#[test]
+fn who_comes_second_says_so_and_ends() {
+    let lab = lab(LabSpec::default());
+    let mut helper = Started::by(&lab, 3, &[]);
+    helper.producer.publish(&[(A, MON, 1)]);
+    helper.node.wait_for_ports(&[A, B, MON]);
+    let fails = |node: &Node, more: &[&str]| {
+        let mut child = start(&lab, node, more);
+        let status = wait(&mut child, "the second", Duration::from_secs(60));
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(status.code(), Some(2), "{said}");
+        said
+    };
+    let said = fails(&helper.node, &["--control-socket", run_dir(&helper.node).join("other.sock").to_str().unwrap()]);
+    assert!(said.contains("another spanwired uses this directory"), "{said}");
+    assert!(!run_dir(&helper.node).join("other.sock").exists());
+    let other = Node::idle();
+    let said = fails(&other, &["--control-socket", helper.producer.socket().to_str().unwrap()]);
+    assert!(said.contains("somebody listens there already"), "{said}");
+    for (bad, told) in
+        [(&["--workers", "many"][..], "many"), (&["--frame-size", "1"], "2048"), (&["--cpus", "4000"], "4000")]
+    {
+        assert!(fails(&other, bad).contains(told), "{bad:?}");
+    }
+    assert_eq!(helper.producer.status()["pid"], helper.pid());
+    exchange(&lab, 1, 300, Some(1), None);
+    signal(helper.pid(), "TERM");
+    helper.ended();
+}
+
+/// A wire does not go dark with the producer that has started its helper.
+#[test]
+fn it_outlives_its_producer() {
+    let lab = lab(LabSpec::default());
+    let before = ports(&lab);
+    let node = Node::idle();
+    let socket = run_dir(&node).join("userspace-dp.sock");
+    let mut producer = Producer::new(&socket, 3);
+    let mut shell = lab
+        .dut()
+        .command("sh")
+        .args(["-c", r#""$0" --control-socket "$1" --state-file "$2" --wire "$3" & read -r end"#])
+        .arg(program("spanwire-helper"))
+        .arg(&socket)
+        .arg(Path::new("/proc/no/such/state"))
+        .arg(format!("{A}:{B}"))
+        .env("SPANWIRE_DIR", node.dir.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    producer.wait(PATIENCE);
+    let pid = producer.publish(&[(A, MON, 2)])["pid"].as_u64().unwrap() as u32;
+    node.wait_for_ports(&[A, B, MON]);
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+    exchange(&lab, 1, 500, Some(2), None);
+    assert_eq!(producer.status()["pid"], pid);
+    producer.done(&json!({"type": "shutdown"}));
+    node.wait_for("its end", |show| show["dataplane"]["running"] == false && !socket.exists());
+    assert_eq!(ports(&lab), before);
+}
