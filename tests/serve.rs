@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use shm_layout::record::Role;
+use spanwire::control::OnAmbiguous;
+use spanwire::control::compile::diagnostics;
 use spanwire::control::serve::{MAX_REQUEST, Options, READ_TIME, ServeError, Server};
 use spanwire::control::state::{Published, published};
 use spanwire::control::writer::{ConfigWriter, Standing};
@@ -255,11 +257,31 @@ fn what_is_refused_leaves_what_is_published() {
 
 #[test]
 fn an_ambiguous_table_is_omitted_where_that_is_asked_for() {
-    let server = Serving::new(|options| options.omit_ambiguous = true);
+    let server = Serving::new(|options| options.on_ambiguous = OnAmbiguous::Omit);
     let mut ambiguous = snapshot(8);
     ambiguous["mirror_configs"] = json!([{"ingress_ifindex": 11, "output_ifindex": 22, "rate": 1}, {"ingress_ifindex": 11, "output_ifindex": 23, "rate": 1}]);
     assert_eq!(server.done(&apply(&ambiguous))["last_snapshot_generation"], 8);
     assert_eq!(server.published().unwrap().view().unwrap().mirrors.len(), 0);
+}
+
+#[test]
+fn the_entries_at_fault_are_skipped_where_that_is_asked_for() {
+    let server = Serving::new(|options| options.on_ambiguous = OnAmbiguous::Skip);
+    let mut faulty = snapshot(8);
+    let entry = |ingress, output| json!({"ingress_ifindex": ingress, "output_ifindex": output, "rate": 1});
+    faulty["mirror_configs"] = json!([entry(11, 22), entry(11, 23), entry(14, 14), entry(15, 22)]);
+    assert_eq!(server.done(&apply(&faulty))["last_snapshot_generation"], 8);
+    let published = server.published().unwrap();
+    let view = published.view().unwrap();
+    let stay: Vec<(u32, u32)> = view.mirrors.iter().map(|m| (m.ingress_ifindex, m.output_ifindex)).collect();
+    assert_eq!(stay, [(11, 22), (15, 22)]);
+    let said = diagnostics(&view);
+    for (row, why) in
+        [(1, "left out: duplicate ingress ifindex 11"), (2, "left out: output ifindex 14 is the entry's own ingress")]
+    {
+        let subject = format!("mirror_configs[{row}]");
+        assert!(said.iter().any(|d| d.subject == subject && d.message.starts_with(why)), "{why}: {said:?}");
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@
 //! up is the dataplane's to say, since that changes while a snapshot does not; [`remarks`](super::remarks) warns of
 //! it. All checks are linear in the size of the snapshot.
 
+mod left_out;
 mod names;
 mod table;
 #[cfg(test)]
@@ -30,13 +31,13 @@ use std::ops::RangeInclusive;
 use serde::{Serialize, Serializer};
 
 use super::model::{
-    Diagnostic, Links, MAX_IFINDEX, MAX_MTU, MAX_VLAN_ID, MIN_VERSION, Mirror, Origin, Reason, Severity, Snapshot,
-    quoted,
+    Diagnostic, Links, MAX_IFINDEX, MAX_MTU, MAX_VLAN_ID, MIN_VERSION, Mirror, Reason, Severity, Snapshot, quoted,
 };
 use super::remarks::remarks;
 use crate::counters::MAX_ENTRIES;
 use table::Table;
 
+pub(super) use left_out::left_out;
 pub(super) use names::{Names, Places};
 
 /// What [`admit`] found.
@@ -128,13 +129,12 @@ impl Serialize for InactiveReason {
 /// Judges a snapshot by itself; never stops at the first problem.
 #[must_use]
 pub fn admit(snapshot: &Snapshot) -> Admission {
-    judge(snapshot, &[], None)
+    judge(snapshot, Places::default(), None)
 }
 
-/// Judges a snapshot whose entries come from `origins`, for these devices where they are known.
-pub(super) fn judge(snapshot: &Snapshot, origins: &[Option<Origin>], links: Option<&Links>) -> Admission {
+/// Judges a snapshot whose entries are called by `places`, for these devices where they are known.
+pub(super) fn judge(snapshot: &Snapshot, places: Places<'_>, links: Option<&Links>) -> Admission {
     let names = Names::of(snapshot);
-    let places = Places(origins);
     let mut reasons = Vec::new();
     numbers(snapshot, places, &mut reasons);
     let wire_of_port = wires(snapshot, &names, &mut reasons);
@@ -171,10 +171,8 @@ fn numbers(snapshot: &Snapshot, places: Places<'_>, reasons: &mut Vec<Reason>) {
         reasons.push(Reason::new(format!("mirror_configs: {n} entries (allowed: at most {MAX_ENTRIES})")));
     }
     let mut check = |place: &dyn Fn() -> String, value: u32, range: RangeInclusive<u32>| {
-        if !range.contains(&value) {
-            let (place, (min, max)) = (place(), range.into_inner());
-            reasons
-                .push(Reason::new(format!("{place}: {value} is out of range (allowed: an integer in {min}..={max})")));
+        if let Some(text) = out_of_range(value, &range) {
+            reasons.push(Reason::new(format!("{}: {text}", place())));
         }
     };
     for (i, interface) in snapshot.interfaces.iter().enumerate() {
@@ -192,6 +190,11 @@ fn numbers(snapshot: &Snapshot, places: Places<'_>, reasons: &mut Vec<Reason>) {
         check(&|| places.ingress(i), mirror.ingress_ifindex, 1..=MAX_IFINDEX);
         check(&|| places.output(i), mirror.output_ifindex, 1..=MAX_IFINDEX);
     }
+}
+
+fn out_of_range(value: u32, range: &RangeInclusive<u32>) -> Option<String> {
+    let (min, max) = (range.start(), range.end());
+    (!range.contains(&value)).then(|| format!("{value} is out of range (allowed: an integer in {min}..={max})"))
 }
 
 /// Checks the wires between each other; gives the first wire of each port.
@@ -239,19 +242,31 @@ fn mirrors(
         if let Some(text) = table.duplicate(i, mirror) {
             reasons.push(Reason::new(format!("{}: {text}", places.ingress(i))));
         }
-        let output = mirror.output_ifindex;
-        let shown = format!("ifindex {}", names.show(output));
-        for (port, of) in table.sends_on(mirror) {
-            let on_wire = wire_of_port.get(&port).map(|&w| {
-                let name = quoted(&snapshot.wires[w].name);
-                format!("is a port of wires[{w}] {name} (allowed: a port on no wire)")
-            });
-            for text in table.feedback(i, mirror, port).into_iter().chain(on_wire) {
-                let port = if of.is_empty() { String::new() } else { format!("ifindex {}, {of}", names.show(port)) };
-                reasons.push(Reason::new(format!("{}: {port}{shown} {text}", places.output(i))));
-            }
+        let wrong = outputs(snapshot, names, &table, wire_of_port, (i, mirror));
+        reasons.extend(wrong.into_iter().map(|text| Reason::new(format!("{}: {text}", places.output(i)))));
+    }
+}
+
+/// What is wrong with the output of an entry, beside those of `table`.
+fn outputs(
+    snapshot: &Snapshot,
+    names: &Names<'_>,
+    table: &Table<'_>,
+    wire_of_port: &HashMap<u32, usize>,
+    (i, mirror): (usize, Mirror),
+) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (port, of) in table.sends_on(mirror) {
+        let on_wire = wire_of_port.get(&port).map(|&w| {
+            let name = quoted(&snapshot.wires[w].name);
+            format!("is a port of wires[{w}] {name} (allowed: a port on no wire)")
+        });
+        for text in table.feedback(i, mirror, port).into_iter().chain(on_wire) {
+            let port = if of.is_empty() { String::new() } else { format!("ifindex {}, {of}", names.show(port)) };
+            wrong.push(format!("{port}ifindex {} {text}", names.show(mirror.output_ifindex)));
         }
     }
+    wrong
 }
 
 /// The entries' states, with a warning for each that lies idle.

@@ -15,7 +15,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::draft::Draft;
+use super::draft::{Draft, EntriesOf, TableFault};
 use super::instances::{Instance, RATE_ALLOWED, Rate, resolve, subject};
 use super::junos::Node;
 use super::model::{
@@ -174,11 +174,13 @@ fn refuse_tags(config: &Node, draft: &mut Draft) {
     let (units, wired) = (units(config), wired(config));
     for name in mentioned(config) {
         if let Some(Err(what)) = units.get(&name).map(|nodes| vlan_tag(nodes)) {
-            let faults = if wired.contains(&name) { &mut draft.faults } else { &mut draft.table_faults };
-            let name = quoted(&name);
-            faults.push(Reason::new(format!(
-                "unit {name}: {what} (allowed: one vlan-id, an integer in 1..={MAX_VLAN_ID})"
-            )));
+            let shown = quoted(&name);
+            let reason =
+                Reason::new(format!("unit {shown}: {what} (allowed: one vlan-id, an integer in 1..={MAX_VLAN_ID})"));
+            match wired.contains(&name) {
+                true => draft.faults.push(reason),
+                false => draft.table_faults.push(TableFault { of: EntriesOf::Interface(name), reason }),
+            }
         }
     }
 }
@@ -216,25 +218,26 @@ fn instances(config: &Node, draft: &mut Draft) -> Vec<Instance> {
 fn instance(name: &str, node: &Node, draft: &mut Draft) -> Instance {
     let subject = subject(name, Some(node.position()));
     draft.ignored(&subject, node, &["input", "output"]);
+    let mut faults = Vec::new();
     let mut instance = Instance { name: name.to_owned(), at: Some(node.position()), ..Instance::default() };
     if let Some(input) = node.child("input") {
         draft.ignored(&subject, input, &["rate", "ingress"]);
-        instance.rate = input.child("rate").map(|node| rate(node, &subject, draft)).unwrap_or_default();
+        instance.rate = input.child("rate").map(|node| rate(node, &subject, &mut faults)).unwrap_or_default();
         if let Some(ingress) = input.child("ingress") {
             draft.ignored(&subject, ingress, &["interface"]);
-            instance.ingresses = interfaces(ingress, &subject, &mut draft.table_faults);
+            instance.ingresses = interfaces(ingress, &subject, &mut faults);
         }
     }
     if let Some(output) = node.child("output") {
         draft.ignored(&subject, output, &["interface"]);
-        let outputs = interfaces(output, &subject, &mut draft.table_faults);
+        let outputs = interfaces(output, &subject, &mut faults);
         if let [first, second, ..] = outputs.as_slice() {
-            draft
-                .table_faults
-                .push(Reason::new(format!("{subject}: two output interfaces, {first} and {second} (allowed: one)")));
+            faults.push(Reason::new(format!("{subject}: two output interfaces, {first} and {second} (allowed: one)")));
         }
         instance.output = outputs.into_iter().next();
     }
+    let of = || EntriesOf::Instance(name.to_owned());
+    draft.table_faults.extend(faults.into_iter().map(|reason| TableFault { of: of(), reason }));
     instance
 }
 
@@ -251,10 +254,10 @@ fn interfaces(node: &Node, subject: &str, faults: &mut Vec<Reason>) -> Vec<Writt
     written
 }
 
-fn rate(node: &Node, subject: &str, draft: &mut Draft) -> Rate {
+fn rate(node: &Node, subject: &str, faults: &mut Vec<Reason>) -> Rate {
     let values: Vec<(&str, &Node)> = node.children().collect();
     let mut refuse = |what: String| {
-        draft.table_faults.push(Reason::new(format!("{subject}: {what} ({RATE_ALLOWED})")));
+        faults.push(Reason::new(format!("{subject}: {what} ({RATE_ALLOWED})")));
         Rate::Invalid
     };
     let (text, value) = match *values.as_slice() {

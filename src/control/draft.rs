@@ -6,10 +6,25 @@
 //! Junos ── builder::build ────┘              Links ──┘
 //! ```
 
+use std::collections::HashMap;
 use std::mem::take;
 
-use super::admission::{Admission, judge};
-use super::model::{Diagnostic, Links, Origin, Reason, Severity, Snapshot};
+use clap::ValueEnum;
+
+use super::admission::{Admission, Places, judge, left_out};
+use super::model::{Diagnostic, Links, Origin, Reason, Severity, Snapshot, linux_form};
+
+/// What to do where only the mirror table is refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OnAmbiguous {
+    /// Publish nothing
+    #[default]
+    Reject,
+    /// Publish without any mirror entry, with the reasons as warnings
+    Omit,
+    /// Publish without the entries at fault, with the reasons as warnings
+    Skip,
+}
 
 /// A snapshot to be admitted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,12 +33,35 @@ pub struct Draft {
     pub snapshot: Snapshot,
     /// Where each mirror entry comes from, as far as that is known; may be shorter than the table.
     pub origins: Vec<Option<Origin>>,
+    /// The place of each mirror entry in the table of the source; empty where that is its place in the snapshot.
+    pub rows: Vec<usize>,
     /// What of the source is not in the snapshot, and why.
     pub diagnostics: Vec<Diagnostic>,
-    /// Why the mirror table must not be used.
-    pub table_faults: Vec<Reason>,
+    /// Entries of the source's table that are not in the snapshot, as a number of theirs is out of range: the place of
+    /// each there, and why. A document that has one is as broken as one with a fault, unless it is left out by itself.
+    pub unfit: Vec<(usize, Reason)>,
+    /// Why the mirror table must not be used as it is.
+    pub table_faults: Vec<TableFault>,
     /// Why none of it must be used.
     pub faults: Vec<Reason>,
+}
+
+/// Why a mirror table must not be used as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableFault {
+    /// Which entries it is about.
+    pub of: EntriesOf,
+    /// What is wrong.
+    pub reason: Reason,
+}
+
+/// Some entries of a mirror table, by where they come from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum EntriesOf {
+    /// Those of the instance of this name.
+    Instance(String),
+    /// Those whose ingress or output is written with this name, in its Linux form.
+    Interface(String),
 }
 
 impl From<Snapshot> for Draft {
@@ -37,11 +75,23 @@ impl Draft {
     /// may not keep up on the devices there are.
     #[must_use]
     pub fn admit(&self, links: Option<&Links>) -> Admission {
-        let mut admission = judge(&self.snapshot, &self.origins, links);
-        let faults = self.faults.iter().chain(&self.table_faults).cloned();
+        let mut admission = judge(&self.snapshot, self.places(), links);
+        let unfit = self.unfit.iter().map(|(_, reason)| reason);
+        let of_table = self.table_faults.iter().map(|fault| &fault.reason);
+        let faults = self.faults.iter().chain(unfit).chain(of_table).cloned();
         admission.reasons.splice(0..0, faults);
         admission.diagnostics.splice(0..0, self.diagnostics.iter().cloned());
         admission
+    }
+
+    /// As [`admit`](Self::admit), and does what is to be done where it is refused for the mirror table alone.
+    #[must_use]
+    pub fn admit_or(&mut self, on_ambiguous: OnAmbiguous, links: Option<&Links>) -> Admission {
+        match on_ambiguous {
+            OnAmbiguous::Reject => self.admit(links),
+            OnAmbiguous::Omit => self.admit_or_omit(links),
+            OnAmbiguous::Skip => self.admit_or_skip(links),
+        }
     }
 
     /// As [`admit`](Self::admit), but where it is refused for the mirror table alone, the table is emptied and each
@@ -64,14 +114,104 @@ impl Draft {
         without.diagnostics.extend(refused.reasons.iter().map(omitted));
         without
     }
+
+    /// As [`admit`](Self::admit), but where it is refused for entries of the mirror table alone, these are left out,
+    /// each with the reason as a warning to publish; the others stay, in their order. Of the entries of one ingress the
+    /// first stays; of a mirror chain as many as can.
+    ///
+    /// A draft that is refused without its table too is left as it was, and so are the reasons.
+    #[must_use]
+    pub fn admit_or_skip(&mut self, links: Option<&Links>) -> Admission {
+        let refused = self.admit(links);
+        if refused.accepted() || !self.admitted_without_table() {
+            return refused;
+        }
+        let barred = self.barred();
+        let out = left_out(&self.snapshot, self.places(), barred);
+        let mut told: Vec<(usize, Diagnostic)> = Vec::new();
+        for (row, why) in take(&mut self.unfit) {
+            told.push((row, skipped(format!("mirror_configs[{row}]"), why.as_str())));
+        }
+        let places = self.places();
+        for (i, why) in out.iter().enumerate() {
+            told.extend(why.iter().map(|why| (places.row(i), skipped(places.entry(i), why))));
+        }
+        told.sort_by_key(|(row, _)| *row);
+        self.diagnostics.extend(told.into_iter().map(|(_, told)| told));
+        self.retain(|i| out.get(i).is_none_or(Option::is_none));
+        self.admit(links)
+    }
+
+    fn places(&self) -> Places<'_> {
+        Places { origins: &self.origins, rows: &self.rows }
+    }
+
+    fn admitted_without_table(&mut self) -> bool {
+        let mirrors = take(&mut self.snapshot.mirrors);
+        let admitted = self.faults.is_empty() && judge(&self.snapshot, Places::default(), None).accepted();
+        self.snapshot.mirrors = mirrors;
+        admitted
+    }
+
+    /// Takes the faults of the table: for each entry the first that is about it. Those that are first for none become
+    /// warnings of their own.
+    fn barred(&mut self) -> Vec<Option<String>> {
+        let mut first: HashMap<&EntriesOf, usize> = HashMap::new();
+        for (at, fault) in self.table_faults.iter().enumerate() {
+            first.entry(&fault.of).or_insert(at);
+        }
+        let mut told = vec![false; self.table_faults.len()];
+        let mut barred = Vec::with_capacity(self.origins.len());
+        for origin in &self.origins {
+            let at = origin.as_ref().filter(|_| !first.is_empty()).and_then(|origin| {
+                let linux = |name: &str| linux_form(name).unwrap_or_else(|| name.to_owned());
+                let interfaces = [&origin.ingress, &origin.output].map(|of| EntriesOf::Interface(linux(&of.name)));
+                let instance = EntriesOf::Instance(origin.instance.clone());
+                interfaces.iter().chain([&instance]).filter_map(|of| first.get(of)).min().copied()
+            });
+            barred.push(at.map(|at| {
+                told[at] = true;
+                self.table_faults[at].reason.to_string()
+            }));
+        }
+        for (fault, told) in take(&mut self.table_faults).into_iter().zip(told) {
+            if !told {
+                self.diagnostics.push(warning("mirror_configs".to_owned(), fault.reason.to_string()));
+            }
+        }
+        barred
+    }
+
+    /// Keeps the mirror entries at these places of the snapshot. They keep their places in the table of the source.
+    pub(super) fn retain(&mut self, keep: impl Fn(usize) -> bool) {
+        let n = self.snapshot.mirrors.len();
+        if (0..n).all(&keep) {
+            return;
+        }
+        if self.rows.is_empty() {
+            self.rows = (0..n).collect();
+        }
+        kept(&mut self.rows, &keep);
+        kept(&mut self.origins, &keep);
+        kept(&mut self.snapshot.mirrors, &keep);
+    }
+}
+
+fn kept<T>(list: &mut Vec<T>, keep: impl Fn(usize) -> bool) {
+    let mut places = 0..;
+    list.retain(|_| places.next().is_some_and(&keep));
+}
+
+fn warning(subject: String, message: String) -> Diagnostic {
+    Diagnostic { severity: Severity::Warning, subject, message }
+}
+
+fn skipped(subject: String, why: &str) -> Diagnostic {
+    warning(subject, format!("left out: {why}"))
 }
 
 fn omitted(reason: &Reason) -> Diagnostic {
-    Diagnostic {
-        severity: Severity::Warning,
-        subject: "mirror_configs".to_owned(),
-        message: format!("the mirror table is left out: {reason}"),
-    }
+    warning("mirror_configs".to_owned(), format!("the mirror table is left out: {reason}"))
 }
 
 #[cfg(test)]

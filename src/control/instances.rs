@@ -2,9 +2,11 @@
 //!
 //! The rules are the Go control plane's, so that both give the same table for the same configuration: instances
 //! in byte order of their names, the ingresses of each as written, one entry each. Left out with a warning: an
-//! instance without output, an output or ingress that no interface answers to. What refuses the table: a negative
-//! rate where an entry comes of it; and, which [`admission`](super::admission) finds, one ingress in two entries.
+//! instance without output, an output or ingress that no interface answers to. What refuses the table, or the entries at
+//! fault where those are left out: a negative rate where an entry comes of it; and, which
+//! [`admission`](super::admission) finds, one ingress in two entries.
 
+use super::draft::{EntriesOf, TableFault};
 use super::model::{Diagnostic, Interface, Mirror, NameIndex, Origin, Position, Reason, Severity, Written, quoted};
 
 /// One port-mirroring instance as configured.
@@ -46,8 +48,8 @@ pub struct Resolved {
     pub entries: Vec<(Mirror, Origin)>,
     /// What is left out of it.
     pub skipped: Vec<Skipped>,
-    /// Why there must be no table.
-    pub faults: Vec<Reason>,
+    /// Why it must not be used as it is.
+    pub faults: Vec<TableFault>,
 }
 
 /// What has no entry in the table, and why.
@@ -70,7 +72,7 @@ impl From<Skipped> for Diagnostic {
 }
 
 /// Builds the mirror table of `instances`. Entries of an instance without a valid rate are in it too, so that
-/// everything against them is found; such a table has `faults` and is never used.
+/// everything against them is found; such a table has `faults`, and those entries are never used.
 #[must_use]
 pub fn resolve(mut instances: Vec<Instance>, interfaces: &[Interface]) -> Resolved {
     instances.sort_by(|a, b| a.name.cmp(&b.name));
@@ -98,7 +100,7 @@ impl Resolved {
         let Some(output_ifindex) = names.find(&output.name).map(|found| found.ifindex) else {
             return skip(None, format!("no interface is called {output}, its output, so it is left out"));
         };
-        // Of a table with faults nothing is used; should that ever fail, this rate mirrors the least.
+        // Such an entry is never used; should that ever fail, this rate mirrors the least.
         let rate = if let Rate::Of(rate) = instance.rate { rate } else { u32::MAX };
         let before = self.entries.len();
         for ingress in &instance.ingresses {
@@ -114,7 +116,8 @@ impl Resolved {
         if let Rate::Negative(rate) = &instance.rate
             && self.entries.len() > before
         {
-            self.faults.push(Reason::new(format!("{subject}: rate {rate} is negative ({RATE_ALLOWED})")));
+            let reason = Reason::new(format!("{subject}: rate {rate} is negative ({RATE_ALLOWED})"));
+            self.faults.push(TableFault { of: EntriesOf::Instance(instance.name.clone()), reason });
         }
     }
 }

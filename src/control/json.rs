@@ -30,6 +30,8 @@ mod syntax;
 #[allow(clippy::expect_used)]
 mod tests;
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 pub use export::export;
@@ -86,15 +88,19 @@ const WIRE: Keep = Keep::Keys(&[("name", Keep::Scalar), ("a_ifindex", Keep::Scal
 /// (`mirror_configs[3].rate`), what was found, what is allowed. A document that is not JSON has one reason, with
 /// line and column.
 pub fn parse(bytes: &[u8]) -> Result<Snapshot, Vec<Reason>> {
-    parse_draft(bytes, None).map(|draft| draft.snapshot)
+    let draft = parse_draft(bytes, None)?;
+    if draft.unfit.is_empty() { Ok(draft.snapshot) } else { Err(draft.unfit.into_iter().map(|(_, why)| why).collect()) }
 }
 
 /// Reads a snapshot document as [`parse`] does, with `interfaces` in place of its own where they are given, and
 /// with a warning for each of its `mirror_exclusions` and what its `config` tells beside: the instance of each mirror
 /// entry, and a warning for each instance or ingress of one that did not become an entry.
 ///
+/// Where nothing is wrong but that numbers of mirror entries are out of range, those entries are not in the snapshot
+/// but among what is unfit for it.
+///
 /// # Errors
-/// As [`parse`]. A `config` of another shape than the Go control plane's tells nothing and is no error.
+/// As [`parse`] otherwise. A `config` of another shape than the Go control plane's tells nothing and is no error.
 pub fn parse_draft(bytes: &[u8], interfaces: Option<Vec<Interface>>) -> Result<Draft, Vec<Reason>> {
     let mut listed = Entries::new("interfaces", MAX_LISTED, Fields::interface);
     let mut mirrors = Entries::new("mirror_configs", MAX_ENTRIES, Fields::mirror);
@@ -110,6 +116,7 @@ pub fn parse_draft(bytes: &[u8], interfaces: Option<Vec<Interface>>) -> Result<D
     let Value::Object(top) = &document else {
         return Err(vec![wrong(&Path::Top, &document, "a snapshot object")]);
     };
+    let misfits = mirrors.misfits();
     let mut fields = Fields::default();
     let version = fields.version(top);
     let mut snapshot = Snapshot {
@@ -125,12 +132,15 @@ pub fn parse_draft(bytes: &[u8], interfaces: Option<Vec<Interface>>) -> Result<D
     if let Some(interfaces) = interfaces {
         snapshot.interfaces = interfaces;
     }
-    let snapshot = fields.finish(snapshot)?;
-    let mut diagnostics: Vec<Diagnostic> = newer(snapshot.version).into_iter().collect();
+    let unfit = fields.take_misfits(misfits);
+    let mut draft = Draft { unfit, ..fields.finish(snapshot)?.into() };
+    let unfit: HashSet<usize> = draft.unfit.iter().map(|(row, _)| *row).collect();
+    draft.retain(|row| !unfit.contains(&row));
+    let mut diagnostics: Vec<Diagnostic> = newer(draft.snapshot.version).into_iter().collect();
     diagnostics.extend(exclusions::told(&excluded));
-    let explained = config::explain(top, &snapshot, &excluded);
+    let explained = config::explain(top, &draft.snapshot, &excluded);
     diagnostics.extend(explained.diagnostics);
-    Ok(Draft { snapshot, origins: explained.origins, diagnostics, ..Draft::default() })
+    Ok(Draft { origins: explained.origins, diagnostics, ..draft })
 }
 
 /// Warns of a version that came after what is known.

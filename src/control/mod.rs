@@ -42,5 +42,5 @@ pub mod wires;
 pub mod writer;
 
 pub use admission::{Admission, InactiveReason, StaticState, admit};
-pub use draft::Draft;
+pub use draft::{Draft, OnAmbiguous};
 pub use model::{Diagnostic, Interface, Link, Links, Mirror, Reason, Severity, Snapshot, Wire};

@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
+use super::draft::OnAmbiguous;
 use super::model::Links;
 use clients::{Clients, Seat};
 use desk::Desk;
@@ -59,8 +60,8 @@ pub struct Options {
     /// The devices of the dataplane in that directory, where they can be known: what is missing there, or slow, is said
     /// of a snapshot.
     pub links: fn(&Path) -> Option<Links>,
-    /// Publish without mirror entries where only the mirror table is refused.
-    pub omit_ambiguous: bool,
+    /// What to do where only the mirror table of a snapshot is refused.
+    pub on_ambiguous: OnAmbiguous,
     /// What a producer that starts this server itself asks for.
     pub asked: Asked,
 }
@@ -69,7 +70,14 @@ impl Options {
     /// For regions in `dir`, with a socket there, and nothing else asked for.
     #[must_use]
     pub fn new(dir: PathBuf, socket: PathBuf) -> Options {
-        Options { dir, socket, wires: Vec::new(), links: |_| None, omit_ambiguous: false, asked: Asked::default() }
+        Options {
+            dir,
+            socket,
+            wires: Vec::new(),
+            links: |_| None,
+            on_ambiguous: OnAmbiguous::Reject,
+            asked: Asked::default(),
+        }
     }
 }
 

@@ -3,9 +3,10 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::{CommandFactory, Parser, ValueEnum};
+use clap::{CommandFactory, Parser};
 
 use super::words::Words;
+use crate::control::OnAmbiguous;
 use crate::control::model::Links;
 use crate::control::serve::{Asked, Options};
 use crate::daemon::config::Config;
@@ -47,16 +48,6 @@ pub struct Args {
     on_ambiguous: OnAmbiguous,
     #[command(flatten)]
     dataplane: Config,
-}
-
-/// What to do where only the mirror table is refused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum OnAmbiguous {
-    /// Publish nothing
-    #[default]
-    Reject,
-    /// Publish without any mirror entry, with the reasons as warnings
-    Omit,
 }
 
 /// What follows for the parts of the helper.
@@ -110,7 +101,7 @@ impl Args {
         let serve = Options {
             wires,
             links: devices,
-            omit_ambiguous: self.on_ambiguous == OnAmbiguous::Omit,
+            on_ambiguous: self.on_ambiguous,
             asked,
             ..Options::new(config.dir.clone(), self.control_socket)
         };
@@ -203,6 +194,17 @@ mod tests {
             assert_eq!(settings(&format!("{LEAST} {options}"), &[0]).unwrap().serve.wires, wires, "{options}");
         }
         assert_eq!(split(" 11:12\n a:b , c:d"), ["11:12", "a:b", "c:d"]);
+    }
+
+    #[test]
+    fn an_ambiguous_table_is_refused_unless_the_line_says_otherwise() {
+        for (options, policy) in [
+            ("", OnAmbiguous::Reject),
+            ("--on-ambiguous omit", OnAmbiguous::Omit),
+            ("--on-ambiguous skip", OnAmbiguous::Skip),
+        ] {
+            assert_eq!(settings(&format!("{LEAST} {options}"), &[0]).unwrap().serve.on_ambiguous, policy, "{options}");
+        }
     }
 
     #[test]

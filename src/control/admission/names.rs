@@ -5,12 +5,22 @@ use std::collections::HashMap;
 use crate::control::model::{Interface, Origin, Snapshot, quoted};
 
 /// What messages call the mirror entries: by their instances where those are known.
-#[derive(Clone, Copy)]
-pub(in crate::control) struct Places<'a>(pub(super) &'a [Option<Origin>]);
+#[derive(Clone, Copy, Default)]
+pub(in crate::control) struct Places<'a> {
+    /// Where each entry comes from, as far as that is known; may be shorter than the table.
+    pub origins: &'a [Option<Origin>],
+    /// The place of each entry in the table of the source; empty where that is its place in the snapshot.
+    pub rows: &'a [usize],
+}
 
 impl Places<'_> {
     pub(super) fn origin(&self, i: usize) -> Option<&Origin> {
-        self.0.get(i)?.as_ref()
+        self.origins.get(i)?.as_ref()
+    }
+
+    /// The place of the entry in the table of the source.
+    pub(in crate::control) fn row(&self, i: usize) -> usize {
+        self.rows.get(i).copied().unwrap_or(i)
     }
 
     /// The entry.
@@ -28,9 +38,9 @@ impl Places<'_> {
 
     fn place(&self, i: usize, key: &str, written: impl Fn(&Origin) -> String) -> String {
         match self.origin(i) {
-            None => format!("mirror_configs[{i}]{key}"),
+            None => format!("mirror_configs[{}]{key}", self.row(i)),
             Some(origin) if origin.ingress.at.is_none() => {
-                format!("mirror_configs[{i}]{key} (instance {})", quoted(&origin.instance))
+                format!("mirror_configs[{}]{key} (instance {})", self.row(i), quoted(&origin.instance))
             }
             Some(origin) => format!("instance {} {}", quoted(&origin.instance), written(origin)),
         }

@@ -19,21 +19,28 @@ pub(super) struct Table<'a> {
 
 impl<'a> Table<'a> {
     pub(super) fn of(mirrors: &[Mirror], names: &'a Names<'a>, places: Places<'a>) -> Self {
-        let mut by_ifindex = HashMap::with_capacity(mirrors.len());
-        let mut by_vlan = HashMap::new();
-        let mut by_parent = HashMap::new();
-        for (i, mirror) in mirrors.iter().enumerate() {
-            by_ifindex.entry(mirror.ingress_ifindex).or_insert(i);
-            if let Some((parent, tag)) = names.vlan(mirror.ingress_ifindex) {
-                by_vlan.entry((parent, tag)).or_insert(i);
-            }
-            for &below in &names.stack(mirror.ingress_ifindex)[1..] {
-                by_parent.entry(below).or_insert(i);
-            }
-        }
-        let mut table = Self { names, places, by_ifindex, by_vlan, by_parent, on_loop: Vec::new() };
+        let mut table = Self::empty(names, places);
+        table.by_ifindex.reserve(mirrors.len());
+        mirrors.iter().enumerate().for_each(|(i, &mirror)| table.add(i, mirror));
         table.on_loop = loops(mirrors.len(), |i| table.next(mirrors[i]));
         table
+    }
+
+    /// No entries yet.
+    pub(super) fn empty(names: &'a Names<'a>, places: Places<'a>) -> Self {
+        let (by_ifindex, by_vlan, by_parent) = Default::default();
+        Self { names, places, by_ifindex, by_vlan, by_parent, on_loop: Vec::new() }
+    }
+
+    /// One more entry. Whether clones come back to it is not looked at.
+    pub(super) fn add(&mut self, i: usize, mirror: Mirror) {
+        self.by_ifindex.entry(mirror.ingress_ifindex).or_insert(i);
+        if let Some((parent, tag)) = self.names.vlan(mirror.ingress_ifindex) {
+            self.by_vlan.entry((parent, tag)).or_insert(i);
+        }
+        for &below in &self.receives_on(mirror)[1..] {
+            self.by_parent.entry(below).or_insert(i);
+        }
     }
 
     /// The ports a mirror's clones leave by: a VLAN output sends through its parent, so what holds for one holds
@@ -41,6 +48,11 @@ impl<'a> Table<'a> {
     pub(super) fn sends_on(&self, mirror: Mirror) -> impl Iterator<Item = (u32, &'static str)> + use<> {
         let relations = ["", "the parent of "].into_iter().chain(repeat("a parent's parent of "));
         self.names.stack(mirror.output_ifindex).into_iter().zip(relations)
+    }
+
+    /// The ports whose frames a mirror's ingress receives: itself, and all that is below it.
+    pub(super) fn receives_on(&self, mirror: Mirror) -> Vec<u32> {
+        self.names.stack(mirror.ingress_ifindex)
     }
 
     /// An entry that receives a mirror's clones.
@@ -91,7 +103,8 @@ impl<'a> Table<'a> {
             wrong.push(format!("is the parent port of the entry's ingress ifindex {ingress} (allowed: another port)"));
         }
         let mut fed = |of: &str, other: usize| {
-            let what = if self.on_loop[i] && self.on_loop[other] { "loop" } else { "chain" };
+            let on_loop = |i: usize| self.on_loop.get(i).copied().unwrap_or_default();
+            let what = if on_loop(i) && on_loop(other) { "loop" } else { "chain" };
             let place = self.places.entry(other);
             wrong
                 .push(format!("is {of} of {place}, a mirror {what} (allowed: an output on which nothing is mirrored)"));

@@ -1,6 +1,7 @@
 //! A value tree to fields: each checked, and what is wrong with it said with its place.
 
 use std::fmt;
+use std::mem::take;
 use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
@@ -43,7 +44,7 @@ pub(super) fn wrong(path: &Path<'_>, found: &Value, allowed: &str) -> Reason {
         Value::Array(_) => "is a list",
         Value::Object(_) => "is an object",
         // Integers beyond 64 bits come as floats too, and calling those fractions would mislead.
-        Value::Number(n) if n.as_f64().is_some_and(|n| n.abs() >= MAX_EXACT) => "is out of range",
+        Value::Number(_) if is_large(found) => "is out of range",
         Value::Number(n) if n.is_f64() => "is not written as an integer",
         Value::Number(_) => "is a number",
     };
@@ -54,6 +55,11 @@ pub(super) fn wrong(path: &Path<'_>, found: &Value, allowed: &str) -> Reason {
     Reason::new(format!("{path}: {found} {what} (allowed: {allowed})"))
 }
 
+/// Whether it is an integer beyond 64 bits.
+fn is_large(value: &Value) -> bool {
+    value.is_f64() && value.as_f64().is_some_and(|n| n.abs() >= MAX_EXACT)
+}
+
 /// From here on every float is an integer (2^63).
 const MAX_EXACT: f64 = 9_223_372_036_854_775_808.0;
 
@@ -62,6 +68,8 @@ const MAX_EXACT: f64 = 9_223_372_036_854_775_808.0;
 #[derive(Default)]
 pub(super) struct Fields {
     reasons: Vec<Reason>,
+    /// How many of them are that an integer is out of its range.
+    misfits: usize,
 }
 
 type Object = Map<String, Value>;
@@ -73,6 +81,14 @@ impl Fields {
             self.reasons.push(Reason::new(AND_MORE));
         }
         if self.reasons.is_empty() { Ok(result) } else { Err(self.reasons) }
+    }
+
+    /// Takes the reasons, with the row of each, if there are no others than these [`Entries::misfits`].
+    pub(super) fn take_misfits(&mut self, rows: Vec<usize>) -> Vec<(usize, Reason)> {
+        if self.full() || self.reasons.len() != rows.len() {
+            return Vec::new();
+        }
+        rows.into_iter().zip(take(&mut self.reasons)).collect()
     }
 
     fn refuse(&mut self, why: Reason) {
@@ -212,6 +228,7 @@ impl Fields {
             return n;
         }
         let allowed = integers(range.start(), range.end());
+        self.misfits += usize::from(is_large(value) || value.is_u64() || value.is_i64());
         self.refuse(if value.is_u64() || value.is_i64() {
             Reason::new(format!("{at}: {value} is out of range (allowed: {allowed})"))
         } else {
@@ -282,13 +299,21 @@ pub(super) struct Entries<T> {
     entry: fn(&mut Fields, &Path<'_>, &Object) -> T,
     count: usize,
     fields: Fields,
+    /// The place in the list of the entry that each of the reasons is about.
+    rows: Vec<usize>,
     read: Vec<T>,
 }
 
 impl<T> Entries<T> {
     /// A list of this name with at most so many entries.
     pub(super) fn new(list: &'static str, most: usize, entry: fn(&mut Fields, &Path<'_>, &Object) -> T) -> Self {
-        Entries { list, most, entry, count: 0, fields: Fields::default(), read: Vec::new() }
+        Entries { list, most, entry, count: 0, fields: Fields::default(), rows: Vec::new(), read: Vec::new() }
+    }
+
+    /// The place of the entry that each reason is about, if they all are that a number is out of range.
+    pub(super) fn misfits(&self) -> Vec<usize> {
+        let all = self.count <= self.most && self.fields.misfits == self.fields.reasons.len();
+        if all { self.rows.clone() } else { Vec::new() }
     }
 
     /// Reads the next entry.
@@ -302,6 +327,7 @@ impl<T> Entries<T> {
             Value::Object(object) => self.read.push((self.entry)(&mut self.fields, &at, &object)),
             other => self.fields.refuse(wrong(&at, &other, "an object")),
         }
+        self.rows.resize(self.fields.reasons.len(), self.count - 1);
     }
 }
 

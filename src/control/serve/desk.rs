@@ -169,10 +169,7 @@ impl Desk {
         let links = (self.options.links)(&self.options.dir);
         let mut draft = json::parse_draft(document.as_bytes(), None)?;
         draft.faults.extend(add_wires(&mut draft.snapshot, &self.options.wires).err().unwrap_or_default());
-        let admission = match self.options.omit_ambiguous {
-            true => draft.admit_or_omit(links.as_ref()),
-            false => draft.admit(links.as_ref()),
-        };
+        let admission = draft.admit_or(self.options.on_ambiguous, links.as_ref());
         let snapshot = draft.snapshot;
         if !admission.accepted() {
             tracing::warn!(

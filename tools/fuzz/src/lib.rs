@@ -17,7 +17,7 @@ use shm_layout::view::{ImageView, SnapshotView};
 use spanwire::control::builder::{build, live_interfaces};
 use spanwire::control::compile::{Source, compile, decompile, diagnostics};
 use spanwire::control::json::{export, parse, parse_draft, parse_interfaces, parse_links};
-use spanwire::control::{Links, Snapshot, admit, junos as configuration};
+use spanwire::control::{Draft, Links, OnAmbiguous, Snapshot, admit, junos as configuration};
 use spanwire::snapshot::table::Table;
 
 /// A valid image with every section, to mutate.
@@ -92,6 +92,10 @@ fn same_through_an_image(snapshot: &Snapshot) {
 /// A snapshot document, or a list of interfaces.
 pub fn importer(input: &[u8]) {
     let _ = parse_interfaces(input);
+    if let Ok(mut draft) = parse_draft(input, None) {
+        let table_alone = Draft { unfit: Vec::new(), ..draft.clone() }.admit_or_omit(None).accepted();
+        assert_eq!(draft.admit_or_skip(None).accepted(), table_alone, "the entries at fault alone are left out");
+    }
     let Ok(snapshot) = parse(input) else { return };
     let draft = parse_draft(input, None).expect("the same document");
     assert_eq!(draft.snapshot, snapshot);
@@ -115,12 +119,15 @@ pub fn junos(input: &[u8]) {
     }
     let links = Links { all: parse_links(INTERFACES).expect("a list"), place: String::new() };
     for interfaces in [links.interfaces(), live_interfaces(&tree, &links, [])] {
-        let mut draft = build(&tree, interfaces);
-        assert_eq!(draft.origins.len(), draft.snapshot.mirrors.len());
-        let admission = draft.admit_or_omit(Some(&links));
-        assert_eq!(admission.states.len(), draft.snapshot.mirrors.len());
-        if admission.accepted() {
-            same_through_an_image(&draft.snapshot);
+        let built = build(&tree, interfaces);
+        assert_eq!(built.origins.len(), built.snapshot.mirrors.len());
+        for on_ambiguous in [OnAmbiguous::Omit, OnAmbiguous::Skip] {
+            let mut draft = built.clone();
+            let admission = draft.admit_or(on_ambiguous, Some(&links));
+            assert_eq!(admission.states.len(), draft.snapshot.mirrors.len());
+            if admission.accepted() {
+                same_through_an_image(&draft.snapshot);
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use spanwire::control::OnAmbiguous;
 
 use crate::document::Source;
 
@@ -193,16 +194,6 @@ pub(crate) enum Program {
     Spanwired,
     /// Dataplane and control socket as one, for a producer to start
     SpanwireHelper,
-}
-
-/// What to do where only the mirror table is refused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum OnAmbiguous {
-    /// Publish nothing
-    #[default]
-    Reject,
-    /// Publish without any mirror entry, with the reasons as warnings
-    Omit,
 }
 
 #[derive(Debug, clap::Args)]

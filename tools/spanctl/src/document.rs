@@ -10,10 +10,10 @@ use spanwire::control::json;
 use spanwire::control::source::{self, Format, Ports};
 use spanwire::control::state::{Stats, last_stats};
 use spanwire::control::writer::gate;
-use spanwire::control::{Admission, Diagnostic, Links, Mirror, Reason, Snapshot, Wire};
+use spanwire::control::{Admission, Diagnostic, Links, Mirror, OnAmbiguous, Reason, Snapshot, Wire};
 use spanwire::links;
 
-use crate::args::{OnAmbiguous, SourceArgs};
+use crate::args::SourceArgs;
 use crate::output::{Failure, Output, complain};
 
 /// The largest input read, bytes: what cannot be published anyway must not fill the memory first.
@@ -78,10 +78,7 @@ pub(crate) fn judge(dir: &Path, source: Source<'_>) -> Result<Judged, Failure> {
         (None, None) => Ports::Own,
     };
     let mut draft = source::read(source.document, ports, source.wires).map_err(Failure::Refused)?;
-    let mut admission = match source.on_ambiguous {
-        OnAmbiguous::Reject => draft.admit(ports.links()),
-        OnAmbiguous::Omit => draft.admit_or_omit(ports.links()),
-    };
+    let mut admission = draft.admit_or(source.on_ambiguous, ports.links());
     admission.reasons.extend(gate(dir, &draft.snapshot).err());
     match admission.accepted() {
         true => Ok(Judged { snapshot: draft.snapshot, admission }),

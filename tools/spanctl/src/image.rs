@@ -13,11 +13,11 @@ use shm_layout::record::{
 use shm_layout::view::{ImageView, LayoutError, SnapshotView};
 use spanwire::control::compile::{Source, compile, decompile, diagnostics};
 use spanwire::control::state::role_name;
-use spanwire::control::{Diagnostic, Mirror, Reason, Wire};
+use spanwire::control::{Diagnostic, Mirror, OnAmbiguous, Reason, Wire};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::args::{CompileArgs, InspectArgs, OnAmbiguous};
+use crate::args::{CompileArgs, InspectArgs};
 use crate::document::{Report, ended, judge, read, read_source, shown};
 use crate::import::{counts, warn};
 use crate::output::{Failure, Output};

@@ -7,10 +7,10 @@ use spanwire::control::compile::Source as Compiled;
 use spanwire::control::json;
 use spanwire::control::source::Format;
 use spanwire::control::writer::{WriteError, publish, remark};
-use spanwire::control::{Diagnostic, Reason};
+use spanwire::control::{Diagnostic, OnAmbiguous, Reason};
 use spanwire::region::RegionError;
 
-use crate::args::{CheckArgs, CommitArgs, ImportArgs, OnAmbiguous};
+use crate::args::{CheckArgs, CommitArgs, ImportArgs};
 use crate::document::{Judged, Report, Source, ended, judge, read, read_source, shown};
 use crate::output::{Failure, Output, complain};
 

@@ -9,7 +9,7 @@ use spanwire::control::source::Format;
 use spanwire::logging;
 use spanwire::signals::{HangUp, Signals};
 
-use crate::args::{OnAmbiguous, ServeArgs};
+use crate::args::ServeArgs;
 use crate::document::live;
 use crate::output::Failure;
 
@@ -21,7 +21,7 @@ pub(crate) fn serve(dir: &Path, args: ServeArgs) -> Result<(), Failure> {
     let server = Server::bind(Options {
         wires: args.wires.wires,
         links: |dir| live(dir, Format::Snapshot).ok().flatten(),
-        omit_ambiguous: args.on_ambiguous == OnAmbiguous::Omit,
+        on_ambiguous: args.on_ambiguous,
         ..Options::new(dir.to_owned(), args.socket)
     })?;
     let stop = AtomicBool::new(false);

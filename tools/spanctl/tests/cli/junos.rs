@@ -129,6 +129,44 @@ fn an_ambiguous_configuration_is_refused_or_published_without_a_table() {
 }
 
 #[test]
+fn an_ambiguous_configuration_may_be_published_without_the_entries_at_fault() {
+    let place = Place::new();
+    let conf = fs::read_to_string(fixture("duplicate.conf")).unwrap();
+    let conf = conf
+        + "set forwarding-options port-mirroring instance c input rate ten\n\
+                       set forwarding-options port-mirroring instance c input ingress interface ge-0/0/1.0\n\
+                       set forwarding-options port-mirroring instance c output interface ge-0/0/2.0\n";
+    let skip = ["commit", "-", "--interfaces", &interfaces(), "--wire", "11:12", "--on-ambiguous", "skip", "--json"];
+    let report = place.feed(conf.as_bytes(), &skip).code(0).json();
+    assert_eq!(
+        report["mirrors"],
+        json!([{"ingress_ifindex": 11, "output_ifindex": 22, "rate": 0}]),
+        "that of instance a"
+    );
+    let shown = place.run(&["show", "--json"]).code(0).json();
+    assert_eq!(shown["diagnostics"], report["diagnostics"]);
+    for (i, [subject, why]) in [
+        [
+            "instance \"b\" ingress \"ge-0-0-0\" (line 3 column 74)",
+            "left out: duplicate port-mirroring ingress ifindex 11 in instances \"a\" and \"b\"",
+        ],
+        [
+            "instance \"c\" ingress \"ge-0/0/1.0\" (line 6 column 74)",
+            "left out: instance \"c\" (line 5 column 48): rate \"ten\" (line 5 column 61) is not an integer",
+        ],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let said = &shown["diagnostics"][i];
+        assert_eq!(said["subject"], subject, "{shown}");
+        assert!(said["message"].as_str().unwrap().starts_with(why), "{shown}");
+    }
+    assert_eq!(shown["diagnostics"].as_array().unwrap().len(), 2);
+    assert_eq!(place.run(&["export"]).code(0).json()["mirror_configs"], report["mirrors"]);
+}
+
+#[test]
 fn what_cannot_be_read_is_said_with_its_place() {
     let place = Place::new().with_snapshot();
     let before = place.published();

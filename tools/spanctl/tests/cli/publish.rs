@@ -158,6 +158,59 @@ fn an_ambiguous_table_may_be_left_out() {
 }
 
 #[test]
+fn the_entries_at_fault_alone_may_be_left_out() {
+    let entry =
+        |ingress, output, rate: u64| json!({"ingress_ifindex": ingress, "output_ifindex": output, "rate": rate});
+    let document = json!({"version": 43, "generation": 7, "wires": [{"name": "w", "a_ifindex": 11, "b_ifindex": 12}], "mirror_configs": [
+        entry(11, 22, 5), entry(11, 23, 1), entry(12, 22, 1 << 32), entry(14, 14, 1), entry(22, 33, 1), entry(12, 22, 7)]});
+    let document = document.to_string();
+    let place = Place::new();
+    for policy in ["reject", "omit"] {
+        place.feed(document.as_bytes(), &["import", "-", "--on-ambiguous", policy]).code(1);
+        assert!(!place.dir().exists(), "{policy}: a number out of range breaks the document");
+    }
+    for command in ["import", "commit"] {
+        let skip = [command, "-", "--on-ambiguous", "skip"];
+        let report = place.feed(document.as_bytes(), &[&skip[..], &["--json"]].concat()).code(0).json();
+        let stay = json!([entry(11, 22, 5), entry(12, 22, 7)]);
+        assert_eq!((&report["mirrors"], &report["reasons"]), (&stay, &json!([])));
+        let left_out: Vec<&str> = report["diagnostics"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|d| d["message"].as_str().unwrap().starts_with("left out: "))
+            .map(|d| d["subject"].as_str().unwrap())
+            .collect();
+        assert_eq!(left_out, ["mirror_configs[1]", "mirror_configs[2]", "mirror_configs[3]", "mirror_configs[4]"]);
+        let export = place.run(&["export"]).code(0).json();
+        assert_eq!(
+            (&export["mirror_configs"], &export["version"], &export["generation"]),
+            (&stay, &json!(43), &json!(7))
+        );
+        let shown = place.run(&["show", "--json"]).code(0).json();
+        assert_eq!(shown["diagnostics"], report["diagnostics"]);
+        let shown = place.run(&["show"]).code(0).stdout;
+        for why in [
+            "4294967296 is out of range",
+            "duplicate ingress ifindex 11, first in mirror_configs[0]",
+            "is the entry's own ingress",
+            "receives the clones of mirror_configs[0], a mirror chain",
+        ] {
+            assert!(shown.contains(why), "{why}: {shown}");
+        }
+        let said = place.feed(document.as_bytes(), &skip).code(0);
+        assert!(said.stdout.ends_with(": 2 mirror entries, 1 wire\n"), "{said:?}");
+        assert_eq!(said.stderr.matches("left out: ").count(), 4, "{said:?}");
+    }
+    // What is not of the table refuses it all.
+    let before = place.published();
+    let bad = document.replace("\"b_ifindex\":12", "\"b_ifindex\":11");
+    assert_ne!(bad, document);
+    place.feed(bad.as_bytes(), &["import", "-", "--on-ambiguous", "skip"]).code(1);
+    assert_eq!(place.published(), before);
+}
+
+#[test]
 fn role_and_flags_stand_over_an_import() {
     let place = Place::new();
     let snapshot = Snapshot::default();
