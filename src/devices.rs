@@ -48,6 +48,8 @@ pub struct Device {
     pub master: u32,
     /// VLAN id on the device below, 0 if it is no VLAN device.
     pub vlan_id: u16,
+    /// Whether an XDP program is attached to it.
+    pub xdp: bool,
     /// Whether its own IPv6 is on.
     pub ipv6: bool,
     /// The first of its addresses, those aside that every IPv6 device gives itself (fe80::/10).
@@ -66,13 +68,36 @@ impl Device {
     }
 }
 
+/// Every device of the calling thread's network namespace, without what takes further questions: `address`, `speed`,
+/// `stuck_offload`.
+///
+/// # Errors
+/// The kernel did not answer, or not as it should.
+pub fn present() -> io::Result<Vec<Device>> {
+    netlink::dump(netlink::LINKS)?.iter().map(|link| message::link(link)).collect()
+}
+
+/// A device that is not in the network namespace any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone {
+    /// The ifindex it had.
+    pub ifindex: u32,
+    /// Whether it is in another namespace now.
+    pub moved: bool,
+}
+
+/// The devices whose end a datagram from the kernel's routing socket tells of.
+pub fn gone(datagram: &[u8]) -> impl Iterator<Item = Gone> {
+    let deleted = netlink::messages(datagram).filter(|&(kind, _)| kind == netlink::DELETED);
+    deleted.filter_map(|(_, payload)| message::gone(payload)).map(|(ifindex, moved)| Gone { ifindex, moved })
+}
+
 /// Every device of the calling thread's network namespace.
 ///
 /// # Errors
 /// The kernel did not answer, or not as it should.
 pub fn all() -> io::Result<Vec<Device>> {
-    let links = netlink::dump(netlink::LINKS)?;
-    let mut devices: Vec<Device> = links.iter().map(|link| message::link(link)).collect::<io::Result<_>>()?;
+    let mut devices = present()?;
     let mut addresses: HashMap<u32, IpAddr> = HashMap::new();
     for address in netlink::dump(netlink::ADDRESSES)? {
         if let Some((ifindex, address)) = message::address(&address)? {

@@ -9,15 +9,22 @@ use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
 
+use crate::devices::{self, Gone};
+
 /// `RTMGRP_LINK`: devices come, go, and change.
 const LINK_GROUP: u32 = 1;
 /// One change brings several messages: they are gathered for this long.
 const GATHER: Duration = Duration::from_millis(2);
 
+/// Bytes of a datagram: what tells of one device, which the kernel sends by itself.
+const DATAGRAM: usize = 8 << 10;
+
 /// Where news of devices comes from.
 #[derive(Debug)]
 pub struct Links {
     socket: Option<OwnedFd>,
+    /// Devices whose end was told of, as far as no news was lost.
+    gone: Vec<Gone>,
 }
 
 impl Links {
@@ -31,26 +38,36 @@ impl Links {
             Ok(socket)
         };
         let socket = open().inspect_err(|error| tracing::debug!("no news of devices, they are asked: {error}")).ok();
-        Links { socket }
+        Links { socket, gone: Vec::new() }
+    }
+
+    /// The devices that are gone since the last call, in the order they went.
+    pub fn gone(&mut self) -> Vec<Gone> {
+        std::mem::take(&mut self.gone)
     }
 
     /// Sleeps until a device has changed, at most `timeout`. Whether one may have.
-    pub fn wait(&self, timeout: Duration) -> bool {
-        let Some(socket) = &self.socket else {
+    pub fn wait(&mut self, timeout: Duration) -> bool {
+        let Links { socket: Some(socket), gone } = self else {
             std::thread::sleep(timeout);
             return true;
         };
         // A time out of range is as good as none.
         let limit = Timespec::try_from(timeout).ok();
-        match poll(&mut [PollFd::new(socket, PollFlags::IN)], limit.as_ref()) {
+        match poll(&mut [PollFd::new(&*socket, PollFlags::IN)], limit.as_ref()) {
             Ok(0) => return false,
             Ok(_) => std::thread::sleep(GATHER),
             Err(_) => std::thread::sleep(timeout),
         }
-        // What the messages say is looked up: one may have been lost (ENOBUFS).
-        let mut message = [0u8; 64];
-        while !matches!(recv(socket, &mut message, RecvFlags::DONTWAIT), Err(error) if error != Errno::NOBUFS) {}
-        true
+        // What else the messages say is looked up: one may have been lost (ENOBUFS).
+        let mut message = [0u8; DATAGRAM];
+        loop {
+            match recv(&*socket, &mut message, RecvFlags::DONTWAIT) {
+                Ok((len, _)) => gone.extend(devices::gone(message.get(..len).unwrap_or_default())),
+                Err(Errno::NOBUFS) => {}
+                Err(_) => return true,
+            }
+        }
     }
 }
 
@@ -64,7 +81,7 @@ mod tests {
     #[test]
     fn without_a_socket_there_may_always_be_news() {
         let start = Instant::now();
-        assert!(Links { socket: None }.wait(Duration::from_millis(3)));
+        assert!(Links { socket: None, gone: Vec::new() }.wait(Duration::from_millis(3)));
         assert!(start.elapsed() >= Duration::from_millis(3));
     }
 }

@@ -7,11 +7,16 @@ use shm_layout::record::PortRole;
 use crate::counters::BindingBlock;
 use crate::xsk::KernelStats;
 
+/// How the reason of a port begins whose device is not there.
+pub const MISSING: &str = "port missing";
+
 /// A port the snapshot uses.
 #[derive(Clone, Debug)]
 pub struct PortStatus {
-    /// Its ifindex.
+    /// Its ifindex in the snapshot.
     pub ifindex: u32,
+    /// ifindex of its device; 0 when it is not there.
+    pub device: u32,
     /// What it is used for.
     pub role: PortRole,
     /// Whether the device is there.

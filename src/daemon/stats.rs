@@ -15,7 +15,7 @@ use shm_layout::record::{
 
 use super::TICK;
 use super::config::Config;
-use super::report::{Report, State};
+use super::report::{MISSING, Report, State};
 use crate::clock;
 use crate::counters::ShardBlock;
 use crate::region::Publisher;
@@ -207,7 +207,8 @@ impl<'a> PortsNow<'a> {
                 return format!("{what} ifindex {ifindex} is not attached yet");
             }
             if !self.there.contains(&ifindex) {
-                return format!("port missing: {what} ifindex {ifindex}");
+                let more = self.reasons.get(&ifindex).and_then(|reason| reason.strip_prefix(MISSING));
+                return format!("{MISSING}: {what} ifindex {ifindex}{}", more.unwrap_or_default());
             }
         }
         if !self.up.contains(&output) {

@@ -19,8 +19,11 @@ const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_LINK_NETNSID: u16 = 37;
+const IFLA_XDP: u16 = 43;
+const IFLA_NEW_NETNSID: u16 = 45;
 const IFLA_PROP_LIST: u16 = 52;
 const IFLA_ALT_IFNAME: u16 = 53;
+const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_VLAN_ID: u16 = 1;
@@ -65,6 +68,10 @@ pub(super) fn link(payload: &[u8]) -> io::Result<Device> {
             IFLA_MTU => device.mtu = word(value),
             IFLA_LINK => device.below = word(value),
             IFLA_LINK_NETNSID => elsewhere = true,
+            IFLA_XDP => {
+                let mode = attribute(value, IFLA_XDP_ATTACHED).and_then(|mode| mode.first());
+                device.xdp = mode.is_some_and(|mode| *mode != 0);
+            }
             IFLA_MASTER => device.master = word(value),
             IFLA_LINKINFO => device.kind = attribute(value, IFLA_INFO_KIND).and_then(text).unwrap_or_default(),
             IFLA_AF_SPEC => device.ipv6 = ipv6(value),
@@ -80,6 +87,14 @@ pub(super) fn link(payload: &[u8]) -> io::Result<Device> {
         device.vlan_id = id.map(u16::from_ne_bytes).unwrap_or_default();
     }
     Ok(device)
+}
+
+/// The ifindex in a message of RTM_DELLINK, and whether the device has gone to another network namespace; `None` where
+/// it is still there and has only left a bridge.
+pub(super) fn gone(payload: &[u8]) -> Option<(u32, bool)> {
+    let ifindex = number(payload, 4).map(u32::from_ne_bytes)?;
+    let rest = payload.get(LINKS.fixed()..)?;
+    (payload.first() == Some(&0)).then(|| (ifindex, attribute(rest, IFLA_NEW_NETNSID).is_some()))
 }
 
 /// The ifindex and the address of a message of RTM_NEWADDR; none for what IPv6 gives every device.
@@ -166,6 +181,7 @@ mod tests {
             attr(IFLA_ADDRESS, &[2, 0, 0, 0, 0, 9]),
             attr(IFLA_LINK, &3_u32.to_ne_bytes()),
             attr(IFLA_MASTER, &5_u32.to_ne_bytes()),
+            attr(IFLA_XDP | 0x8000, &attr(IFLA_XDP_ATTACHED, &[2])),
             attr(IFLA_LINKINFO | 0x8000, &info.concat()),
             attr(IFLA_AF_SPEC, &attr(10, &inet6)),
             attr(IFLA_PROP_LIST | 0x8000, &names.concat()),
@@ -186,6 +202,7 @@ mod tests {
             below: 3,
             master: 5,
             vlan_id: if cfg!(target_endian = "little") { 42 } else { 42 << 8 },
+            xdp: true,
             ipv6: true,
             ..Device::default()
         };
@@ -194,6 +211,16 @@ mod tests {
         disabled[4 * DISABLE_IPV6] = 1;
         let off = attr(IFLA_AF_SPEC, &attr(10, &attr(IFLA_INET6_CONF, &disabled)));
         assert!(!link(&device(&[off])).unwrap().ipv6 && !link(&device(&[])).unwrap().ipv6);
+    }
+
+    #[test]
+    fn a_device_goes_or_is_moved_and_one_that_leaves_a_bridge_stays() {
+        assert_eq!(gone(&device(&[])), Some((11, false)));
+        assert_eq!(gone(&device(&[attr(IFLA_NEW_NETNSID, &[0; 4])])), Some((11, true)));
+        let mut of_a_bridge = device(&[]);
+        of_a_bridge[0] = 7;
+        assert_eq!(gone(&of_a_bridge), None);
+        assert_eq!(gone(&device(&[])[..12]), None);
     }
 
     #[test]

@@ -25,6 +25,9 @@ pub(super) const LINKS: Dump = Dump { request: 18, answer: 16, fixed: 16 };
 /// Every address: RTM_GETADDR, RTM_NEWADDR, `struct ifaddrmsg`.
 pub(super) const ADDRESSES: Dump = Dump { request: 22, answer: 20, fixed: 8 };
 
+/// A device is gone: RTM_DELLINK, `struct ifinfomsg`.
+pub(super) const DELETED: u16 = 17;
+
 impl Dump {
     /// Bytes of the fixed part.
     pub(super) fn fixed(self) -> usize {
@@ -124,6 +127,17 @@ impl Answer {
         }
         Ok(())
     }
+}
+
+/// The kind and the payload of each message of a datagram, up to the first that does not fit.
+pub(super) fn messages(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let len = u32::from_ne_bytes(number(rest, 0)?) as usize;
+        let kind = u16::from_ne_bytes(number(rest, 4)?);
+        let payload = rest.get(HEADER..len)?;
+        rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, payload))
+    })
 }
 
 /// `N` bytes from `at` on.

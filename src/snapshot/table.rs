@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
-use shm_layout::record::{META_DISARMED, Placement, Role, StrRef};
+use shm_layout::record::{META_DISARMED, Placement, PortRecord, Role, StrRef};
 use shm_layout::view::{SnapshotView, Strings};
 
 /// Identity of a mirror entry over generations: while it stays, so do its sampler's phase and its counts.
@@ -152,6 +152,8 @@ pub struct Table {
     ports: ByIfindex<WirePort>,
     /// Names of ports as the source gives them, places in `text`.
     names: ByIfindex<StrRef>,
+    /// Names of devices as the source gives them, likewise.
+    devices: ByIfindex<StrRef>,
     text: String,
 }
 
@@ -248,6 +250,10 @@ impl Table {
                 Some(&(_, id)) => policy.vlans.get_or_insert_with(VlanTaps::new).insert(id, tap),
             }
         }
+        // A VLAN unit may bear its port's name.
+        let is_device = |port: &PortRecord| port.ifindex != 0 && (port.parent_ifindex == 0 || port.vlan_id == 0);
+        let named = view.ports.iter().filter(|port| is_device(port) && port.linux_name.len > 0);
+        let devices = ByIfindex::new(named.map(|port| (port.ifindex, port.linux_name)).collect());
         let port = |((ifindex, peer), policy): (_, Option<PortPolicy>)| {
             (ifindex, WirePort { peer, policy: policy.map(Arc::new) })
         };
@@ -263,6 +269,7 @@ impl Table {
             entries,
             ports: ByIfindex(peers.0.into_iter().zip(policies).map(port).collect()),
             names: ByIfindex::new(names),
+            devices,
             text: view.strings.all().to_owned(),
         }
     }
@@ -286,6 +293,12 @@ impl Table {
     /// The name of a port as the source gives it; empty where it has none.
     pub fn name(&self, ifindex: u32) -> &str {
         self.names.get(ifindex).map_or("", |&at| Strings::from(self.text.as_str()).text(at))
+    }
+
+    /// The names that the source gives devices, with their ifindexes there, in the order of these.
+    pub fn device_names(&self) -> impl Iterator<Item = (u32, &str)> {
+        let text = Strings::from(self.text.as_str());
+        self.devices.0.iter().map(move |&(ifindex, at)| (ifindex, text.text(at)))
     }
 
     /// Monitor ports of the entries whose ingress is on a wire, ifindexes, each once, in no order that matters. A

@@ -130,24 +130,23 @@ impl VlanOffload {
         if !std::mem::take(&mut self.held) {
             return Ok(true);
         }
-        match self.is_there().and_then(|there| if there { self.set(true).map(|()| true) } else { Ok(false) }) {
+        match self.set(true) {
             Err(NetdevError::NoIndex { .. }) => Ok(false),
-            other => other,
+            other => other.map(|()| true),
         }
-    }
-
-    /// Whether the ifindex is still the device's: by name or by address, since either may have been changed.
-    fn is_there(&self) -> Result<bool, NetdevError> {
-        let about = |name: &IfName| Ok((name.to_string(), self.control.mac(name)?));
-        let (name, mac) = self.control.stable(self.device.ifindex(), about)?;
-        Ok(name == self.device.name() || mac == self.device.mac())
     }
 
     fn set(&self, on: bool) -> Result<(), NetdevError> {
         if self.changed.is_empty() {
             return Ok(());
         }
-        let done = |name: &IfName| self.control.set_features(name, &self.changed, on);
+        let done = |name: &IfName| {
+            // By name or by address: either may have been changed. What has neither is another device.
+            if name.to_string() != self.device.name() && self.control.mac(name)? != self.device.mac() {
+                return Err(Refusal { what: "the device", source: io::Error::from_raw_os_error(libc::ENODEV) });
+            }
+            self.control.set_features(name, &self.changed, on)
+        };
         match self.control.stable(self.device.ifindex(), done) {
             Err(NetdevError::Read { port, source, .. }) => Err(NetdevError::Write { port, source }),
             other => other,

@@ -18,7 +18,7 @@ fn xdp_programs(lab: &Lab) -> usize {
 #[test]
 fn the_kernel_tells_of_a_changed_device() {
     let lab = lab(LabSpec::default());
-    let links = lab.dut().enter(Links::watch).unwrap();
+    let mut links = lab.dut().enter(Links::watch).unwrap();
     let is_quiet = (0..100).any(|_| !links.wait(Duration::from_millis(20)));
     assert!(is_quiet, "without a change there is no news, in the end");
     let device = &lab.wire(0).unwrap().a.name;
@@ -371,7 +371,8 @@ fn damage_to_the_regions_stops_nothing() {
             assert!(node.import(&document(&[(A, MON, 1)])) > before);
         }
     }
-    std::fs::remove_dir_all(&dir).unwrap();
+    // The dataplane may put a file back meanwhile.
+    assert!((0..100).any(|_| std::fs::remove_dir_all(&dir).is_ok()));
     exchange(&lab, 10, 500, Some(1), None);
     assert!(node.is_running());
     node.wait_for("statistics in a new directory", |show| show["dataplane"]["running"] == true);

@@ -6,6 +6,7 @@
 mod devices;
 mod failover;
 mod helper;
+mod identity;
 mod lifecycle;
 mod node;
 mod offloads;

@@ -108,3 +108,48 @@ fn a_damaged_record_is_told_of_and_set_aside() {
     assert!(log.contains("ports.json") && log.contains("set aside as ports.json.damaged"), "{log}");
     assert_eq!(std::fs::read(node.dir.path().join("ports.json.damaged")).unwrap(), b"{\"boot\":");
 }
+
+/// A device that another directory's dataplane uses is that one's: nobody changes it under its feet.
+#[test]
+fn a_device_in_use_elsewhere_is_put_back_later() {
+    let lab = lab(LabSpec::default());
+    let (mut first, before) = killed(&lab);
+    let mut second = Node::start(&lab, &[]);
+    second.import(&document(&[]));
+    second.wait_for_ports(&[A, B]);
+    first.launch(&lab, &[]);
+    wait_for_start(&first);
+    first.wait_for("the refusal", |show| show["ports"].to_string().contains("already has an XDP program"));
+    // No wire of the first any more, and no first either.
+    first.import(&document_with(&[], &[], ""));
+    let log = first.stop();
+    assert!(log.contains("in use by another program"), "{log}");
+    assert_eq!(on(&lab), 0);
+    second.stop();
+    assert_eq!(on(&lab), 0, "the second found them off");
+    first.launch(&lab, &[]);
+    wait_for_start(&first);
+    first.wait_for("the offloads", |_| now(&lab) == before);
+}
+
+#[test]
+fn a_device_that_was_moved_away_is_told_of() {
+    let lab = lab(LabSpec::default());
+    let mut node = Node::start(&lab, &[]);
+    node.import(&document(&[]));
+    node.wait_for_ports(&[A, B]);
+    let (device, far) = (&lab.wire(0).unwrap().a.name, lab.ns(spanwire_lab::topology::Role::Mon).name());
+    lab.dut().ip(&["link", "set", device, "netns", far]).unwrap();
+    node.wait_for("the port to be missed", |show| {
+        show["ports"].as_array().unwrap().iter().any(|port| port["ifindex"] == A && port["state"] == "inactive")
+    });
+    // Where to comes after that, and is struck out of the record then.
+    let record = node.dir.path().join("ports.json");
+    node.wait_for("the record", |_| {
+        let text = std::fs::read_to_string(&record).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["changed"].as_array().unwrap().len() == 1
+    });
+    let log = node.stop();
+    let told = log.lines().find(|line| line.contains("was moved to another network namespace"));
+    assert!(told.is_some_and(|line| line.contains("rxvlan on") && line.contains(device.as_str())), "{log}");
+}

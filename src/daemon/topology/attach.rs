@@ -22,7 +22,7 @@ use crate::shard::mailbox::{Command, Event};
 use crate::shard::port::{Identity, Port};
 use crate::steer::PortProgram;
 use crate::xsk::abi::{ETH_HLEN, VLAN_HLEN, max_rx_len};
-use crate::xsk::netdev::{self, LinkState, Netdev};
+use crate::xsk::netdev::{LinkState, Netdev};
 use crate::xsk::offload::VlanOffload;
 use crate::xsk::packet_socket::Promiscuous;
 use crate::xsk::socket::{self, RingSizes, Socket};
@@ -54,7 +54,10 @@ pub(super) struct Bound {
 #[derive(Debug)]
 pub(super) struct Attached {
     pub(super) want: Want,
+    /// Its device, whose ifindex may be another than the port's.
     pub(super) device: Netdev,
+    /// Whether the device is gone: what has its ifindex by now is another one.
+    pub(super) is_lost: bool,
     pub(super) link: LinkState,
     pub(super) lanes: Lanes,
     pub(super) zero_copy: bool,
@@ -102,14 +105,17 @@ impl Topology {
 
     pub(super) fn fail(&mut self, ifindex: u32, reason: String) {
         if self.failed.get(&ifindex).is_none_or(|failed| failed.reason != reason) {
-            tracing::warn!("port {}: {reason}", netdev::label(ifindex));
+            tracing::warn!("port {}: {reason}", self.label(ifindex));
         }
         self.failed.insert(ifindex, Failed { since: Instant::now(), reason });
     }
 
     fn try_attach(&mut self, ifindex: u32, want: Want, lanes: Lanes) -> Result<Attached, String> {
         let text = |e: &dyn std::error::Error| e.to_string();
-        let device = Netdev::open(ifindex).map_err(|e| text(&e))?;
+        let known = self.record.ports().get(&ifindex).and_then(|known| known.device.as_ref());
+        let known = known.ok_or("not there any more")?;
+        let device = Netdev::open(known.ifindex).map_err(|e| text(&e))?;
+        is_still(known, &device)?;
         let link = LinkState { up: device.up(), mtu: device.mtu() };
         let mut port = Attached {
             want,
@@ -120,6 +126,7 @@ impl Topology {
             program: None,
             promiscuous: None,
             offload: None,
+            is_lost: false,
             device,
         };
         if port.want.role() == PortRole::Wire {
@@ -129,11 +136,12 @@ impl Topology {
             let found = self.record.found_on(&Sighting::of(&port.device));
             port.offload = Some(VlanOffload::look(&port.device, found).map_err(|e| text(&e))?);
             // First of what is changed: a device that another program holds is left as it is.
-            let program = PortProgram::attach(ifindex, self.config.xdp_mode, lanes.sockets, port.device.driver());
+            let device = port.device.ifindex();
+            let program = PortProgram::attach(device, self.config.xdp_mode, lanes.sockets, port.device.driver());
             port.program = Some(program.map_err(|e| text(&e))?);
             let joined = match self.attached.values().find_map(|port| port.promiscuous.as_ref()) {
-                Some(other) => other.join_also(ifindex),
-                None => Promiscuous::join(ifindex),
+                Some(other) => other.join_also(device),
+                None => Promiscuous::join(device),
             };
             port.promiscuous = Some(joined.map_err(|e| text(&e))?);
         }
@@ -143,7 +151,9 @@ impl Topology {
                 return Err(reason);
             }
         }
-        if let Err(reason) = self.turn_offloads_off(&mut port).and_then(|()| lead_in(&port)) {
+        // So far no frame goes another way, and none leaves.
+        let there = port.is_there();
+        if let Err(reason) = there.and_then(|()| self.turn_offloads_off(&mut port)).and_then(|()| lead_in(&port)) {
             self.close(port);
             return Err(reason);
         }
@@ -174,8 +184,8 @@ impl Topology {
             .chain(&port.bound)
             .find(|bound| bound.hand == at)
             .map(|bound| bound.socket.clone());
-        let (socket, rings) =
-            socket::open(&self.hands[at].area, donor.as_ref(), ifindex, queue, sizes).map_err(|e| e.to_string())?;
+        let (socket, rings) = socket::open(&self.hands[at].area, donor.as_ref(), port.device.ifindex(), queue, sizes)
+            .map_err(|e| e.to_string())?;
         let id = self.ids[at].take().ok_or("the shard's socket ids are used up")?;
         let identity = Identity { socket: id, ifindex, queue, queues: port.lanes.width, role: port.want.role() };
         let block = Arc::new(BindingBlock::default());
@@ -230,10 +240,30 @@ impl Topology {
         }
         drop(port.promiscuous.take());
         if let Some(offload) = port.offload.take() {
-            self.restored(&Sighting::of(&port.device), offload.restore());
+            self.restore(&Sighting::of(&port.device), offload);
         }
         drop(port.program.take());
     }
+}
+
+impl Attached {
+    /// Looks again whether what was attached and bound by its ifindex is the device that was meant: that can have been
+    /// deleted meanwhile, and its ifindex given to another.
+    fn is_there(&self) -> Result<(), String> {
+        let now = Netdev::open(self.device.ifindex()).map_err(|error| error.to_string())?;
+        is_still(&Sighting::of(&self.device), &now)
+    }
+}
+
+/// Whether a device has neither gone nor changed since it was seen.
+fn is_still(known: &Sighting, now: &Netdev) -> Result<(), String> {
+    let now = Sighting::of(now);
+    // An address of another kind is none to go by.
+    let alike = known.mac.is_none() || known.mac == now.mac;
+    if alike && (&known.name, &known.driver) == (&now.name, &now.driver) {
+        return Ok(());
+    }
+    Err(format!("{known} is {now} by now"))
 }
 
 /// Every queue can receive before any frame is led away from the kernel.

@@ -2,14 +2,16 @@
 //!
 //! - `attach`: takes a port into use and lets go of it
 //! - `identity`: which device is which
-//! - `record`: what was changed on devices, kept for a later run
-//! - `restore`: undoes what an earlier run changed
+//! - `record`: what is kept for a later run: the devices, and what was changed on them
+//! - `lookout`: looks at the devices there are, and follows those that are ports
+//! - `restore`: undoes what was changed on devices
 //! - `tell`: what the ports are like, for the shards and for the stats thread
 //!
 //! A port that fails is tried again after `RETRY`. Nothing here touches another port.
 
 mod attach;
 mod identity;
+mod lookout;
 mod record;
 mod restore;
 mod tell;
@@ -26,10 +28,13 @@ use super::config::Config;
 use super::links::Links;
 use super::report::Report;
 use super::worker::Hand;
+use crate::devices::Gone;
 use crate::shard::mailbox::Output;
 use crate::snapshot::table::{Current, Table};
 use crate::xsk::netdev::{self, Netdev, NetdevError, Queues};
 use attach::{Attached, IdPool, mtu_problem};
+use identity::Place;
+use lookout::Lookout;
 use record::Record;
 
 /// How long a port that failed is left alone.
@@ -68,7 +73,8 @@ impl Lanes {
     ///
     /// # Errors
     /// They could not be asked.
-    fn of(ifindex: u32, want: Want) -> Result<Option<Lanes>, NetdevError> {
+    fn of(ifindex: u32, want: Want, places: &Places) -> Result<Option<Lanes>, NetdevError> {
+        let queues = |port| places.get(&port).and_then(Place::device).map_or(Ok(None), queues);
         let Some(own) = queues(ifindex)? else { return Ok(None) };
         match want {
             Want::Monitor => Ok(Some(Lanes { sockets: own.tx, width: own.tx })),
@@ -95,11 +101,16 @@ struct Failed {
     reason: String,
 }
 
+/// Where the wanted ports are.
+type Places = BTreeMap<u32, Place>;
+
 /// What is wanted of which port.
 #[derive(Debug)]
 struct Plan {
     table: Arc<Table>,
     wanted: BTreeMap<u32, Want>,
+    /// Where each of them is.
+    places: Places,
     /// When everything was last looked at.
     since: Instant,
 }
@@ -114,6 +125,7 @@ pub struct Topology {
     attached: BTreeMap<u32, Attached>,
     failed: HashMap<u32, Failed>,
     record: Record,
+    lookout: Lookout,
     ids: Vec<IdPool>,
     /// Outputs the shards have been told are up.
     outputs_up: Vec<Output>,
@@ -125,6 +137,7 @@ impl Topology {
         let ids = hands.iter().map(|_| IdPool::default()).collect();
         Topology {
             record: Record::open(&config.dir),
+            lookout: Lookout::default(),
             config,
             table,
             hands,
@@ -138,14 +151,14 @@ impl Topology {
 
     /// Follows the ports until `stop`, then detaches them all.
     pub fn run(mut self, stop: &AtomicBool) {
-        let links = Links::watch();
-        let mut plan = self.plan();
+        let mut links = Links::watch();
+        let mut plan = self.plan(Vec::new());
         self.reconcile(&plan);
         let mut audited = Instant::now();
         while !stop.load(Relaxed) {
             if links.wait(TICK) || self.is_due(&plan) {
                 std::thread::sleep(PAUSE.saturating_sub(plan.since.elapsed()));
-                plan = self.plan();
+                plan = self.plan(links.gone());
                 self.reconcile(&plan);
             }
             // Overdue completions are counted in audits.
@@ -155,12 +168,13 @@ impl Topology {
             }
             self.tell_report(&plan);
         }
-        self.tell_report(&self.plan());
+        plan = self.plan(links.gone());
+        self.tell_report(&plan);
         let all: Vec<u32> = self.attached.keys().copied().collect();
         for ifindex in all {
             self.detach(ifindex);
         }
-        self.restore_all();
+        self.undo_all();
         // The last counts stay to be read; nothing is served any more.
         let mut last = self.report.read();
         for port in last.ports.iter_mut().filter(|port| port.up) {
@@ -170,10 +184,11 @@ impl Topology {
         self.report.set_ports(last.ports, last.bindings);
     }
 
-    /// What is wanted from now on.
-    fn plan(&self) -> Plan {
+    /// What is wanted from now on, and where that is.
+    fn plan(&mut self, gone: Vec<Gone>) -> Plan {
         let table = self.table.load();
-        Plan { wanted: self.wanted(&table), table, since: Instant::now() }
+        let wanted = self.wanted(&table);
+        Plan { places: self.locate(&table, &wanted, gone), wanted, table, since: Instant::now() }
     }
 
     /// Whether to look at everything again even if no device has changed.
@@ -185,10 +200,10 @@ impl Topology {
 
     /// Brings what is attached in line with what is wanted and what is there.
     fn reconcile(&mut self, plan: &Plan) {
-        let Plan { wanted, .. } = plan;
+        let Plan { wanted, places, .. } = plan;
         let held: Vec<u32> = self.attached.keys().copied().collect();
         for ifindex in held {
-            if self.must_go(ifindex, wanted) {
+            if self.must_go(ifindex, plan) {
                 self.detach(ifindex);
             }
         }
@@ -198,7 +213,7 @@ impl Topology {
             if !rested || self.attached.contains_key(&ifindex) {
                 continue;
             }
-            match Lanes::of(ifindex, want) {
+            match Lanes::of(ifindex, want, places) {
                 Ok(Some(lanes)) => self.attach(ifindex, want, lanes),
                 Err(error) => self.fail(ifindex, error.to_string()),
                 // Not there: why it failed when it was is no news any more.
@@ -226,7 +241,7 @@ impl Topology {
     }
 
     /// Follows the link of an attached port; `true` when the port cannot be kept.
-    fn must_go(&mut self, ifindex: u32, wanted: &BTreeMap<u32, Want>) -> bool {
+    fn must_go(&mut self, ifindex: u32, Plan { wanted, places, .. }: &Plan) -> bool {
         let Some(port) = self.attached.get_mut(&ifindex) else { return false };
         if wanted.get(&ifindex).map(|want| want.role()) != Some(port.want.role()) {
             return true;
@@ -234,18 +249,21 @@ impl Topology {
         if let Some(&want) = wanted.get(&ifindex) {
             port.want = want;
         }
-        // Deleted and made again under the same ifindex between two looks: the sockets know.
-        if let Some(error) = port.bound.iter().find_map(|bound| bound.socket.take_error()) {
-            tracing::warn!("port {} is gone: {error}", port.device.name());
+        if port.is_lost {
+            return true;
+        }
+        // Its name is another device's by now.
+        let device = port.device.ifindex();
+        if places.get(&ifindex).and_then(Place::device) != Some(device) {
             return true;
         }
         // Queues changed, or another port at the wire's other end: frames would go to queues nobody serves. While
         // the other end is not there, everything stays as it is.
-        if matches!(Lanes::of(ifindex, port.want), Ok(Some(lanes)) if lanes != port.lanes) {
+        if matches!(Lanes::of(ifindex, port.want, places), Ok(Some(lanes)) if lanes != port.lanes) {
             tracing::info!("port {}: the wire's queues have changed", port.device.name());
             return true;
         }
-        let link = match netdev::link_state(ifindex) {
+        let link = match netdev::link_state(device) {
             Ok(Some(link)) => link,
             Ok(None) => {
                 tracing::warn!("port {} is gone", port.device.name());

@@ -2,18 +2,24 @@
 //!
 //! ```text
 //! {"boot": "…", "namespace": 7,
-//!  "changed": [{"device": {"ifindex": 11, "name": "eth1", "mac": "02:…", "driver": "igb"}, "offloads": ["rxvlan"]}]}
+//!  "ports": [{"ifindex": 11, "name": "eth1", "named": true,
+//!             "device": {"ifindex": 14, "name": "eth1", "mac": "02:…", "driver": "igb"}}],
+//!  "changed": [{"device": {"ifindex": 14, "name": "eth1", "mac": "02:…", "driver": "igb"}, "offloads": ["rxvlan"]}]}
 //! ```
+//!
+//! `ports` are what the snapshot wants, by its ifindexes, and the devices they were last seen as.
 //!
 //! What is about to be changed on a device is written down first, and struck out once it has been undone. So a run
 //! that was killed is cleaned up after by a later one, which else would take what it finds for the operator's wish.
-//! Another boot and another network namespace have other devices: what was written down there holds no more.
+//! Another boot and another network namespace have other devices: of what was written down there only the names hold.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::identity::Sighting;
+use super::identity::{Known, Sighting};
 use crate::region::{RegionError, check_dir, read_beside, write_beside};
 use crate::xsk::netdev;
 
@@ -30,6 +36,9 @@ pub(super) struct Changed {
     pub(super) device: Sighting,
     /// VLAN offloads that were on, as `ethtool -K` names them.
     pub(super) offloads: Vec<String>,
+    /// Since when it is known to be gone. What has its names then is another device, made in its place.
+    #[serde(skip)]
+    pub(super) gone_since: Option<Instant>,
 }
 
 /// The file's content.
@@ -40,6 +49,8 @@ struct Content {
     /// Identity of the network namespace in it.
     namespace: u64,
     #[serde(default)]
+    ports: Vec<Known>,
+    #[serde(default)]
     changed: Vec<Changed>,
 }
 
@@ -48,6 +59,8 @@ struct Content {
 pub(super) struct Record {
     dir: PathBuf,
     content: Content,
+    /// `ports` of the content, by their ifindexes.
+    ports: BTreeMap<u32, Known>,
     /// Whether the file says something else.
     dirty: bool,
     /// The last failure told, so that a lasting one is told once.
@@ -65,7 +78,8 @@ impl Record {
         });
         let here = Content { boot: boot.trim().to_owned(), namespace, ..Content::default() };
         let path = dir.join(FILE);
-        let mut record = Record { dir: dir.to_owned(), content: here, dirty: false, told: String::new() };
+        let told = String::new();
+        let mut record = Record { dir: dir.to_owned(), content: here, ports: BTreeMap::new(), dirty: false, told };
         match read(&path) {
             Ok(None) => {}
             Ok(Some(found)) => record.take_over(found),
@@ -81,26 +95,39 @@ impl Record {
 
     fn take_over(&mut self, found: Content) {
         let is_here = (&found.boot, found.namespace) == (&self.content.boot, self.content.namespace);
+        self.ports = found.ports.into_iter().map(|known| (known.ifindex, known)).collect();
         if is_here {
             self.content.changed = found.changed;
             return;
         }
         self.dirty = true;
+        self.ports.values_mut().for_each(|known| known.device = None);
         // After a boot everything is as the drivers have it.
         for left in found.changed.iter().filter(|_| found.boot == self.content.boot) {
             left.tell_lost("is in another network namespace, where spanwired was killed");
         }
     }
 
+    /// What is known of the ports.
+    pub(super) fn ports(&self) -> &BTreeMap<u32, Known> {
+        &self.ports
+    }
+
+    /// Replaces what is known of the ports.
+    pub(super) fn set_ports(&mut self, ports: BTreeMap<u32, Known>) {
+        self.dirty |= ports != self.ports;
+        self.ports = ports;
+    }
+
     /// What this run, or one that was killed, found on the device and has turned off.
     pub(super) fn found_on(&self, device: &Sighting) -> &[String] {
-        self.content.changed.iter().find(|c| c.device.is(device)).map_or(&[], |changed| &changed.offloads)
+        self.content.changed.iter().find(|c| c.is_of(device)).map_or(&[], |changed| &changed.offloads)
     }
 
     /// These offloads are about to be turned off.
     pub(super) fn will_change(&mut self, device: Sighting, offloads: impl Iterator<Item = &'static str>) {
         let offloads: Vec<String> = offloads.map(str::to_owned).collect();
-        let changed = Changed { device, offloads };
+        let changed = Changed { device, offloads, gone_since: None };
         if !changed.offloads.is_empty() && !self.content.changed.contains(&changed) {
             self.undone(&changed.device);
             self.content.changed.push(changed);
@@ -108,11 +135,32 @@ impl Record {
         }
     }
 
+    /// A device in use has another name or another address by now.
+    pub(super) fn follow(&mut self, was: &Sighting, now: &Sighting) {
+        for changed in self.content.changed.iter_mut().filter(|changed| changed.device == *was) {
+            changed.device.clone_from(now);
+            self.dirty = true;
+        }
+    }
+
     /// Nothing is changed on the device any more.
     pub(super) fn undone(&mut self, device: &Sighting) {
         let before = self.content.changed.len();
-        self.content.changed.retain(|changed| !changed.device.is(device));
+        self.content.changed.retain(|changed| !changed.is_of(device));
         self.dirty |= self.content.changed.len() != before;
+    }
+
+    /// The device is not there any more.
+    pub(super) fn has_gone(&mut self, device: &Sighting) {
+        for changed in self.content.changed.iter_mut().filter(|changed| changed.is_of(device)) {
+            changed.gone_since = Some(Instant::now());
+        }
+    }
+
+    /// Strikes out one of those that are changed.
+    pub(super) fn strike(&mut self, done: &Changed) {
+        self.content.changed.retain(|changed| changed != done);
+        self.dirty = true;
     }
 
     /// Everything that is changed.
@@ -123,7 +171,7 @@ impl Record {
     /// Writes what is new, and all of it where the file has gone.
     pub(super) fn keep(&mut self) {
         let path = self.dir.join(FILE);
-        let is_empty = self.content.changed.is_empty();
+        let is_empty = self.content.changed.is_empty() && self.ports.is_empty();
         if !self.dirty && (is_empty || path.exists()) {
             return;
         }
@@ -135,20 +183,25 @@ impl Record {
             Err(problem) => {
                 self.dirty = true;
                 if self.told != problem {
-                    tracing::warn!("{problem}; what this run changes on ports stays if it is killed");
+                    tracing::warn!("{problem}; the next run will not know what this one changes on ports");
                     self.told = problem;
                 }
             }
         }
     }
 
-    fn write(&self, path: &Path) -> Result<(), String> {
+    fn write(&mut self, path: &Path) -> Result<(), String> {
+        self.content.ports = self.ports.values().cloned().collect();
         let text = serde_json::to_vec_pretty(&self.content).map_err(|error| error.to_string())?;
         check_dir(&self.dir, true).and_then(|()| write_beside(path, &text)).map_err(|error| error.to_string())
     }
 }
 
 impl Changed {
+    fn is_of(&self, device: &Sighting) -> bool {
+        self.gone_since.is_none() && self.device.is(device)
+    }
+
     /// Says that what was changed stays, since the device cannot be reached.
     pub(super) fn tell_lost(&self, why: &str) {
         tracing::warn!(
@@ -205,6 +258,24 @@ mod tests {
     }
 
     #[test]
+    fn ports_are_known_to_the_next_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = r#"[{"ifindex": 11, "name": "eth1", "named": true,
+                        "device": {"ifindex": 14, "name": "eth1", "mac": "02:00:00:00:00:0a", "driver": "igb"}},
+                       {"ifindex": 12, "name": "", "named": false, "device": null}]"#;
+        let ports: Vec<Known> = serde_json::from_str(text).unwrap();
+        let ports: BTreeMap<u32, Known> = ports.into_iter().map(|known| (known.ifindex, known)).collect();
+        let mut record = Record::open(dir.path());
+        record.set_ports(ports.clone());
+        record.keep();
+        let mut next = Record::open(dir.path());
+        assert_eq!(next.ports(), &ports);
+        next.set_ports(BTreeMap::new());
+        next.keep();
+        assert!(Record::open(dir.path()).ports().is_empty());
+    }
+
+    #[test]
     fn nothing_is_written_where_nothing_is_changed() {
         let dir = tempfile::tempdir().unwrap();
         let mut record = Record::open(dir.path());
@@ -230,9 +301,14 @@ mod tests {
             drop(one(dir.path()));
             let path = dir.path().join(FILE);
             let mut content: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            let port = serde_json::json!({"ifindex": 11, "name": "eth1", "named": true, "device": device(11)});
+            content["ports"] = serde_json::json!([port]);
             content[key] = value;
             std::fs::write(&path, content.to_string()).unwrap();
-            assert!(Record::open(dir.path()).changed().is_empty(), "{key}");
+            let found = Record::open(dir.path());
+            assert!(found.changed().is_empty(), "{key}");
+            assert_eq!(found.ports().len(), 1, "its name holds");
+            assert_eq!(found.ports()[&11].device, None);
         }
     }
 

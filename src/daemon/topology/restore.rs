@@ -1,10 +1,16 @@
 //! Undoes what was changed on devices, by this run or by one that was killed.
 
+use std::collections::HashSet;
+use std::time::Duration;
+
 use super::identity::Sighting;
 use super::record::Changed;
 use super::{Plan, Topology, Want};
 use crate::xsk::netdev::{Netdev, NetdevError};
 use crate::xsk::offload::VlanOffload;
+
+/// How long after a device has gone the kernel may tell where to.
+const NEWS: Duration = Duration::from_secs(1);
 
 impl Topology {
     /// Undoes what an earlier run left on devices that are no ports any more. Before the first snapshot nobody knows
@@ -13,44 +19,60 @@ impl Topology {
         if plan.table.generation == 0 {
             return;
         }
-        let is_port = |device: &Sighting| matches!(plan.wanted.get(&device.ifindex), Some(Want::Wire { .. }));
-        self.restore_where(|device| !is_port(device));
+        let wired = plan.wanted.iter().filter(|(_, want)| matches!(want, Want::Wire { .. }));
+        let ports: HashSet<u32> = wired.filter_map(|(port, _)| plan.places.get(port)?.device()).collect();
+        let moved: HashSet<u32> = self.lookout.moved().collect();
+        self.undo_where(|changed| match changed.gone_since {
+            None => !ports.contains(&changed.device.ifindex),
+            Some(since) => moved.contains(&changed.device.ifindex) || since.elapsed() >= NEWS,
+        });
     }
 
     /// Undoes everything that is on record: the ports have been let go of.
-    pub(super) fn restore_all(&mut self) {
-        self.restore_where(|_| true);
+    pub(super) fn undo_all(&mut self) {
+        self.undo_where(|_| true);
+        for Changed { device, .. } in self.record.changed() {
+            tracing::warn!("{device} is in use by another program: its VLAN offloads stay off for a later run");
+        }
         self.record.keep();
     }
 
-    fn restore_where(&mut self, undo: impl Fn(&Sighting) -> bool) {
-        if self.record.changed().is_empty() {
-            return;
-        }
+    fn undo_where(&mut self, undo: impl Fn(&Changed) -> bool) {
         let held = |device: &Sighting| self.attached.values().any(|port| device.is(&Sighting::of(&port.device)));
-        let left = |changed: &&Changed| !held(&changed.device) && undo(&changed.device);
+        // Another program that holds a device counts on what it found.
+        let busy = |device: &Sighting| held(device) || self.lookout.has_program(device.ifindex);
+        let left = |changed: &&Changed| undo(changed) && (changed.gone_since.is_some() || !busy(&changed.device));
         let left: Vec<Changed> = self.record.changed().iter().filter(left).cloned().collect();
-        for Changed { device, offloads } in left {
-            let done = Netdev::open(device.ifindex).and_then(|now| match device.is(&Sighting::of(&now)) {
-                true => VlanOffload::restore_found(&now, &offloads),
-                false => Ok(false),
-            });
-            self.restored(&device, done);
+        for changed in left {
+            let device = &changed.device;
+            let done = match Netdev::open(device.ifindex) {
+                Ok(now) if changed.gone_since.is_none() && device.is(&Sighting::of(&now)) => {
+                    VlanOffload::restore_found(&now, &changed.offloads)
+                }
+                Ok(_) => Ok(false),
+                Err(error) => Err(error),
+            };
+            match done {
+                Ok(true) => tracing::info!("{device}: its VLAN offloads are as an earlier run found them"),
+                Ok(false) | Err(NetdevError::NoIndex { .. }) if self.lookout.moved().any(|m| m == device.ifindex) => {
+                    changed.tell_lost("was moved to another network namespace");
+                }
+                Ok(false) | Err(NetdevError::NoIndex { .. }) => changed.tell_lost("is gone"),
+                Err(error) => changed.tell_lost(&format!("cannot be changed back: {error}")),
+            }
+            self.record.strike(&changed);
         }
     }
 
-    /// Tells what became of the offloads of a device, and strikes them out.
-    pub(super) fn restored(&mut self, device: &Sighting, done: Result<bool, NetdevError>) {
-        let lost = match &done {
-            Ok(true) => None,
-            Ok(false) | Err(NetdevError::NoIndex { .. }) => Some("is not here any more".to_owned()),
-            Err(error) => Some(format!("cannot be changed back: {error}")),
-        };
-        if let Some(why) = lost
-            && let Some(changed) = self.record.changed().iter().find(|changed| changed.device.is(device))
-        {
-            changed.tell_lost(&why);
+    /// Puts the offloads of a port back.
+    pub(super) fn restore(&mut self, device: &Sighting, offload: VlanOffload) {
+        match offload.restore() {
+            Ok(true) => self.record.undone(device),
+            Ok(false) => self.record.has_gone(device),
+            Err(error) => {
+                tracing::warn!("VLAN offloads of {device}: {error}");
+                self.record.undone(device);
+            }
         }
-        self.record.undone(device);
     }
 }

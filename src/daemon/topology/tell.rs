@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use shm_layout::counters::Binding;
 
+use super::identity::Place;
 use super::{Plan, Topology, Want};
-use crate::daemon::report::{BindingStatus, PortStatus};
+use crate::daemon::report::{BindingStatus, MISSING, PortStatus};
 use crate::shard::mailbox::{Command, Output};
-use crate::snapshot::table::Table;
-use crate::xsk::netdev;
+
 use crate::xsk::socket::Socket;
 
 impl Topology {
@@ -42,8 +42,8 @@ impl Topology {
         }
     }
 
-    pub(super) fn tell_report(&self, Plan { table, wanted, .. }: &Plan) {
-        let ports = wanted.iter().map(|(&ifindex, &want)| self.status(ifindex, want, table)).collect();
+    pub(super) fn tell_report(&self, plan: &Plan) {
+        let ports = plan.wanted.iter().map(|(&ifindex, &want)| self.status(ifindex, want, plan)).collect();
         let bindings = self.attached.iter().flat_map(|(&ifindex, port)| {
             port.bound.iter().map(move |bound| BindingStatus {
                 ifindex,
@@ -57,9 +57,13 @@ impl Topology {
         self.report.set_ports(ports, bindings.collect());
     }
 
-    fn status(&self, ifindex: u32, want: Want, table: &Table) -> PortStatus {
+    fn status(&self, ifindex: u32, want: Want, Plan { table, places, .. }: &Plan) -> PortStatus {
+        let place = places.get(&ifindex);
+        let (device, news) = (place.and_then(Place::device), place.map_or("", Place::news));
+        let is_there = |port| places.get(&port).and_then(Place::device).is_some();
         let absent = PortStatus {
             ifindex,
+            device: 0,
             role: want.role(),
             there: false,
             up: false,
@@ -69,12 +73,13 @@ impl Topology {
             name: table.name(ifindex).to_owned(),
             xdp_mode: "",
             driver: String::new(),
-            reason: "port missing".to_owned(),
+            reason: if news.is_empty() { MISSING.to_owned() } else { format!("{MISSING}: {news}") },
         };
-        let there = |reason| PortStatus { there: true, reason, ..absent.clone() };
+        let there = |reason| PortStatus { there: true, device: device.unwrap_or(0), reason, ..absent.clone() };
         match (self.attached.get(&ifindex), self.failed.get(&ifindex)) {
             (Some(port), _) => PortStatus {
                 there: true,
+                device: port.device.ifindex(),
                 up: port.link.up,
                 mtu: port.link.mtu,
                 queues: port.bound.len() as u32,
@@ -83,13 +88,15 @@ impl Topology {
                 xdp_mode: port.program.as_ref().map_or("", |p| p.mode().as_str()),
                 driver: port.device.driver().to_owned(),
                 reason: if port.link.up {
-                    port.program.as_ref().and_then(|p| p.note()).unwrap_or_default().to_owned()
+                    let program = port.program.as_ref().and_then(|p| p.note()).unwrap_or_default();
+                    let notes = [news, program].into_iter().filter(|note| !note.is_empty());
+                    notes.collect::<Vec<_>>().join("; ")
                 } else {
                     "link down".to_owned()
                 },
                 ..absent.clone()
             },
-            _ if !is_there(ifindex) => absent,
+            _ if device.is_none() => absent,
             (None, Some(failed)) => there(failed.reason.clone()),
             (None, None) => match want {
                 Want::Wire { peer } if !is_there(peer) => there(format!("the wire's other port is missing: {peer}")),
@@ -97,9 +104,4 @@ impl Topology {
             },
         }
     }
-}
-
-fn is_there(ifindex: u32) -> bool {
-    // A failure to ask is told when the port is attached.
-    netdev::link_state(ifindex).map_or(true, |link| link.is_some())
 }

@@ -1,0 +1,132 @@
+//! Looks at the devices there are, and follows those that are ports.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::identity::{Devices, Sighting, bury};
+use super::{Places, Topology, Want};
+use crate::devices::{self, Device, Gone};
+use crate::snapshot::table::Table;
+use crate::xsk::netdev::Netdev;
+
+/// What the last look saw.
+#[derive(Debug, Default)]
+pub(super) struct Lookout {
+    devices: Vec<Device>,
+    /// Those that were gone then.
+    gone: Vec<Gone>,
+    /// The last failure to look, so that a lasting one is told once.
+    failure: String,
+    /// What was told of each port.
+    told: HashMap<u32, String>,
+}
+
+impl Lookout {
+    /// Whether an XDP program is attached to the device.
+    pub(super) fn has_program(&self, ifindex: u32) -> bool {
+        self.devices.iter().any(|device| device.ifindex == ifindex && device.xdp)
+    }
+
+    /// The devices that had just gone to another network namespace, by the ifindexes they had here.
+    pub(super) fn moved(&self) -> impl Iterator<Item = u32> + '_ {
+        self.gone.iter().filter(|gone| gone.moved).map(|gone| gone.ifindex)
+    }
+
+    fn look(&mut self, gone: Vec<Gone>) {
+        self.gone = gone;
+        match devices::present() {
+            Ok(devices) => {
+                self.devices = devices;
+                self.failure.clear();
+            }
+            // What is attached stays so meanwhile.
+            Err(error) => {
+                let failure = error.to_string();
+                if self.failure != failure {
+                    tracing::warn!("cannot list the network devices: {failure}");
+                    self.failure = failure;
+                }
+            }
+        }
+    }
+}
+
+impl Topology {
+    /// Finds the wanted ports among the devices there are.
+    pub(super) fn locate(&mut self, table: &Table, wanted: &BTreeMap<u32, Want>, gone: Vec<Gone>) -> Places {
+        self.lookout.look(gone);
+        // After the look, so that a device in use that is alive is one that was seen.
+        self.find_lost();
+        let mut known = self.record.ports().clone();
+        for gone in &self.lookout.gone {
+            bury(known.values_mut(), gone.ifindex);
+        }
+        for lost in self.attached.values().filter(|port| port.is_lost) {
+            bury(known.values_mut(), lost.device.ifindex());
+        }
+        // Before the first snapshot nobody knows which ports will be wanted.
+        if table.generation != 0 {
+            known.retain(|port, _| wanted.contains_key(port));
+        }
+        let driver = |ifindex| Netdev::open(ifindex).map(|device| device.driver().to_owned()).unwrap_or_default();
+        let held = |port| self.attached.get(&port).filter(|port| !port.is_lost).map(|port| port.device.ifindex());
+        let ports: Vec<u32> = wanted.keys().copied().collect();
+        let given: Vec<(u32, &str)> = table.device_names().collect();
+        let places = Devices::new(&self.lookout.devices, &driver).locate(&ports, &given, &mut known, held);
+        self.record.set_ports(known);
+        self.tell_places(&places);
+        self.follow(&places);
+        places
+    }
+
+    /// Notes the ports whose devices are gone, also where each has been made again under its ifindex: the sockets know.
+    fn find_lost(&mut self) {
+        for port in self.attached.values_mut().filter(|port| !port.is_lost) {
+            if let Some(error) = port.bound.iter().find_map(|bound| bound.socket.take_error()) {
+                tracing::warn!("port {} is gone: {error}", port.device.name());
+                port.is_lost = true;
+            }
+        }
+    }
+
+    /// Tells what is new of where the ports are.
+    fn tell_places(&mut self, places: &Places) {
+        self.lookout.told.retain(|port, _| places.contains_key(port));
+        for (&port, place) in places {
+            let told = self.lookout.told.entry(port).or_default();
+            if told != place.news() {
+                place.news().clone_into(told);
+                match place.device() {
+                    Some(_) if told.is_empty() => {}
+                    Some(_) => tracing::info!("port {port}: {told}"),
+                    None if told.is_empty() => {}
+                    None => tracing::warn!("port {port} is missing: {told}"),
+                }
+            }
+        }
+    }
+
+    /// Takes over the present names and addresses of the devices in use.
+    fn follow(&mut self, places: &Places) {
+        for (ifindex, port) in self.attached.iter_mut().filter(|(_, port)| !port.is_lost) {
+            let device = port.device.ifindex();
+            let known = self.record.ports().get(ifindex).and_then(|known| known.device.as_ref());
+            let was = Sighting::of(&port.device);
+            if places.get(ifindex).and_then(|place| place.device()) != Some(device) || known == Some(&was) {
+                continue;
+            }
+            let Ok(now) = Netdev::open(device) else { continue };
+            if now.name() != port.device.name() {
+                tracing::info!("port {} is called {} by now", port.device.name(), now.name());
+            }
+            port.device = now;
+            port.offload.iter_mut().for_each(|offload| offload.follow(&port.device));
+            self.record.follow(&was, &Sighting::of(&port.device));
+        }
+    }
+
+    /// The port in messages: by its device, where one was ever seen.
+    pub(super) fn label(&self, port: u32) -> String {
+        let known = self.record.ports().get(&port).and_then(|known| known.device.as_ref());
+        known.map_or_else(|| format!("ifindex {port}"), |device| format!("{} (ifindex {port})", device.name))
+    }
+}
