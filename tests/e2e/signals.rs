@@ -1,5 +1,6 @@
 //! Signals: which end a program, cleanly, and which do nothing; none leaves a port changed.
 
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -159,6 +160,30 @@ fn a_log_that_nobody_takes_stops_nothing() {
     assert!(node.is_running());
     node.stop();
     assert_eq!(ports(&lab), before);
+}
+
+/// A pipe that is full because its reader stands still: the same, and the end comes as fast.
+#[test]
+fn a_log_whose_reader_stands_still_stops_nothing() {
+    let lab = lab(LabSpec::default());
+    let before = ports(&lab);
+    let node = Node::idle();
+    let (reader, mut full) = std::io::pipe().unwrap();
+    // For a moment it takes what it can without a wait.
+    rustix::io::ioctl_fionbio(&full, true).unwrap();
+    while full.write(&[b'.'; 4096]).is_ok() {}
+    while full.write(b".").is_ok() {}
+    rustix::io::ioctl_fionbio(&full, false).unwrap();
+    let mut daemon = node.command(&lab, &[]).stderr(full).spawn().unwrap();
+    for rate in 1..4 {
+        node.import(&document(&[(A, MON, rate)]));
+        node.wait_for_ports(&[A, B, MON]);
+        exchange(&lab, rate.into(), 300, Some(rate), None);
+    }
+    signal(daemon.id(), "TERM");
+    assert!(wait(&mut daemon, "spanwired", Duration::from_secs(60)).success());
+    assert_eq!(ports(&lab), before);
+    drop(reader);
 }
 
 /// A closed terminal ends the server of a producer's socket, and takes the socket with it; nohup and other signals do not.
