@@ -18,7 +18,8 @@
 //!           +-----+-------+--------------------+------------+-----+------------------+--------------+
 //!       64  | section table: {kind, flags, offset, len, elem_size, elem_count, schema_hash} * #sections |
 //!           +----------------------------------------------------------------------------------------+
-//!           | sections, each 8-aligned: META PORTS WIRES MIRRORS DIAGNOSTICS STRINGS | stats sections |
+//!           | sections, each 8-aligned: META PORTS WIRES MIRRORS DIAGNOSTICS NATIVE_VLANS PLACES and   |
+//!           | STRINGS, or those of statistics                                                        |
 //!           +----------------------------------------------------------------------------------------+
 //! ```
 //!
@@ -30,6 +31,7 @@
 //! - [`words`]: how words of a region are reached, so that the protocol can be model-checked
 //! - [`protocol`]: [`protocol::Writer::publish`] and [`protocol::Reader::read`]
 //! - [`view`]: untrusted bytes to a trusted view, in one conversion
+//! - [`places`]: where the frames of a mirror entry arrive and its clones leave
 //!
 //! All integers are little-endian; a region written on a big-endian machine is refused by its marker.
 #![forbid(unsafe_code)]
@@ -38,6 +40,7 @@ pub mod counters;
 pub mod header;
 pub mod image;
 mod pins;
+pub mod places;
 pub mod protocol;
 pub mod record;
 pub mod view;
@@ -45,8 +48,9 @@ pub mod words;
 
 /// Layout major version. A reader refuses any other.
 pub const LAYOUT_MAJOR: u16 = 1;
-/// Layout minor version. A newer minor may add sections, and fields at the end of a record.
-pub const LAYOUT_MINOR: u16 = 0;
+/// Layout minor version. A newer minor may add sections, and fields at the end of a record. 1 adds PLACES and
+/// NATIVE_VLANS.
+pub const LAYOUT_MINOR: u16 = 1;
 /// Reads as this value only in the byte order it was written in.
 pub const ENDIAN_TAG: u32 = 0x0102_0304;
 /// Slots in a region. A reader is lapped only by this many publishes during one copy.

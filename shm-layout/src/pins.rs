@@ -5,8 +5,8 @@
 use crate::header::{Geometry, Header};
 use crate::record::{
     BindingRecord, DescriptorRecord, DiagnosticRecord, EntryRecord, EntryStateRecord, MetaRecord, MirrorRecord,
-    PortRecord, PortStateRecord, SectionEntry, ShardRecord, SlotHeader, StatsMetaRecord, StrRef, SwapRecord,
-    UmemRecord, WireRecord,
+    NativeVlanRecord, PlaceRecord, PortRecord, PortStateRecord, SectionEntry, ShardRecord, SlotHeader, StatsMetaRecord,
+    StrRef, SwapRecord, UmemRecord, WireRecord,
 };
 
 /// Asserts a type's size and the offset of every field. The pattern makes a field that is not listed an error.
@@ -34,6 +34,8 @@ pin!(PortRecord of 40 {
 pin!(WireRecord of 16 { a_ifindex: 0, b_ifindex: 4, name: 8 });
 pin!(MirrorRecord of 16 { ingress_ifindex: 0, output_ifindex: 4, rate: 8, placement: 12 });
 pin!(DiagnosticRecord of 24 { severity: 0, pad: 4, subject: 8, message: 16 });
+pin!(PlaceRecord of 12 { port_ifindex: 0, output_ifindex: 4, vlan_id: 8, flags: 10 });
+pin!(NativeVlanRecord of 8 { port: 0, vlan_id: 4, pad: 6 });
 pin!(StatsMetaRecord of 88 {
     pid: 0, shard_count: 4, started_at: 8, gathered_at: 16, config_instance: 24, table_generation: 32,
     adopted_generation: 40, rejects: 48, last_reject: 56, capabilities: 64, frame_size: 72, mirror_frames: 76,

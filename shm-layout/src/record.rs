@@ -287,6 +287,36 @@ record! {
     }
 }
 
+record! {
+    /// PLACES: where the frames of a mirror entry arrive and its clones leave. One record for each of MIRRORS, in the
+    /// same order; in statistics, for each of ENTRY_STATES.
+    PlaceRecord kind 7 size 12 {
+        /// The port that receives the frames.
+        port_ifindex: u32,
+        /// The port the clones leave by, as the frames came.
+        output_ifindex: u32,
+        /// Outer VLAN id of the frames, 1..=4094; 0 for all the port receives that is not of another entry.
+        vlan_id: u16,
+        /// [`PLACE_UNTAGGED`] or 0.
+        flags: u16,
+    }
+}
+
+/// [`PlaceRecord::flags`]: the frames without a tag, and those with VLAN id 0, are of this VLAN too.
+pub const PLACE_UNTAGGED: u16 = 1;
+
+record! {
+    /// NATIVE_VLANS: the VLAN that the untagged frames of a port belong to, in the order of PORTS.
+    NativeVlanRecord kind 8 size 8 {
+        /// Index of the port in PORTS.
+        port: u32,
+        /// VLAN id, 1..=4094.
+        vlan_id: u16,
+        /// Zero.
+        pad: u16,
+    }
+}
+
 /// Kind of the STRINGS section: bytes, UTF-8.
 pub const STRINGS_KIND: u32 = 6;
 /// Schema hash of the STRINGS section.

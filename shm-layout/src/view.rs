@@ -11,10 +11,10 @@ use thiserror::Error;
 
 use crate::image::image_crc;
 use crate::record::{
-    DiagnosticRecord, IMAGE_MAGIC, MetaRecord, MirrorRecord, PortRecord, REQUIRED, Record, STRINGS_HASH, STRINGS_KIND,
-    SectionEntry, SlotHeader, StrRef, WireRecord,
+    DiagnosticRecord, IMAGE_MAGIC, MetaRecord, MirrorRecord, NativeVlanRecord, PlaceRecord, PortRecord, REQUIRED,
+    Record, STRINGS_HASH, STRINGS_KIND, SectionEntry, SlotHeader, StrRef, WireRecord,
 };
-use crate::{ENDIAN_TAG, LAYOUT_MAJOR, LAYOUT_MINOR, WORD};
+use crate::{ENDIAN_TAG, LAYOUT_MAJOR, LAYOUT_MINOR, WORD, places};
 
 /// Why bytes are not a region or an image this reader can use.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -90,7 +90,7 @@ pub enum LayoutError {
 }
 
 /// Kinds of sections this release knows.
-const KNOWN: [u32; 15] = [1, 2, 3, 4, 5, STRINGS_KIND, 100, 101, 102, 103, 104, 105, 106, 107, 108];
+const KNOWN: [u32; 17] = [1, 2, 3, 4, 5, STRINGS_KIND, 7, 8, 100, 101, 102, 103, 104, 105, 106, 107, 108];
 
 /// An image whose structure holds.
 #[derive(Clone, Copy, Debug)]
@@ -232,9 +232,14 @@ impl<'a> ImageView<'a> {
         Ok((&self.bytes[entry.offset as usize..(entry.offset + entry.len) as usize], stride))
     }
 
+    /// Whether there is a section of this kind.
+    fn has(&self, kind: u32) -> bool {
+        self.sections().any(|e| e.kind == kind)
+    }
+
     /// The records of a section that must be there: that it is lost must not read as an empty table.
     fn required<R: Record>(&self) -> Result<Records<'a, R>, LayoutError> {
-        if !self.sections().any(|e| e.kind == R::KIND) {
+        if !self.has(R::KIND) {
             return Err(LayoutError::Section { kind: R::KIND, what: "is missing" });
         }
         self.records()
@@ -344,6 +349,10 @@ pub struct SnapshotView<'a> {
     pub mirrors: Records<'a, MirrorRecord>,
     /// DIAGNOSTICS.
     pub diagnostics: Records<'a, DiagnosticRecord>,
+    /// NATIVE_VLANS.
+    pub native_vlans: Records<'a, NativeVlanRecord>,
+    /// PLACES; none in an image of minor 0.
+    pub(crate) places: Option<Records<'a, PlaceRecord>>,
     /// STRINGS.
     pub strings: Strings<'a>,
 }
@@ -369,6 +378,8 @@ impl<'a> TryFrom<&'a [u64]> for SnapshotView<'a> {
             wires: image.required()?,
             mirrors: image.required()?,
             diagnostics: image.records()?,
+            native_vlans: image.records()?,
+            places: if image.has(PlaceRecord::KIND) { Some(image.records()?) } else { None },
             strings: image.strings()?,
         };
         view.check_records()?;
@@ -377,6 +388,14 @@ impl<'a> TryFrom<&'a [u64]> for SnapshotView<'a> {
 }
 
 impl SnapshotView<'_> {
+    /// Where each of the mirror entries finds its frames and sends its clones, in their order.
+    pub fn places(&self) -> Vec<PlaceRecord> {
+        match self.places {
+            Some(places) => places.iter().collect(),
+            None => places::older(self.ports.iter(), self.wires.iter(), self.mirrors.iter()),
+        }
+    }
+
     fn check_records(&self) -> Result<(), LayoutError> {
         const MAX_IFINDEX: u32 = i32::MAX as u32;
         let is_ifindex = |i: u32| (1..=MAX_IFINDEX).contains(&i);
@@ -439,6 +458,8 @@ impl SnapshotView<'_> {
         if has_twice(&mut ingresses) {
             return Err(LayoutError::Section { kind: MirrorRecord::KIND, what: "an ingress is there twice" });
         }
+        places::check_native_vlans(self)?;
+        places::check(self, &ends)?;
         for (i, diagnostic) in self.diagnostics.iter().enumerate() {
             check(
                 i,
@@ -454,12 +475,12 @@ impl SnapshotView<'_> {
     }
 }
 
-fn has_twice(values: &mut [u32]) -> bool {
+pub(crate) fn has_twice<T: Ord>(values: &mut [T]) -> bool {
     values.sort_unstable();
     values.windows(2).any(|pair| pair[0] == pair[1])
 }
 
-fn check<R: Record>(index: usize, _: &R, rules: &[(&'static str, bool)]) -> Result<(), LayoutError> {
+pub(crate) fn check<R: Record>(index: usize, _: &R, rules: &[(&'static str, bool)]) -> Result<(), LayoutError> {
     match rules.iter().find(|(_, holds)| !holds) {
         None => Ok(()),
         Some((what, _)) => Err(LayoutError::Record { kind: R::KIND, index, what }),

@@ -10,11 +10,15 @@ mod common;
 use std::path::PathBuf;
 
 use bytemuck::Zeroable;
-use common::{full, full_builder, full_mirrors, header, put, reseal, small};
+use common::{
+    full, full_builder, full_mirrors, header, header_of_minor, native, of_minor, placed, placed_builder, placed_places,
+    put, reseal, small,
+};
 use shm_layout::header::{Geometry, Header, RegionKind};
 use shm_layout::image::Need;
 use shm_layout::record::{
-    META_DISARMED, MirrorRecord, Placement, Record, Role, Severity, SlotHeader, StatsMetaRecord, fnv1a,
+    META_DISARMED, MirrorRecord, NativeVlanRecord, PlaceRecord, Placement, Record, Role, Severity, SlotHeader,
+    StatsMetaRecord, fnv1a,
 };
 use shm_layout::view::{ImageView, LayoutError, SnapshotView};
 use shm_layout::{LAYOUT_MAJOR, LAYOUT_MINOR};
@@ -38,7 +42,7 @@ fn golden(name: &str, today: &[u8]) -> Vec<u64> {
 
 #[test]
 fn the_small_image_is_what_it_was() {
-    let words = golden("small.img", small().bytes());
+    let words = golden("small.img", of_minor(0, &small()).bytes());
     let view = SnapshotView::try_from(&*words).expect("readable for good");
     assert_eq!((view.image.generation, view.image.published_at), (0, 0));
     assert_eq!((view.meta.source_version, view.meta.role, view.meta.flags), (3, Role::Standby, META_DISARMED));
@@ -53,7 +57,7 @@ fn the_small_image_is_what_it_was() {
 
 #[test]
 fn the_full_image_is_what_it_was() {
-    let words = golden("full.img", full().bytes());
+    let words = golden("full.img", of_minor(0, &full()).bytes());
     let view = SnapshotView::try_from(&*words).expect("readable for good");
     let text = |at| view.strings.get(at).expect("a string");
     assert_eq!((view.image.generation, view.image.published_at), (7, 123_456_789));
@@ -71,11 +75,36 @@ fn the_full_image_is_what_it_was() {
         diagnostics,
         [(Severity::Warning, "instance «a»", "output not found: skipped"), (Severity::Note, "", "w2")]
     );
+    // What its release made of the entries.
+    let vlan = PlaceRecord { vlan_id: 4094, ..PlaceRecord::of_ports(11, 23) };
+    let places = [PlaceRecord::of_ports(11, 22), vlan, PlaceRecord::of_ports(i32::MAX as u32, 22)];
+    assert_eq!((view.places(), view.native_vlans.len()), (places.to_vec(), 0));
+}
+
+#[test]
+fn the_image_with_places_is_what_it_was() {
+    let words = golden("placed.img", of_minor(1, &placed()).bytes());
+    let view = SnapshotView::try_from(&*words).expect("readable for good");
+    assert_eq!(view.image.layout_minor, 1);
+    assert_eq!(view.places(), placed_places());
+    assert_eq!(view.native_vlans.iter().collect::<Vec<_>>(), [native(0, 4094)]);
+    let ports: Vec<_> = view.ports.iter().map(|p| (p.ifindex, p.parent_ifindex, p.vlan_id)).collect();
+    let units = [(1 << 30, 11, 4094), ((1 << 30) + 1, 11, 5), ((1 << 30) + 2, 24, 7)];
+    assert_eq!(ports, [&[(11, 0, 0); 2][..], &units].concat());
+}
+
+/// What a dataplane of minor 0 makes of the same entries, and what it says where that is not what they mean.
+#[test]
+fn without_places_an_entry_is_what_it_was_for_minor_0() {
+    let image = placed_builder().finish();
+    let view = SnapshotView::try_from(image.words()).expect("readable");
+    let vlan = |vlan_id, output| PlaceRecord { vlan_id, ..PlaceRecord::of_ports(11, output) };
+    assert_eq!(view.places(), [PlaceRecord::of_ports(11, 22), vlan(4094, 23), vlan(5, (1 << 30) + 2)]);
 }
 
 #[test]
 fn the_region_header_is_what_it_was() {
-    let words = golden("region-header.img", bytemuck::bytes_of(&header()));
+    let words = golden("region-header.img", bytemuck::bytes_of(&header_of_minor(0)));
     let mut header = Header::zeroed();
     bytemuck::bytes_of_mut(&mut header).copy_from_slice(bytemuck::cast_slice(&words));
     let geometry = Geometry { slot_len: 64 << 10, instance_id: 0x0123_4567_89ab_cdef };
@@ -160,4 +189,5 @@ fn the_same_minor_has_the_same_records() {
 fn the_kinds_are_what_they_were() {
     assert_eq!((RegionKind::Config as u32, RegionKind::Stats as u32), (1, 2));
     assert_eq!((MirrorRecord::KIND, StatsMetaRecord::KIND), (4, 100));
+    assert_eq!((PlaceRecord::KIND, NativeVlanRecord::KIND), (7, 8));
 }

@@ -7,13 +7,16 @@ mod common;
 use std::mem::offset_of;
 
 use bytemuck::NoUninit;
-use common::{entry_at, full, header, large, put, record_at, reseal, sections, small};
+use common::{
+    entry_at, full, header, header_of_minor, large, native, placed, placed_builder, placed_places, put, record_at,
+    reseal, sections, small,
+};
 use proptest::prelude::*;
 use shm_layout::header::{Header, MAX_SLOT, RegionKind};
 use shm_layout::image::{ImageBuilder, Need};
 use shm_layout::record::{
-    DiagnosticRecord, MetaRecord, MirrorRecord, PortRecord, Record, STRINGS_HASH, STRINGS_KIND, SectionEntry,
-    SlotHeader, StatsMetaRecord, StrRef, UmemRecord, WireRecord,
+    DiagnosticRecord, MetaRecord, MirrorRecord, NativeVlanRecord, PLACE_UNTAGGED, PlaceRecord, PortRecord, Record,
+    STRINGS_HASH, STRINGS_KIND, SectionEntry, SlotHeader, StatsMetaRecord, StrRef, UmemRecord, WireRecord,
 };
 use shm_layout::view::{ImageView, LayoutError, SnapshotView};
 use shm_layout::{ENDIAN_TAG, LAYOUT_MAJOR, LAYOUT_MINOR, PAGE, SLOTS};
@@ -48,6 +51,21 @@ fn with_record<R: Record>(index: usize, field: usize, value: impl NoUninit) -> L
     let at = record_at::<R>(&words, index) + field;
     put(&mut words, at, value);
     refused(words)
+}
+
+/// Why [`placed`] is refused with `value` in one field of a record.
+fn with_placed<R: Record>(index: usize, field: usize, value: impl NoUninit) -> LayoutError {
+    let mut words = placed().words().to_vec();
+    let at = record_at::<R>(&words, index) + field;
+    put(&mut words, at, value);
+    refused(words)
+}
+
+/// Why [`placed`] is refused with these in the place of its own.
+fn with_places(natives: &[NativeVlanRecord], places: &[PlaceRecord]) -> LayoutError {
+    let mut image = placed_builder();
+    image.section(Need::Optional, natives).section(Need::Required, places);
+    refused(image.finish().words().to_vec())
 }
 
 fn in_record<R: Record>(index: usize, what: &'static str) -> LayoutError {
@@ -165,6 +183,56 @@ refuses! {
     mirror_placement: with_record::<MirrorRecord>(1, offset_of!(MirrorRecord, placement), 2u32)
         => in_record::<MirrorRecord>(1, "a field is none of its values");
 
+    place_port: with_placed::<PlaceRecord>(0, offset_of!(PlaceRecord, port_ifindex), 12u32)
+        => in_record::<PlaceRecord>(0, "the port and the VLAN are not those of the ingress");
+    place_port_zero: with_placed::<PlaceRecord>(1, offset_of!(PlaceRecord, port_ifindex), 0u32)
+        => in_record::<PlaceRecord>(1, "the port and the VLAN are not those of the ingress");
+    place_port_out_of_range: with_placed::<PlaceRecord>(2, offset_of!(PlaceRecord, port_ifindex), u32::MAX)
+        => in_record::<PlaceRecord>(2, "the port and the VLAN are not those of the ingress");
+    place_vlan_of_a_port: with_placed::<PlaceRecord>(0, offset_of!(PlaceRecord, vlan_id), 5u16)
+        => in_record::<PlaceRecord>(0, "the port and the VLAN are not those of the ingress");
+    place_vlan_of_another: with_placed::<PlaceRecord>(2, offset_of!(PlaceRecord, vlan_id), 4094u16)
+        => in_record::<PlaceRecord>(2, "the port and the VLAN are not those of the ingress");
+    place_vlan_out_of_range: with_placed::<PlaceRecord>(2, offset_of!(PlaceRecord, vlan_id), 4096u16)
+        => in_record::<PlaceRecord>(2, "the port and the VLAN are not those of the ingress");
+    place_vlan_zero: with_placed::<PlaceRecord>(2, offset_of!(PlaceRecord, vlan_id), 0u16)
+        => in_record::<PlaceRecord>(2, "the port and the VLAN are not those of the ingress");
+    place_flags: with_placed::<PlaceRecord>(1, offset_of!(PlaceRecord, flags), 3u16)
+        => in_record::<PlaceRecord>(1, "flags has unknown bits");
+    place_untagged_of_a_port: with_placed::<PlaceRecord>(0, offset_of!(PlaceRecord, flags), PLACE_UNTAGGED)
+        => in_record::<PlaceRecord>(0, "the VLAN is not that of the port's untagged frames");
+    place_untagged_of_another: with_placed::<PlaceRecord>(2, offset_of!(PlaceRecord, flags), PLACE_UNTAGGED)
+        => in_record::<PlaceRecord>(2, "the VLAN is not that of the port's untagged frames");
+    place_output: with_placed::<PlaceRecord>(0, offset_of!(PlaceRecord, output_ifindex), 23u32)
+        => in_record::<PlaceRecord>(0, "the output port is not one of the output");
+    place_output_zero: with_placed::<PlaceRecord>(2, offset_of!(PlaceRecord, output_ifindex), 0u32)
+        => in_record::<PlaceRecord>(2, "the output port is not one of the output");
+    place_output_is_its_port: with_placed::<PlaceRecord>(2, offset_of!(PlaceRecord, output_ifindex), 11u32)
+        => in_record::<PlaceRecord>(2, "the output port is the port");
+    place_output_on_a_wire: with_placed::<WireRecord>(0, offset_of!(WireRecord, b_ifindex), 24u32)
+        => in_record::<PlaceRecord>(2, "the output port is a port of a wire");
+    places_too_few: with_places(&[native(0, 4094)], &placed_places()[..2])
+        => LayoutError::Section { kind: PlaceRecord::KIND, what: "does not have one record for each mirror entry" };
+    places_too_many: with_places(&[native(0, 4094)], &[&placed_places()[..], &placed_places()[..1]].concat())
+        => LayoutError::Section { kind: PlaceRecord::KIND, what: "does not have one record for each mirror entry" };
+    places_without_the_native_vlan: with_places(&[], &placed_places())
+        => in_record::<PlaceRecord>(1, "the VLAN is not that of the port's untagged frames");
+
+    native_port: with_placed::<NativeVlanRecord>(0, offset_of!(NativeVlanRecord, port), 5u32)
+        => in_record::<NativeVlanRecord>(0, "there is no such port");
+    native_port_twice: with_places(&[native(0, 4094), native(0, 5)], &placed_places())
+        => in_record::<NativeVlanRecord>(1, "its port does not come after that of the record before");
+    native_port_out_of_order: with_places(&[native(1, 4094), native(0, 4094)], &placed_places())
+        => in_record::<NativeVlanRecord>(1, "its port does not come after that of the record before");
+    native_vlan_zero: with_placed::<NativeVlanRecord>(0, offset_of!(NativeVlanRecord, vlan_id), 0u16)
+        => in_record::<NativeVlanRecord>(0, "vlan_id is out of range");
+    native_vlan_reserved: with_placed::<NativeVlanRecord>(0, offset_of!(NativeVlanRecord, vlan_id), 4095u16)
+        => in_record::<NativeVlanRecord>(0, "vlan_id is out of range");
+    native_vlan_of_another: with_placed::<NativeVlanRecord>(0, offset_of!(NativeVlanRecord, vlan_id), 6u16)
+        => in_record::<PlaceRecord>(1, "the VLAN is not that of the port's untagged frames");
+    native_pad: with_placed::<NativeVlanRecord>(0, offset_of!(NativeVlanRecord, pad), 1u16)
+        => in_record::<NativeVlanRecord>(0, "padding is not zero");
+
     diagnostic_severity: with_record::<DiagnosticRecord>(1, offset_of!(DiagnosticRecord, severity), u32::MAX)
         => in_record::<DiagnosticRecord>(1, "a field is none of its values");
     diagnostic_pad: with_record::<DiagnosticRecord>(0, offset_of!(DiagnosticRecord, pad), 1u32)
@@ -254,6 +322,23 @@ fn a_section_that_is_lost_is_not_an_empty_table() {
     }
 }
 
+/// Two entries that would sample the same frames.
+#[test]
+fn a_place_twice_is_refused() {
+    let [whole, first, second] = placed_places();
+    let twice = |what| LayoutError::Section { kind: PlaceRecord::KIND, what };
+    let untagged = PlaceRecord { flags: PLACE_UNTAGGED, ..second };
+    let found = with_places(&[native(0, 4094), native(1, 5)], &[whole, first, untagged]);
+    assert_eq!(found, twice("the untagged frames of a port are there twice"));
+
+    let mut words = placed().words().to_vec();
+    let port = record_at::<PortRecord>(&words, 2);
+    put(&mut words, port + offset_of!(PortRecord, vlan_id), 5u16);
+    let place = record_at::<PlaceRecord>(&words, 1);
+    put(&mut words, place, PlaceRecord { output_ifindex: 23, ..second });
+    assert_eq!(refused(words), twice("a port and VLAN are there twice"));
+}
+
 #[test]
 fn two_metas_are_refused() {
     let mut image = ImageBuilder::new();
@@ -295,7 +380,7 @@ fn assert_no_flip_is_accepted(mut words: Vec<u64>, bits: impl Iterator<Item = us
 
 #[test]
 fn no_single_bit_flip_and_no_truncation_of_a_small_image_is_accepted() {
-    for image in [small(), full()] {
+    for image in [small(), full(), placed()] {
         let words = image.words();
         assert_no_flip_is_accepted(words.to_vec(), 0..words.len() * 64);
         for len in 0..words.len() {
@@ -381,9 +466,7 @@ fn region_static_crc() {
 
 #[test]
 fn a_header_of_a_newer_minor_is_read() {
-    let mut header = header();
-    header.layout_minor = LAYOUT_MINOR + 1;
-    header.static_crc = crc32fast::hash(&bytemuck::bytes_of(&header)[..offset_of!(Header, static_crc)]);
+    let header = header_of_minor(LAYOUT_MINOR + 1);
     assert!(header.geometry(RegionKind::Config, header.region_len).is_ok());
 }
 
@@ -426,6 +509,8 @@ fn walk(words: &[u64]) -> usize {
     if let Ok(view) = SnapshotView::try_from(words) {
         seen += view.ports.iter().map(|p| view.strings.text(p.name).len()).sum::<usize>();
         seen += view.mirrors.iter().count() + view.wires.iter().count() + view.diagnostics.iter().count();
+        seen += view.native_vlans.iter().count();
+        assert_eq!(view.places().len(), view.mirrors.len());
     }
     seen
 }
@@ -448,9 +533,11 @@ proptest! {
     /// Several fields of a good image changed at once.
     #[test]
     fn patched_images_never_panic(
-        patches in proptest::collection::vec((8..91usize, prop_oneof![any::<u64>(), 0..1000u64, Just(u64::MAX)]), 1..6)
+        patches in proptest::collection::vec((8..91usize, prop_oneof![any::<u64>(), 0..1000u64, Just(u64::MAX)]), 1..6),
+        with_places: bool,
     ) {
-        let mut words = full().words().to_vec();
+        let image = if with_places { placed() } else { full() };
+        let mut words = image.words().to_vec();
         for (word, value) in patches {
             words[word] = value;
         }

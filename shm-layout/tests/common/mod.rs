@@ -5,8 +5,8 @@ use bytemuck::NoUninit;
 use shm_layout::header::{Header, RegionKind};
 use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{
-    DiagnosticRecord, META_DISARMED, MetaRecord, MirrorRecord, Placement, PortRecord, Record, Role, SectionEntry,
-    Severity, SlotHeader, StrRef, WireRecord,
+    DiagnosticRecord, META_DISARMED, MetaRecord, MirrorRecord, NativeVlanRecord, PLACE_UNTAGGED, PlaceRecord,
+    Placement, PortRecord, Record, Role, SectionEntry, Severity, SlotHeader, StrRef, WireRecord,
 };
 
 /// META with every field set.
@@ -104,6 +104,64 @@ pub fn full_builder() -> ImageBuilder {
     image
 }
 
+/// [`full`] with the sections of minor 1, and entries that only those explain: port 11, its native VLAN 4094, and
+/// its VLAN 5 to a VLAN unit of port 24.
+pub fn placed() -> Image {
+    let mut builder = placed_builder();
+    builder.section(Need::Optional, &[native(0, 4094)]).section(Need::Required, &placed_places());
+    let mut image = builder.finish();
+    image.seal(8, 123_456_789);
+    image
+}
+
+/// The places of [`placed`].
+pub fn placed_places() -> [PlaceRecord; 3] {
+    let vlan = |vlan_id, output| PlaceRecord { vlan_id, ..PlaceRecord::of_ports(11, output) };
+    [PlaceRecord::of_ports(11, 22), PlaceRecord { flags: PLACE_UNTAGGED, ..vlan(4094, 23) }, vlan(5, 24)]
+}
+
+/// [`placed`] without the sections of minor 1.
+pub fn placed_builder() -> ImageBuilder {
+    let mut image = ImageBuilder::new();
+    let meta = meta(image.string("2024-05-01T10:00:00Z"));
+    let mut port = |name: &str, ifindex, parent_ifindex, vlan_id| PortRecord {
+        ifindex,
+        parent_ifindex,
+        mtu: 1500,
+        vlan_id,
+        has_mac: 0,
+        mac: [0; 6],
+        pad: [0; 2],
+        name: image.string(name),
+        linux_name: StrRef::default(),
+    };
+    let ports = [
+        port("ge-0/0/1", 11, 0, 0),
+        port("ge-0/0/1.0", 11, 0, 0),
+        port("ge-0/0/1.4094", 1 << 30, 11, 4094),
+        port("ge-0/0/1.5", (1 << 30) + 1, 11, 5),
+        port("ge-0/0/9.7", (1 << 30) + 2, 24, 7),
+    ];
+    image
+        .section(Need::Required, &[meta])
+        .section(Need::Required, &ports)
+        .section(Need::Required, &[WireRecord { a_ifindex: 11, b_ifindex: 12, name: StrRef::default() }])
+        .section(
+            Need::Required,
+            &[
+                mirror(11, 22, 0, Placement::OnWire),
+                mirror(1 << 30, 23, 7, Placement::OnWire),
+                mirror((1 << 30) + 1, (1 << 30) + 2, 1, Placement::OnWire),
+            ],
+        )
+        .section::<DiagnosticRecord>(Need::Optional, &[]);
+    image
+}
+
+pub fn native(port: u32, vlan_id: u16) -> NativeVlanRecord {
+    NativeVlanRecord { port, vlan_id, pad: 0 }
+}
+
 /// A table of 65,536 entries.
 pub fn large() -> Image {
     let mut image = ImageBuilder::new();
@@ -124,6 +182,20 @@ pub fn mirror(ingress_ifindex: u32, output_ifindex: u32, rate: u32, placement: P
 /// The header of a region with 64 KiB slots.
 pub fn header() -> Header {
     Header::new(RegionKind::Config, 64 << 10, 0x0123_4567_89ab_cdef, 1_700_000_000_000_000_000)
+}
+
+/// An image as the release whose newest minor this was wrote it.
+pub fn of_minor(minor: u16, image: &Image) -> Image {
+    let mut words = image.words().to_vec();
+    put(&mut words, std::mem::offset_of!(SlotHeader, layout_minor), minor);
+    Image::from_words(reseal(words))
+}
+
+/// The same of a region's header.
+pub fn header_of_minor(layout_minor: u16) -> Header {
+    let header = Header { layout_minor, ..header() };
+    let static_crc = crc32fast::hash(&bytemuck::bytes_of(&header)[..std::mem::offset_of!(Header, static_crc)]);
+    Header { static_crc, ..header }
 }
 
 /// Writes a field's bytes at a byte offset of an image.

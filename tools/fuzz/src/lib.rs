@@ -20,20 +20,21 @@ use spanwire::control::json::{export, parse, parse_draft, parse_interfaces, pars
 use spanwire::control::{Draft, Links, OnAmbiguous, Snapshot, admit, junos as configuration};
 use spanwire::snapshot::table::Table;
 
-/// A valid image with every section, to mutate.
-const VALID: &[u8] = include_bytes!("../../../tests/golden/full.img");
+/// Valid images, to mutate: one of layout minor 0, and one with every section.
+const VALID: [&[u8]; 2] =
+    [include_bytes!("../../../tests/golden/full.img"), include_bytes!("../../../tests/golden/placed.img")];
 
 /// The first byte says what the rest is:
 /// - even: an image, byte for byte
-/// - odd: changes of [`VALID`] and of its length, under a checksum made right: `{byte offset: u16, byte: u8}`, then
-///   bytes to append
+/// - odd: changes of one of [`VALID`] and of its length, under a checksum made right: `{byte offset: u16, byte: u8}`,
+///   then bytes to append
 pub fn image(input: &[u8]) {
     let Some((&mode, rest)) = input.split_first() else { return };
     if mode % 2 == 0 {
         look_at(&words(rest));
         return;
     }
-    let mut bytes = VALID.to_vec();
+    let mut bytes = VALID[usize::from(mode / 64 % 2)].to_vec();
     let (patches, appended) = rest.split_at(rest.len().min(3 * usize::from(mode / 2)));
     bytes.extend_from_slice(appended);
     for patch in patches.chunks_exact(3) {
@@ -66,6 +67,7 @@ fn look_at(words: &[u64]) {
     }
     let Ok(view) = SnapshotView::try_from(words) else { return };
     assert_eq!(view.mirrors.iter().count(), view.mirrors.len());
+    assert_eq!(view.places().len(), view.mirrors.len());
     let table = Table::build(&view, 1, 1, |_| 0);
     assert_eq!(table.entries.len(), view.mirrors.len());
     table.wires.iter().for_each(|&(a, b)| assert_eq!((table.peer(a), table.peer(b)), (Some(b), Some(a))));
