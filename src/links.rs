@@ -81,6 +81,7 @@ fn link(device: &Device) -> Link {
             ifindex: device.ifindex,
             parent_ifindex,
             vlan_id: device.vlan_id,
+            native_vlan_id: 0,
             mtu: device.mtu,
             mac: device.mac,
         },

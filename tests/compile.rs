@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use serde_json::Value;
-use shm_layout::record::{META_DISARMED, REQUIRED, Role};
+use shm_layout::record::{META_DISARMED, PlaceRecord, REQUIRED, Record, Role};
 use shm_layout::view::{ImageView, SnapshotView};
 use spanwire::control::compile::{Source, compile, decompile, diagnostics};
 use spanwire::control::json::{export, parse};
@@ -47,12 +47,45 @@ fn golden_mirror_tables_survive() {
     }
 }
 
-#[test]
-fn all_but_the_diagnostics_is_required() {
-    let image = compile(&Snapshot::default(), &admit(&Snapshot::default()), &Source::of(b""));
+/// The kinds of an image's sections, and whether a reader must know each.
+fn sections(snapshot: &Snapshot) -> Vec<(u32, bool)> {
+    let image = compile(snapshot, &admit(snapshot), &Source::of(b""));
     let view = ImageView::parse(image.words()).expect("an image");
-    let sections: Vec<(u32, bool)> = view.sections().map(|s| (s.kind, s.flags & REQUIRED != 0)).collect();
-    assert_eq!(sections, [(1, true), (2, true), (3, true), (4, true), (5, false), (6, true)]);
+    view.sections().map(|s| (s.kind, s.flags & REQUIRED != 0)).collect()
+}
+
+#[test]
+fn all_that_an_older_dataplane_knows_but_the_diagnostics_is_required() {
+    let sections = sections(&Snapshot::default());
+    assert_eq!(sections, [(1, true), (2, true), (3, true), (4, true), (5, false), (8, false), (7, false), (6, true)]);
+}
+
+/// A dataplane that does not know PLACES takes every snapshot that it mirrors rightly, and no other.
+#[test]
+fn places_are_required_where_an_older_dataplane_would_mirror_otherwise() {
+    let port = |ifindex| Interface { ifindex, ..Interface::default() };
+    let vlan = |ifindex, parent_ifindex| Interface { parent_ifindex, vlan_id: 7, ..port(ifindex) };
+    let native = |ifindex, native_vlan_id| Interface { native_vlan_id, ..port(ifindex) };
+    let (wire, to) = (Wire { name: "w".into(), a_ifindex: 11, b_ifindex: 12 }, 22);
+    for (interfaces, ingress, output, required) in [
+        (vec![], 11, to, false),
+        (vec![port(11), port(11)], 11, to, false),
+        (vec![port(11), vlan(110, 11)], 110, to, false),
+        (vec![port(110), vlan(110, 11)], 110, to, false),
+        (vec![vlan(11, 99)], 11, to, false),
+        (vec![native(11, 8), vlan(110, 11)], 110, to, false),
+        (vec![native(11, 7), vlan(110, 11)], 11, to, false),
+        (vec![native(11, 7), vlan(110, 11)], 110, to, true),
+        (vec![vlan(220, 22)], 11, 220, true),
+        (vec![port(220), vlan(220, 22)], 11, 220, true),
+        (vec![vlan(13, 13)], 13, to, true),
+    ] {
+        let mirrors = vec![Mirror { ingress_ifindex: ingress, output_ifindex: output, rate: 1 }];
+        let snapshot = Snapshot { interfaces, mirrors, wires: vec![wire.clone()], ..Snapshot::default() };
+        assert!(admit(&snapshot).accepted());
+        assert!(sections(&snapshot).contains(&(PlaceRecord::KIND, required)), "{snapshot:?}");
+        assert_eq!(through(&snapshot), snapshot);
+    }
 }
 
 #[test]
@@ -94,13 +127,15 @@ fn what_a_reader_would_refuse_is_not_published() {
 
 fn interface() -> impl Strategy<Value = Interface> {
     let number = || 0..=i32::MAX as u32;
-    (any::<String>(), any::<String>(), number(), number(), 0..=4094_u16, number(), any::<Option<[u8; 6]>>()).prop_map(
-        |(name, linux_name, ifindex, parent_ifindex, vlan_id, mtu, mac)| Interface {
+    let vlans = (0..=4094_u16, prop_oneof![Just(0), 0..=4094_u16]);
+    (any::<String>(), any::<String>(), number(), number(), vlans, number(), any::<Option<[u8; 6]>>()).prop_map(
+        |(name, linux_name, ifindex, parent_ifindex, (vlan_id, native_vlan_id), mtu, mac)| Interface {
             name,
             linux_name,
             ifindex,
             parent_ifindex,
             vlan_id,
+            native_vlan_id,
             mtu,
             mac,
         },
@@ -150,13 +185,13 @@ fn crowded() -> impl Strategy<Value = Snapshot> {
     });
     let wire =
         ("[abc]", 1..16_u32, 1..16_u32).prop_map(|(name, a_ifindex, b_ifindex)| Wire { name, a_ifindex, b_ifindex });
-    let interface = (any::<String>(), 1..16_u32, 1..16_u32, 0..3_u16, 0..=i32::MAX as u32).prop_map(
-        |(name, ifindex, parent_ifindex, vlan_id, mtu)| Interface {
+    let interface = (any::<String>(), 1..16_u32, 1..16_u32, 0..3_u16, 0..3_u16).prop_map(
+        |(name, ifindex, parent_ifindex, vlan_id, native_vlan_id)| Interface {
             name,
             ifindex,
             parent_ifindex,
             vlan_id,
-            mtu,
+            native_vlan_id,
             ..Interface::default()
         },
     );

@@ -121,7 +121,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     let key = prop_oneof![
         4 => prop::sample::select(vec![
             "version", "generation", "fib_generation", "generated_at", "interfaces", "mirror_configs", "wires",
-            "name", "linux_name", "ifindex", "parent_ifindex", "vlan_id", "mtu", "hardware_addr",
+            "name", "linux_name", "ifindex", "parent_ifindex", "vlan_id", "native_vlan_id", "mtu", "hardware_addr",
             "ingress_ifindex", "output_ifindex", "rate", "a_ifindex", "b_ifindex", "mirror_exclusions", "instance", "input",
             "reason",
         ]).prop_map(str::to_owned),
@@ -150,13 +150,15 @@ fn name() -> impl Strategy<Value = String> {
 
 fn interface() -> impl Strategy<Value = Interface> {
     let number = || 0..=i32::MAX as u32;
-    (name(), name(), number(), number(), 0..=4094_u16, number(), any::<Option<[u8; 6]>>()).prop_map(
-        |(name, linux_name, ifindex, parent_ifindex, vlan_id, mtu, mac)| Interface {
+    let vlans = (0..=4094_u16, 0..=4094_u16);
+    (name(), name(), number(), number(), vlans, number(), any::<Option<[u8; 6]>>()).prop_map(
+        |(name, linux_name, ifindex, parent_ifindex, (vlan_id, native_vlan_id), mtu, mac)| Interface {
             name,
             linux_name,
             ifindex,
             parent_ifindex,
             vlan_id,
+            native_vlan_id,
             mtu,
             mac,
         },

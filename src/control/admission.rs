@@ -3,7 +3,7 @@
 //! Refused, because it has no sensible meaning or would feed clones back into what is mirrored:
 //!
 //! ```text
-//! same ingress twice       A ─> X, A ─> Y       also two VLAN interfaces with the same parent and tag
+//! same ingress twice       A ─> X, A ─> Y       also two VLAN units with the same parent and tag
 //! output is the ingress    A ─> A               also the parent of a VLAN ingress
 //! chain, loop              A ─> B, B ─> X       also where B is the parent of a VLAN ingress
 //! output on a wire         A ─> B, wire B─C     a wire carries primary traffic only
@@ -29,6 +29,7 @@ use std::fmt::{self, Display};
 use std::ops::RangeInclusive;
 
 use serde::{Serialize, Serializer};
+use shm_layout::record::PlaceRecord;
 
 use super::model::{
     Diagnostic, Links, MAX_IFINDEX, MAX_MTU, MAX_VLAN_ID, MIN_VERSION, Mirror, Reason, Severity, Snapshot, quoted,
@@ -139,7 +140,7 @@ pub(super) fn judge(snapshot: &Snapshot, places: Places<'_>, links: Option<&Link
     numbers(snapshot, places, &mut reasons);
     let wire_of_port = wires(snapshot, &names, &mut reasons);
     mirrors(snapshot, &names, places, &wire_of_port, &mut reasons);
-    let (states, mut diagnostics) = states(snapshot, &names, places, &wire_of_port);
+    let (states, mut diagnostics) = states(snapshot, &names, places);
     if snapshot.wires.is_empty() {
         // The Go control plane never names wires, so this is how one is forgotten.
         diagnostics.insert(
@@ -180,6 +181,7 @@ fn numbers(snapshot: &Snapshot, places: Places<'_>, reasons: &mut Vec<Reason>) {
         check("ifindex", interface.ifindex, 0..=MAX_IFINDEX);
         check("parent_ifindex", interface.parent_ifindex, 0..=MAX_IFINDEX);
         check("vlan_id", interface.vlan_id.into(), 0..=MAX_VLAN_ID.into());
+        check("native_vlan_id", interface.native_vlan_id.into(), 0..=MAX_VLAN_ID.into());
         check("mtu", interface.mtu, 0..=MAX_MTU);
     }
     for (i, wire) in snapshot.wires.iter().enumerate() {
@@ -270,24 +272,18 @@ fn outputs(
 }
 
 /// The entries' states, with a warning for each that lies idle.
-fn states(
-    snapshot: &Snapshot,
-    names: &Names<'_>,
-    places: Places<'_>,
-    wire_of_port: &HashMap<u32, usize>,
-) -> (Vec<StaticState>, Vec<Diagnostic>) {
+fn states(snapshot: &Snapshot, names: &Names<'_>, places: Places<'_>) -> (Vec<StaticState>, Vec<Diagnostic>) {
     let mut diagnostics = Vec::new();
     let mut state = |(i, mirror): (usize, &Mirror)| {
         let ingress = mirror.ingress_ifindex;
-        let vlan = names.vlan(ingress);
-        let on_wire = |port: u32| wire_of_port.contains_key(&port);
-        if on_wire(ingress) || vlan.is_some_and(|(parent, _)| on_wire(parent)) {
+        let PlaceRecord { port_ifindex: port, vlan_id, .. } = names.units.place(*mirror);
+        if names.units.is_wired(port) {
             return StaticState::Active;
         }
         let reason = InactiveReason::OnNoWire;
-        let place = match vlan {
-            Some((parent, tag)) => format!(" (VLAN {tag} on ifindex {})", names.show(parent)),
-            None => String::new(),
+        let place = match vlan_id {
+            0 => String::new(),
+            _ => format!(" (VLAN {vlan_id} on ifindex {})", names.show(port)),
         };
         diagnostics.push(Diagnostic {
             severity: Severity::Warning,

@@ -9,11 +9,14 @@
 
 use sha2::{Digest, Sha256};
 use shm_layout::image::{Image, ImageBuilder, Need};
-use shm_layout::record::{DiagnosticRecord, MetaRecord, MirrorRecord, Placement, PortRecord, Role, WireRecord};
-use shm_layout::{record, view::SnapshotView};
+use shm_layout::record::{
+    DiagnosticRecord, MetaRecord, MirrorRecord, NativeVlanRecord, Placement, PortRecord, Role, WireRecord,
+};
+use shm_layout::{places, record, view::SnapshotView};
 
 use super::admission::{Admission, StaticState};
 use super::model::{Diagnostic, Interface, Mirror, Severity, Snapshot, Wire};
+use super::units::Units;
 use crate::clock;
 
 /// What an image says about where it came from, and what holds for it beside the snapshot.
@@ -40,7 +43,8 @@ impl Source {
 /// Compiles an admitted snapshot; `admission` is the answer to it of [`admit`](super::admission::admit) or
 /// [`Draft::admit`](super::Draft::admit).
 ///
-/// Every section but DIAGNOSTICS is required: a dataplane that cannot read one of them must not guess.
+/// Every section but DIAGNOSTICS and NATIVE_VLANS is required: a dataplane that cannot read one of them must not guess.
+/// PLACES is so only where it says other than a dataplane of layout minor 0 would guess, which takes any other snapshot.
 #[must_use]
 pub fn compile(snapshot: &Snapshot, admission: &Admission, source: &Source) -> Image {
     let mut image = ImageBuilder::new();
@@ -75,6 +79,9 @@ pub fn compile(snapshot: &Snapshot, admission: &Admission, source: &Source) -> I
             },
         })
         .collect();
+    let places = Units::of(snapshot).places(&snapshot.mirrors);
+    let older = places::older(ports.iter().copied(), wires.iter().copied(), mirrors.iter().copied());
+    let places_need = if places == older { Need::Optional } else { Need::Required };
     let diagnostics: Vec<DiagnosticRecord> = admission
         .diagnostics
         .iter()
@@ -93,8 +100,15 @@ pub fn compile(snapshot: &Snapshot, admission: &Admission, source: &Source) -> I
         .section(Need::Required, &ports)
         .section(Need::Required, &wires)
         .section(Need::Required, &mirrors)
-        .section(Need::Optional, &diagnostics);
+        .section(Need::Optional, &diagnostics)
+        .section(Need::Optional, &native_vlans(&snapshot.interfaces))
+        .section(places_need, &places);
     image.finish()
+}
+
+fn native_vlans(interfaces: &[Interface]) -> Vec<NativeVlanRecord> {
+    let with_one = interfaces.iter().zip(0..).filter(|(interface, _)| interface.native_vlan_id > 0);
+    with_one.map(|(interface, port)| NativeVlanRecord { port, vlan_id: interface.native_vlan_id, pad: 0 }).collect()
 }
 
 fn port(image: &mut ImageBuilder, interface: &Interface) -> PortRecord {
@@ -115,6 +129,8 @@ fn port(image: &mut ImageBuilder, interface: &Interface) -> PortRecord {
 #[must_use]
 pub fn decompile(view: &SnapshotView<'_>) -> Snapshot {
     let text = |at| view.strings.text(at).to_owned();
+    // In the order of the ports.
+    let mut natives = view.native_vlans.iter().peekable();
     Snapshot {
         version: view.meta.source_version,
         generation: view.meta.source_generation,
@@ -123,12 +139,14 @@ pub fn decompile(view: &SnapshotView<'_>) -> Snapshot {
         interfaces: view
             .ports
             .iter()
-            .map(|port| Interface {
+            .zip(0..)
+            .map(|(port, at)| Interface {
                 name: text(port.name),
                 linux_name: text(port.linux_name),
                 ifindex: port.ifindex,
                 parent_ifindex: port.parent_ifindex,
                 vlan_id: port.vlan_id,
+                native_vlan_id: natives.next_if(|native| native.port == at).map_or(0, |native| native.vlan_id),
                 mtu: port.mtu,
                 mac: (port.has_mac == 1).then_some(port.mac),
             })

@@ -68,6 +68,7 @@ const INTERFACE: Keep = Keep::Keys(&[
     ("ifindex", Keep::Scalar),
     ("parent_ifindex", Keep::Scalar),
     ("vlan_id", Keep::Scalar),
+    ("native_vlan_id", Keep::Scalar),
     ("mtu", Keep::Scalar),
     ("hardware_addr", Keep::Scalar),
     ("up", Keep::Scalar),

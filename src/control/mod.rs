@@ -10,6 +10,7 @@
 //!   [`Draft`].
 //! - [`instances`]: port-mirroring instances to mirror entries, for both.
 //! - [`wires`]: the `--wire A:B` arguments, for snapshots that name no wires themselves.
+//! - [`units`]: which port and which of its frames an ifindex of a snapshot means.
 //! - [`draft`]: a snapshot that is not admitted yet, and what is known of it beside.
 //! - [`admission`]: the rules between entries; decides whether a snapshot may be published at all.
 //! - [`remarks`]: what of a snapshot lies idle or may not keep up on the devices there are.
@@ -38,9 +39,11 @@ pub mod serve;
 pub mod sizing;
 pub mod source;
 pub mod state;
+pub mod units;
 pub mod wires;
 pub mod writer;
 
 pub use admission::{Admission, InactiveReason, StaticState, admit};
 pub use draft::{Draft, OnAmbiguous};
 pub use model::{Diagnostic, Interface, Link, Links, Mirror, Reason, Severity, Snapshot, Wire};
+pub use units::Units;

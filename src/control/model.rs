@@ -89,6 +89,8 @@ pub struct Interface {
     pub parent_ifindex: u32,
     /// VLAN id on the parent, 1..=4094; 0 if untagged.
     pub vlan_id: u16,
+    /// Of a port: the VLAN that its frames without a tag belong to, 1..=4094; 0 if they belong to none.
+    pub native_vlan_id: u16,
     /// MTU in bytes; 0 if unknown.
     pub mtu: u32,
     /// The Ethernet address; `None` if there is none or the link is not Ethernet.
@@ -105,10 +107,12 @@ impl Interface {
         self.is_called(name) || linux_form(name).is_some_and(|name| self.is_called(&name))
     }
 
-    /// `(parent ifindex, VLAN id)` if this is a VLAN interface: one with both a parent and a tag.
+    /// `(parent ifindex, VLAN id)` if this is a VLAN unit: one with a tag and a parent other than itself. Which of
+    /// several interfaces with one ifindex counts is for [`Units`](super::units::Units) to say.
     #[must_use]
     pub fn vlan(&self) -> Option<(u32, u16)> {
-        (self.parent_ifindex > 0 && self.vlan_id > 0).then_some((self.parent_ifindex, self.vlan_id))
+        let is_unit = self.parent_ifindex > 0 && self.parent_ifindex != self.ifindex && self.vlan_id > 0;
+        is_unit.then_some((self.parent_ifindex, self.vlan_id))
     }
 
     /// What to call it: the configuration's name, or else the kernel's; `""` if it has neither.

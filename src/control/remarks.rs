@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use shm_layout::record::PlaceRecord;
+
 use super::admission::{Names, Places};
 use super::model::{Diagnostic, Link, Links, Mirror, Severity, Snapshot, quoted};
 
@@ -18,9 +20,11 @@ pub(super) fn remarks(
     let devices = Devices { names, by_index, place: links.map_or("", |links| links.place.as_str()) };
     let mut found = Vec::new();
     for (i, &mirror) in snapshot.mirrors.iter().enumerate() {
-        let states = [("ingress", mirror.ingress_ifindex), ("output", mirror.output_ifindex)];
-        let states = states.into_iter().filter_map(|(what, ifindex)| devices.idle(what, ifindex));
-        found.extend(states.chain(devices.small_mtu(mirror)).map(|message| warning(places.entry(i), message)));
+        let place = names.units.place(mirror);
+        let [ingress, output] = ends(mirror, place);
+        let states = [("ingress", ingress), ("output", output)];
+        let states = states.into_iter().filter_map(|(what, end)| devices.idle(what, end));
+        found.extend(states.chain(devices.small_mtu(ingress, output)).map(|message| warning(places.entry(i), message)));
     }
     for (i, wire) in snapshot.wires.iter().enumerate() {
         let stuck = [wire.a_ifindex, wire.b_ifindex].into_iter().filter_map(|port| devices.stuck_offload(port));
@@ -35,6 +39,21 @@ fn warning(subject: String, message: String) -> Diagnostic {
     Diagnostic { severity: Severity::Warning, subject, message }
 }
 
+/// One end of a mirror entry.
+#[derive(Clone, Copy)]
+struct End {
+    /// As the entry has it.
+    ifindex: u32,
+    /// The port it is on: itself, or what is below a VLAN unit.
+    port: u32,
+}
+
+/// The ingress and the output.
+fn ends(mirror: Mirror, place: PlaceRecord) -> [End; 2] {
+    let of = |ifindex, port| End { ifindex, port };
+    [of(mirror.ingress_ifindex, place.port_ifindex), of(mirror.output_ifindex, place.output_ifindex)]
+}
+
 struct Devices<'a> {
     names: &'a Names<'a>,
     by_index: Option<HashMap<u32, &'a Link>>,
@@ -42,18 +61,16 @@ struct Devices<'a> {
 }
 
 impl Devices<'_> {
-    /// The device behind an ifindex: for a VLAN interface without one of its own, its parent's.
-    fn link(&self, ifindex: u32) -> Option<&Link> {
-        let by_index = self.by_index.as_ref()?;
-        let own = by_index.get(&ifindex);
-        own.or_else(|| by_index.get(&self.names.parent(ifindex)?)).copied()
+    /// The device of a port. That of a VLAN unit, if it has one, is of no account.
+    fn link(&self, port: u32) -> Option<&Link> {
+        self.by_index.as_ref()?.get(&port).copied()
     }
 
     /// That a port is not there, or down.
-    fn idle(&self, what: &str, ifindex: u32) -> Option<String> {
+    fn idle(&self, what: &str, End { ifindex, port }: End) -> Option<String> {
         self.by_index.as_ref()?;
-        let shown = self.names.show(ifindex);
-        match self.link(ifindex) {
+        let shown = self.names.show_on(ifindex, port);
+        match self.link(port) {
             None => Some(format!(
                 "port missing: its {what}, ifindex {shown}, is not {}; it mirrors nothing until that is there",
                 self.place
@@ -65,21 +82,20 @@ impl Devices<'_> {
         }
     }
 
-    fn mtu(&self, ifindex: u32) -> Option<u32> {
-        let live = self.link(ifindex).map(|link| link.interface.mtu).filter(|mtu| *mtu > 0);
-        live.or_else(|| self.names.mtu(ifindex))
+    fn mtu(&self, port: u32) -> Option<u32> {
+        let live = self.link(port).map(|link| link.interface.mtu).filter(|mtu| *mtu > 0);
+        live.or_else(|| self.names.mtu(port))
     }
 
     /// That the output takes less than the ingress may receive.
-    fn small_mtu(&self, mirror: Mirror) -> Option<String> {
-        let (ingress, output) = (mirror.ingress_ifindex, mirror.output_ifindex);
-        let (received, sent) = (self.mtu(ingress)?, self.mtu(output)?);
+    fn small_mtu(&self, ingress: End, output: End) -> Option<String> {
+        let (received, sent) = (self.mtu(ingress.port)?, self.mtu(output.port)?);
         (sent < received).then(|| {
             format!(
                 "the MTU {sent} of its output, ifindex {}, is smaller than {received}, that of its ingress, ifindex {}: \
                  larger frames are not mirrored (mirror_drops_oversize)",
-                self.names.show(output),
-                self.names.show(ingress)
+                self.names.show_on(output.ifindex, output.port),
+                self.names.show_on(ingress.ifindex, ingress.port)
             )
         })
     }
@@ -95,8 +111,8 @@ impl Devices<'_> {
         ))
     }
 
-    fn speed(&self, ifindex: u32) -> Option<u32> {
-        self.link(ifindex)?.speed
+    fn speed(&self, port: u32) -> Option<u32> {
+        self.link(port)?.speed
     }
 
     /// A warning for each output whose entries may select more than it can send.
@@ -104,10 +120,10 @@ impl Devices<'_> {
         // By output and port, as a frame is sampled by one of a port's entries: its own or a VLAN's.
         let mut shares: BTreeMap<(u32, u32), u64> = BTreeMap::new();
         for mirror in mirrors {
-            let port = self.names.parent(mirror.ingress_ifindex).unwrap_or(mirror.ingress_ifindex);
+            let place = self.names.units.place(*mirror);
             // kbit/s, as a sampled share is a fraction of a megabit at high rates.
-            let speed = self.speed(port).map_or(0, |speed| u64::from(speed) * 1000);
-            let share = shares.entry((mirror.output_ifindex, port)).or_default();
+            let speed = self.speed(place.port_ifindex).map_or(0, |speed| u64::from(speed) * 1000);
+            let share = shares.entry((place.output_ifindex, place.port_ifindex)).or_default();
             *share = (*share).max(speed / u64::from(mirror.rate.max(1)));
         }
         let mut sums: BTreeMap<u32, u64> = BTreeMap::new();
@@ -172,10 +188,46 @@ mod tests {
             [
                 "warning: mirror_configs[0]: ingress down: ifindex 11 (\"a\") has no link; it mirrors nothing until that is up",
                 "warning: mirror_configs[0]: port missing: its output, ifindex 22 (\"mon\"), is not among them; it mirrors nothing until that is there",
-                "warning: mirror_configs[1]: port missing: its ingress, ifindex 1073741824 (\"b.10\"), is not among them; it mirrors nothing until that is there",
+                "warning: mirror_configs[1]: port missing: its ingress, ifindex 1073741824 (\"b.10\") on ifindex 12, is not among them; it mirrors nothing until that is there",
                 "warning: mirror_configs[1]: port missing: its output, ifindex 22 (\"mon\"), is not among them; it mirrors nothing until that is there",
             ]
         );
+    }
+
+    /// The devices of VLAN units are of no account: their frames pass by the ports below.
+    #[test]
+    fn a_vlan_unit_is_as_good_as_its_port() {
+        let unit = |ifindex, parent_ifindex, mtu| Interface {
+            parent_ifindex,
+            vlan_id: 10,
+            ..Interface { mtu, ..device("", ifindex).interface }
+        };
+        let entry = |ingress_ifindex, output_ifindex| Mirror { ingress_ifindex, output_ifindex, rate: 1 };
+        let snapshot = Snapshot {
+            interfaces: vec![unit(110, 11, 1500), unit(220, 22, 1400), unit(1 << 30, 22, 1400)],
+            mirrors: vec![entry(110, 220), entry(12, 1 << 30)],
+            wires: vec![Wire { name: "w".into(), a_ifindex: 11, b_ifindex: 12 }],
+            ..Snapshot::default()
+        };
+        let said = |all: Vec<Link>| -> Vec<String> {
+            let links = Links { all, place: "among them".into() };
+            let admission = Draft::from(snapshot.clone()).admit(Some(&links));
+            assert!(admission.accepted(), "{:?}", admission.reasons);
+            admission.diagnostics.iter().map(ToString::to_string).collect()
+        };
+        let down = |ifindex| Link { up: Some(false), ..device("", ifindex) };
+        let fast = Link { speed: Some(10_000), ..device("", 22) };
+        assert_eq!(said(vec![device("", 11), device("", 12), fast.clone(), down(110), down(220)]), [""; 0]);
+        let found = said(vec![device("", 11), device("", 12), device("", 22), device("", 1 << 30)]);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(
+            found[0].contains("output ifindex 22: oversubscribed: its mirror entries may select up to 2000"),
+            "{found:#?}"
+        );
+        let found = said(vec![device("", 11), device("", 12), device("", 220), device("", 1 << 30)]);
+        assert_eq!(found.len(), 2, "{found:#?}");
+        assert!(found[0].contains("its output, ifindex 220 on ifindex 22, is not among them"), "{found:#?}");
+        assert!(found[1].contains("its output, ifindex 1073741824 on ifindex 22, is not among them"), "{found:#?}");
     }
 
     #[test]
@@ -194,7 +246,7 @@ mod tests {
             found,
             [
                 format!("warning: mirror_configs[0]: {}", mtu("11 (\"a\")")),
-                format!("warning: mirror_configs[1]: {}", mtu("1073741824 (\"b.10\")")),
+                format!("warning: mirror_configs[1]: {}", mtu("1073741824 (\"b.10\") on ifindex 12")),
                 "warning: wires[0] \"w\": the VLAN offload \"rxvlan\" of ifindex 12 cannot be turned off: the dataplane does not use such a port, as frames would lose their VLAN tags".to_owned(),
                 "warning: output ifindex 22 (\"mon\"): oversubscribed: its mirror entries may select up to 1100 Mbit/s, and it sends 1000 Mbit/s: clones beyond that are dropped".to_owned(),
             ]

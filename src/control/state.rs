@@ -29,7 +29,7 @@ pub use ledger::{
     attained_rate, stats,
 };
 pub use live::{Adoption, Dataplane, FRESH_PATIENCE, ShardState, Stats, fresh_stats, last_stats, wait_adopted};
-pub use show::{MirrorState, PortState, Show, show};
+pub use show::{MirrorState, Place, PortState, Show, show};
 
 use super::model::Snapshot;
 use crate::region::{CONFIG_FILE, Polled, RegionError, Subscriber};

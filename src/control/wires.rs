@@ -5,6 +5,7 @@
 //! and are refused where it has wires already.
 
 use super::model::{Interface, MAX_IFINDEX, Reason, Snapshot, Wire, quoted};
+use super::units::Units;
 
 /// The most names that a message lists as known.
 const MAX_LISTED: usize = 16;
@@ -72,14 +73,14 @@ fn port(snapshot: &Snapshot, side: &str) -> Result<u32, String> {
     }
     // Names come first: a device may be called "11".
     if let Some(interface) = snapshot.find_interface(side) {
-        return whole(interface);
+        return whole(snapshot, interface.ifindex);
     }
     if side.bytes().all(|b| b.is_ascii_digit()) {
         let ifindex = side.parse().ok().filter(|n| (1..=MAX_IFINDEX).contains(n));
         let ifindex = ifindex.ok_or_else(|| {
             format!("ifindex {} is out of range (allowed: an integer in 1..={MAX_IFINDEX})", quoted(side))
         })?;
-        return snapshot.interface_by_index(ifindex).map_or(Ok(ifindex), whole);
+        return whole(snapshot, ifindex);
     }
     if snapshot.interfaces.iter().any(|i| i.answers_to(side)) {
         return Err(format!("the interface {} has no device (allowed: an interface with an ifindex)", quoted(side)));
@@ -88,12 +89,12 @@ fn port(snapshot: &Snapshot, side: &str) -> Result<u32, String> {
 }
 
 /// The ifindex of a port that a wire can have.
-fn whole(interface: &Interface) -> Result<u32, String> {
-    let Some((parent, tag)) = interface.vlan() else { return Ok(interface.ifindex) };
+fn whole(snapshot: &Snapshot, ifindex: u32) -> Result<u32, String> {
+    let Some((parent, tag)) = Units::of(snapshot).vlan(ifindex) else { return Ok(ifindex) };
+    let name = snapshot.interface_by_index(ifindex).map_or("", Interface::label);
     Err(format!(
-        "ifindex {} ({}) is VLAN {tag} on ifindex {parent} (allowed: a whole port, with all its VLANs)",
-        interface.ifindex,
-        quoted(interface.label())
+        "ifindex {ifindex} ({}) is VLAN {tag} on ifindex {parent} (allowed: a whole port, with all its VLANs)",
+        quoted(name)
     ))
 }
 

@@ -19,6 +19,7 @@ use super::history::{History, Kept};
 use super::model::{Diagnostic, Reason, Snapshot};
 use super::sizing::shortage;
 use super::state::{Stats, last_stats, published};
+use super::units::Units;
 use crate::region::{CONFIG_FILE, Publisher, RegionError};
 
 /// How long a writer waits for another one to finish.
@@ -228,7 +229,7 @@ pub fn gate(dir: &Path, snapshot: &Snapshot) -> Result<(), Reason> {
 /// Warns of what the running dataplane has too little of for a snapshot that it can use all the same.
 #[must_use]
 pub fn remark(dir: &Path, snapshot: &Snapshot) -> Option<Diagnostic> {
-    shortage(snapshot, &running(dir)?)
+    shortage(&Units::of(snapshot).places(&snapshot.mirrors), &snapshot.wires, &running(dir)?)
 }
 
 /// What the running dataplane says. A region that cannot be read says nothing.

@@ -9,7 +9,7 @@ use rustix::time::{ClockId, clock_gettime};
 use shm_layout::counters::{Binding, Description, Entry, Kernel, PARTITION_VALUES, Partition, Shard as ShardValue};
 use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{
-    BindingRecord, CAP_MIRROR, DescriptorRecord, EntryRecord, EntryStateRecord, LiveState, PartitionKind, Placement,
+    BindingRecord, CAP_MIRROR, DescriptorRecord, EntryRecord, EntryStateRecord, LiveState, PartitionKind, PlaceRecord,
     PortStateRecord, Record, ShardRecord, StatsMetaRecord, SwapRecord, UmemRecord,
 };
 
@@ -143,6 +143,7 @@ impl Stats {
             }
         }
         let states = self.entry_states(&mut image, &table, &state);
+        let places: Vec<PlaceRecord> = table.entries.iter().map(|entry| entry.place).collect();
         let ports = port_rows(&mut image, &state);
         let bindings = binding_rows(&state);
         image
@@ -153,6 +154,7 @@ impl Stats {
             .section(Need::Optional, &umem)
             .section(Need::Optional, &entries)
             .section(Need::Optional, &states)
+            .section(Need::Optional, &places)
             .section(Need::Optional, &ports)
             .section(Need::Optional, &bindings);
         Some(image.finish())
@@ -192,17 +194,17 @@ impl<'a> PortsNow<'a> {
 
     /// Empty when the entry can mirror.
     fn why_inactive(&self, entry: &TableEntry, table: &Table, capabilities: u64) -> String {
-        let output = entry.key.output_ifindex;
+        let PlaceRecord { port_ifindex: ingress, output_ifindex: output, .. } = entry.place;
         if !table.mirroring {
             return table.idle_reason.to_owned();
         }
-        if entry.placement == Placement::OnNoWire {
+        if !entry.on_wire {
             return "ingress on no wire".to_owned();
         }
         if capabilities & CAP_MIRROR == 0 {
             return "no mirror partition (spanwired runs with --mirror-frames 0)".to_owned();
         }
-        for (what, ifindex) in [("ingress", entry.port_ifindex), ("output", output)] {
+        for (what, ifindex) in [("ingress", ingress), ("output", output)] {
             if !self.reasons.contains_key(&ifindex) {
                 return format!("{what} ifindex {ifindex} is not attached yet");
             }
@@ -217,8 +219,8 @@ impl<'a> PortsNow<'a> {
                 _ => "output down".to_owned(),
             };
         }
-        if !self.up.contains(&entry.port_ifindex) {
-            let reason = self.reasons.get(&entry.port_ifindex).copied().unwrap_or("not attached");
+        if !self.up.contains(&ingress) {
+            let reason = self.reasons.get(&ingress).copied().unwrap_or("not attached");
             return format!("ingress down: {reason}");
         }
         String::new()

@@ -6,8 +6,10 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
-use shm_layout::record::{META_DISARMED, Placement, PortRecord, Role, StrRef};
+use shm_layout::record::{META_DISARMED, PlaceRecord, PortRecord, Role, StrRef};
 use shm_layout::view::{SnapshotView, Strings};
+
+use crate::packet::UNTAGGED;
 
 /// Identity of a mirror entry over generations: while it stays, so do its sampler's phase and its counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,25 +36,30 @@ pub struct Tap {
 /// The entries of a port's VLANs.
 #[derive(Debug)]
 pub struct VlanTaps {
-    /// VLAN id to index in `taps` plus one; 0 for none.
+    /// What [`outer_vlan`](crate::packet::outer_vlan) gives to index in `taps` plus one; 0 for none.
     index: Box<[u16; 4096]>,
     taps: Vec<Tap>,
 }
 
 impl VlanTaps {
-    fn new() -> VlanTaps {
+    pub(crate) fn new() -> VlanTaps {
         VlanTaps { index: Box::new([0; 4096]), taps: Vec::new() }
     }
 
-    fn insert(&mut self, id: u16, tap: Tap) {
+    pub(crate) fn insert(&mut self, place: PlaceRecord, tap: Tap) {
+        let at = self.taps.len() as u16 + 1;
         // One entry a VLAN: of two, which admission refuses, the first stays.
-        if let Some(index) = self.index.get_mut(usize::from(id)).filter(|index| **index == 0) {
+        let mut take = |id: u16| {
+            let index = self.index.get_mut(usize::from(id)).filter(|index| **index == 0);
+            index.map(|index| *index = at).is_some()
+        };
+        let native = place.is_native() && take(UNTAGGED);
+        if take(place.vlan_id) || native {
             self.taps.push(tap);
-            *index = self.taps.len() as u16;
         }
     }
 
-    /// The entry of VLAN `id`.
+    /// The entry of VLAN `id`; of [`UNTAGGED`], that of the port's native VLAN.
     #[inline]
     pub fn get(&self, id: u16) -> Option<&Tap> {
         let index = usize::from(self.index[usize::from(id & 0x0fff)]);
@@ -65,9 +72,9 @@ impl VlanTaps {
 pub struct PortPolicy {
     /// The port's own entry, also the fallback of frames in VLANs without one.
     pub plain: Option<Tap>,
-    /// Entries of VLAN interfaces on the port.
+    /// Entries of VLAN units on the port.
     pub vlans: Option<VlanTaps>,
-    /// Outputs of these entries, ifindexes, each once.
+    /// The ports that the clones of these entries leave by, ifindexes, each once.
     pub outputs: Vec<u32>,
 }
 
@@ -78,10 +85,10 @@ pub struct TableEntry {
     pub key: EntryKey,
     /// Its ledger's slot.
     pub slot: u32,
-    /// Whether its ingress is on a wire.
-    pub placement: Placement,
-    /// The port its frames arrive on: the ingress, or its parent for a VLAN interface.
-    pub port_ifindex: u32,
+    /// Where its frames arrive and its clones leave.
+    pub place: PlaceRecord,
+    /// Whether that port is on a wire.
+    pub on_wire: bool,
 }
 
 /// The table in force.
@@ -207,15 +214,9 @@ impl Table {
             Role::Active => "",
         };
         let mirroring = idle_reason.is_empty();
-        let (mut names, mut vlans) = (Vec::with_capacity(view.ports.len()), Vec::new());
-        for port in view.ports.iter().filter(|p| p.ifindex != 0) {
-            // The first interface with an ifindex names it, as everywhere else.
-            names.push((port.ifindex, port.name));
-            if port.parent_ifindex != 0 && port.vlan_id != 0 {
-                vlans.push((port.ifindex, (port.parent_ifindex, port.vlan_id)));
-            }
-        }
-        let vlans = ByIfindex::new(vlans);
+        // The first interface with an ifindex names it, as everywhere else.
+        let named = view.ports.iter().filter(|port| port.ifindex != 0);
+        let names = ByIfindex::new(named.map(|port| (port.ifindex, port.name)).collect());
         let mut wires = Vec::with_capacity(view.wires.len());
         let mut peers = Vec::with_capacity(2 * view.wires.len());
         for wire in view.wires.iter() {
@@ -226,28 +227,25 @@ impl Table {
         // One for each of the peers.
         let mut policies: Vec<Option<PortPolicy>> = peers.0.iter().map(|_| None).collect();
         let mut entries = Vec::with_capacity(view.mirrors.len());
-        for mirror in view.mirrors.iter() {
+        for (mirror, place) in view.mirrors.iter().zip(view.places()) {
             let key = EntryKey {
                 ingress_ifindex: mirror.ingress_ifindex,
                 output_ifindex: mirror.output_ifindex,
                 rate: mirror.rate,
             };
-            // A VLAN interface that is itself a port of a wire is mirrored as that port.
-            let own = peers.position(key.ingress_ifindex);
-            let vlan = vlans.get(key.ingress_ifindex).filter(|_| own.is_none());
-            let port_ifindex = vlan.map_or(key.ingress_ifindex, |&(parent, _)| parent);
             let slot = slot_of(key);
-            entries.push(TableEntry { key, slot, placement: mirror.placement, port_ifindex });
-            let Some(port) = own.or_else(|| peers.position(port_ifindex)).filter(|_| mirroring) else { continue };
+            let port = peers.position(place.port_ifindex);
+            entries.push(TableEntry { key, slot, place, on_wire: port.is_some() });
+            let Some(port) = port.filter(|_| mirroring) else { continue };
             let policy = policies[port].get_or_insert_default();
-            let output = policy.outputs.iter().position(|&o| o == key.output_ifindex).unwrap_or_else(|| {
-                policy.outputs.push(key.output_ifindex);
+            let output = policy.outputs.iter().position(|&o| o == place.output_ifindex).unwrap_or_else(|| {
+                policy.outputs.push(place.output_ifindex);
                 policy.outputs.len() - 1
             });
             let tap = Tap { slot, rate: key.rate.max(1), output: output as u32 };
-            match vlan {
-                None => policy.plain = Some(tap),
-                Some(&(_, id)) => policy.vlans.get_or_insert_with(VlanTaps::new).insert(id, tap),
+            match place.vlan_id {
+                0 => policy.plain = Some(tap),
+                _ => policy.vlans.get_or_insert_with(VlanTaps::new).insert(place, tap),
             }
         }
         // A VLAN unit may bear its port's name.
@@ -268,7 +266,7 @@ impl Table {
             wires,
             entries,
             ports: ByIfindex(peers.0.into_iter().zip(policies).map(port).collect()),
-            names: ByIfindex::new(names),
+            names,
             devices,
             text: view.strings.all().to_owned(),
         }
@@ -304,8 +302,8 @@ impl Table {
     /// Monitor ports of the entries whose ingress is on a wire, ifindexes, each once, in no order that matters. A
     /// node that does not mirror has them too: they are ready when it begins to.
     pub fn monitors(&self) -> Vec<u32> {
-        let on_wire = self.entries.iter().filter(|entry| self.peer(entry.port_ifindex).is_some());
-        let mut all: Vec<u32> = on_wire.map(|entry| entry.key.output_ifindex).collect();
+        let on_wire = self.entries.iter().filter(|entry| entry.on_wire);
+        let mut all: Vec<u32> = on_wire.map(|entry| entry.place.output_ifindex).collect();
         all.sort_unstable();
         all.dedup();
         all

@@ -13,6 +13,7 @@ mod offloads;
 mod producer;
 mod script;
 mod signals;
+mod units;
 
 use std::time::Duration;
 

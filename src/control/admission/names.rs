@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::control::model::{Interface, Origin, Snapshot, quoted};
+use crate::control::units::Units;
 
 /// What messages call the mirror entries: by their instances where those are known.
 #[derive(Clone, Copy, Default)]
@@ -47,11 +48,12 @@ impl Places<'_> {
     }
 }
 
-/// The most VLANs on one another that Linux has (its `MAX_NEST_DEV`).
-const MAX_STACKED: usize = 8;
-
-/// The interfaces by ifindex; of several with the same one the first, as [`Snapshot::interface_by_index`].
-pub(in crate::control) struct Names<'a>(HashMap<u32, &'a Interface>);
+/// The interfaces by ifindex; of several with the same one the first names it.
+pub(in crate::control) struct Names<'a> {
+    by_index: HashMap<u32, &'a Interface>,
+    /// What each ifindex means.
+    pub(in crate::control) units: Units,
+}
 
 impl<'a> Names<'a> {
     pub(super) fn of(snapshot: &'a Snapshot) -> Self {
@@ -59,41 +61,27 @@ impl<'a> Names<'a> {
         for interface in snapshot.interfaces.iter().filter(|i| i.ifindex > 0) {
             by_index.entry(interface.ifindex).or_insert(interface);
         }
-        Self(by_index)
+        Self { by_index, units: Units::of(snapshot) }
     }
 
     /// `11 ("ge-0/0/0.0")`, or only the number if the snapshot has no name for it.
     pub(in crate::control) fn show(&self, ifindex: u32) -> String {
-        match self.0.get(&ifindex).map(|i| i.label()) {
+        match self.by_index.get(&ifindex).map(|i| i.label()) {
             Some(name) if !name.is_empty() => format!("{ifindex} ({})", quoted(name)),
             _ => ifindex.to_string(),
         }
     }
 
-    /// `(parent, tag)` if the ifindex is a VLAN interface's.
-    pub(in crate::control) fn vlan(&self, ifindex: u32) -> Option<(u32, u16)> {
-        self.0.get(&ifindex).and_then(|i| i.vlan())
+    /// The same of an interface on `port`: `1073741830 ("mon.7") on ifindex 22 ("mon")`, or as above if it is the port.
+    pub(in crate::control) fn show_on(&self, ifindex: u32, port: u32) -> String {
+        if ifindex == port {
+            return self.show(ifindex);
+        }
+        format!("{} on ifindex {}", self.show(ifindex), self.show(port))
     }
 
     /// MTU in bytes, if the snapshot says.
     pub(in crate::control) fn mtu(&self, ifindex: u32) -> Option<u32> {
-        self.0.get(&ifindex).map(|i| i.mtu).filter(|mtu| *mtu > 0)
-    }
-
-    /// The port below a VLAN interface.
-    pub(in crate::control) fn parent(&self, ifindex: u32) -> Option<u32> {
-        self.vlan(ifindex).map(|(parent, _)| parent)
-    }
-
-    /// An interface and all that is below it, each once: a VLAN may stand on a VLAN, and what a snapshot says of
-    /// that may go in a circle.
-    pub(super) fn stack(&self, ifindex: u32) -> Vec<u32> {
-        let mut stack = vec![ifindex];
-        let mut at = ifindex;
-        while let Some(below) = self.parent(at).filter(|below| stack.len() <= MAX_STACKED && !stack.contains(below)) {
-            stack.push(below);
-            at = below;
-        }
-        stack
+        self.by_index.get(&ifindex).map(|i| i.mtu).filter(|mtu| *mtu > 0)
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::iter::repeat;
 
+use shm_layout::record::PlaceRecord;
+
 use super::names::{Names, Places};
 use crate::control::model::{Mirror, quoted};
 
@@ -11,7 +13,8 @@ pub(super) struct Table<'a> {
     names: &'a Names<'a>,
     places: Places<'a>,
     by_ifindex: HashMap<u32, usize>,
-    by_vlan: HashMap<(u32, u16), usize>,
+    /// By port and VLAN.
+    by_place: HashMap<(u32, u16), usize>,
     by_parent: HashMap<u32, usize>,
     /// Whether an entry's clones come back to it.
     on_loop: Vec<bool>,
@@ -21,6 +24,7 @@ impl<'a> Table<'a> {
     pub(super) fn of(mirrors: &[Mirror], names: &'a Names<'a>, places: Places<'a>) -> Self {
         let mut table = Self::empty(names, places);
         table.by_ifindex.reserve(mirrors.len());
+        table.by_place.reserve(mirrors.len());
         mirrors.iter().enumerate().for_each(|(i, &mirror)| table.add(i, mirror));
         table.on_loop = loops(mirrors.len(), |i| table.next(mirrors[i]));
         table
@@ -28,16 +32,15 @@ impl<'a> Table<'a> {
 
     /// No entries yet.
     pub(super) fn empty(names: &'a Names<'a>, places: Places<'a>) -> Self {
-        let (by_ifindex, by_vlan, by_parent) = Default::default();
-        Self { names, places, by_ifindex, by_vlan, by_parent, on_loop: Vec::new() }
+        let (by_ifindex, by_place, by_parent) = Default::default();
+        Self { names, places, by_ifindex, by_place, by_parent, on_loop: Vec::new() }
     }
 
     /// One more entry. Whether clones come back to it is not looked at.
     pub(super) fn add(&mut self, i: usize, mirror: Mirror) {
         self.by_ifindex.entry(mirror.ingress_ifindex).or_insert(i);
-        if let Some((parent, tag)) = self.names.vlan(mirror.ingress_ifindex) {
-            self.by_vlan.entry((parent, tag)).or_insert(i);
-        }
+        let PlaceRecord { port_ifindex, vlan_id, .. } = self.names.units.place(mirror);
+        self.by_place.entry((port_ifindex, vlan_id)).or_insert(i);
         for &below in &self.receives_on(mirror)[1..] {
             self.by_parent.entry(below).or_insert(i);
         }
@@ -47,12 +50,12 @@ impl<'a> Table<'a> {
     /// for the other, and so on down. With each, how it relates to the output.
     pub(super) fn sends_on(&self, mirror: Mirror) -> impl Iterator<Item = (u32, &'static str)> + use<> {
         let relations = ["", "the parent of "].into_iter().chain(repeat("a parent's parent of "));
-        self.names.stack(mirror.output_ifindex).into_iter().zip(relations)
+        self.names.units.stack(mirror.output_ifindex).into_iter().zip(relations)
     }
 
     /// The ports whose frames a mirror's ingress receives: itself, and all that is below it.
     pub(super) fn receives_on(&self, mirror: Mirror) -> Vec<u32> {
-        self.names.stack(mirror.ingress_ifindex)
+        self.names.units.stack(mirror.ingress_ifindex)
     }
 
     /// An entry that receives a mirror's clones.
@@ -67,8 +70,9 @@ impl<'a> Table<'a> {
         let (first, same) = match self.by_ifindex.get(&ingress).filter(|&&first| first != i) {
             Some(&first) => (first, None),
             None => {
-                let (parent, tag) = names.vlan(ingress)?;
-                (*self.by_vlan.get(&(parent, tag)).filter(|&&first| first != i)?, Some((parent, tag)))
+                let PlaceRecord { port_ifindex, vlan_id, .. } = names.units.place(mirror);
+                let place = (port_ifindex, vlan_id);
+                (*self.by_place.get(&place).filter(|&&first| first != i)?, Some(place))
             }
         };
         let shown = names.show(ingress);
@@ -98,7 +102,7 @@ impl<'a> Table<'a> {
         if port == ingress {
             wrong.push("is the entry's own ingress (allowed: another port)".to_owned());
         }
-        if self.names.stack(ingress)[1..].contains(&port) {
+        if self.names.units.stack(ingress)[1..].contains(&port) {
             let ingress = self.names.show(ingress);
             wrong.push(format!("is the parent port of the entry's ingress ifindex {ingress} (allowed: another port)"));
         }

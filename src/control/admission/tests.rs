@@ -194,6 +194,26 @@ fn output_on_vlans_on_one_another() {
     assert_eq!(texts(&stacked), [""; 0]);
 }
 
+/// What only the devices list as a port, a later interface of the same ifindex makes a VLAN unit.
+#[test]
+fn several_interfaces_with_one_ifindex() {
+    let mut twice = snapshot(&[(110, 22), (113, 22)], WIRE);
+    let vlan = |ifindex, parent_ifindex| Interface { ifindex, parent_ifindex, vlan_id: 10, ..Interface::default() };
+    twice.interfaces.extend([Interface { ifindex: 113, ..Interface::default() }, vlan(113, 11)]);
+    let found = admit(&twice);
+    assert_eq!(found.reasons.len(), 1, "{found:?}");
+    assert!(found.reasons[0].as_str().contains("ifindex 113 is VLAN 10 on ifindex 11 (\"in\")"), "{found:?}");
+    twice.mirrors.remove(0);
+    let found = admit(&twice);
+    assert!(found.accepted() && found.diagnostics.is_empty(), "{found:?}");
+    assert_eq!(found.states, [StaticState::Active], "its frames come in on the wire");
+    // A port that is its own parent is that port.
+    twice.interfaces.extend([vlan(13, 13)]);
+    twice.mirrors[0].ingress_ifindex = 13;
+    let found = admit(&twice);
+    assert!(found.diagnostics[0].message.contains("ifindex 13 receives nothing"), "{found:?}");
+}
+
 #[test]
 fn bad_wires() {
     refused(&[], &[("w", 11, 11)], &["wires[0]: both ends of \"w\" are ifindex 11 (\"in\")"]);
@@ -212,6 +232,7 @@ fn numbers_out_of_range() {
     bad.interfaces[0].ifindex = 1 << 31;
     bad.interfaces[0].parent_ifindex = 1 << 31;
     bad.interfaces[0].vlan_id = 4095;
+    bad.interfaces[0].native_vlan_id = 4095;
     bad.interfaces[0].mtu = 1 << 31;
     let found: Vec<String> = admit(&bad).reasons.iter().map(ToString::to_string).collect();
     for want in [
@@ -219,6 +240,7 @@ fn numbers_out_of_range() {
         "interfaces[0].ifindex: 2147483648 is out of range (allowed: an integer in 0..=2147483647)",
         "interfaces[0].parent_ifindex: 2147483648 is out of range (allowed: an integer in 0..=2147483647)",
         "interfaces[0].vlan_id: 4095 is out of range (allowed: an integer in 0..=4094)",
+        "interfaces[0].native_vlan_id: 4095 is out of range (allowed: an integer in 0..=4094)",
         "interfaces[0].mtu: 2147483648 is out of range (allowed: an integer in 0..=2147483647)",
         "wires[0].a_ifindex: 0 is out of range (allowed: an integer in 1..=2147483647)",
         "wires[0].b_ifindex: 2147483648 is out of range (allowed: an integer in 1..=2147483647)",

@@ -51,6 +51,7 @@ fn export_interface(interface: &Interface) -> String {
         ("ifindex", interface.ifindex),
         ("parent_ifindex", interface.parent_ifindex),
         ("vlan_id", interface.vlan_id.into()),
+        ("native_vlan_id", interface.native_vlan_id.into()),
         ("mtu", interface.mtu),
     ];
     for (key, n) in numbers.into_iter().filter(|(_, n)| *n > 0) {

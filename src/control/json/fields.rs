@@ -134,6 +134,7 @@ impl Fields {
             ifindex: self.optional(at, entry, "ifindex", 0..=MAX_IFINDEX),
             parent_ifindex: self.optional(at, entry, "parent_ifindex", 0..=MAX_IFINDEX),
             vlan_id: self.optional(at, entry, "vlan_id", 0..=MAX_VLAN_ID),
+            native_vlan_id: self.optional(at, entry, "native_vlan_id", 0..=MAX_VLAN_ID),
             mtu: self.optional(at, entry, "mtu", 0..=MAX_MTU),
             mac: self.hardware_addr(at, entry, "hardware_addr"),
         }

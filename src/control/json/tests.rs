@@ -59,7 +59,7 @@ fn top_level_and_version() {
 }
 
 /// Each number field: path, the document around its value, the allowed range.
-const NUMBERS: [(&str, &str, &str); 12] = [
+const NUMBERS: [(&str, &str, &str); 13] = [
     ("generation", "{\"version\":3,\"generation\":@}", "0..=18446744073709551615"),
     ("fib_generation", "{\"version\":3,\"fib_generation\":@}", "0..=18446744073709551615"),
     (
@@ -82,6 +82,7 @@ const NUMBERS: [(&str, &str, &str); 12] = [
     ("interfaces[0].ifindex", "{\"interfaces\":[{\"ifindex\":@}]}", "0..=2147483647"),
     ("interfaces[0].parent_ifindex", "{\"interfaces\":[{\"parent_ifindex\":@}]}", "0..=2147483647"),
     ("interfaces[0].vlan_id", "{\"interfaces\":[{\"vlan_id\":@}]}", "0..=4094"),
+    ("interfaces[0].native_vlan_id", "{\"interfaces\":[{\"native_vlan_id\":@}]}", "0..=4094"),
     ("interfaces[0].mtu", "{\"interfaces\":[{\"mtu\":@}]}", "0..=2147483647"),
     ("interfaces[1].mtu", "{\"interfaces\":[{},{\"mtu\":@}]}", "0..=2147483647"),
 ];
@@ -288,6 +289,7 @@ fn export_is_the_wire_contract() {
                 ifindex: 3,
                 parent_ifindex: 2,
                 vlan_id: 10,
+                native_vlan_id: 20,
                 mtu: 1500,
                 mac: Some([2, 0, 0, 0, 0, 0xff]),
             },
@@ -299,7 +301,7 @@ fn export_is_the_wire_contract() {
     let want = r#"{"version":3,"generation":0,"fib_generation":0,"generated_at":"0001-01-01T00:00:00Z",
 "interfaces":[
 {"name":""},
-{"name":"a\"/0","linux_name":"a-0","ifindex":3,"parent_ifindex":2,"vlan_id":10,"mtu":1500,"hardware_addr":"02:00:00:00:00:ff"}],
+{"name":"a\"/0","linux_name":"a-0","ifindex":3,"parent_ifindex":2,"vlan_id":10,"native_vlan_id":20,"mtu":1500,"hardware_addr":"02:00:00:00:00:ff"}],
 "mirror_configs":[
 {"ingress_ifindex":11,"output_ifindex":22,"rate":0}],
 "wires":[

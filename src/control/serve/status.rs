@@ -211,13 +211,9 @@ impl Reporter {
         let view = config.as_ref().and_then(|config| config.view().ok());
         let meta = view.as_ref().map(|view| view.meta);
         let standing = meta.as_ref().map_or_else(Standing::default, Standing::of);
-        let mut parents = HashMap::new();
-        for port in view.iter().flat_map(|view| view.ports.iter()).filter(|port| port.vlan_id > 0) {
-            parents.entry(port.ifindex).or_insert(port.parent_ifindex);
-        }
         let unsupported = can_mirror(stats.as_ref()).err().unwrap_or_default();
         let ports = stats.as_ref().map(Stats::ports).unwrap_or_default();
-        let counters = report.as_ref().map(|report| counters(report, &parents)).unwrap_or_default();
+        let counters = report.as_ref().map(counters).unwrap_or_default();
         let bindings = counters.iter().map(|row| binding(row, ports, standing.armed()));
         Status {
             pid: std::process::id(),
@@ -264,8 +260,8 @@ fn can_mirror(stats: Option<&Stats>) -> Result<(), Vec<String>> {
     Err(vec![why.to_owned()])
 }
 
-/// A row for each socket. `parents` are the ports below VLAN interfaces.
-fn counters(report: &StatsReport, parents: &HashMap<u32, u32>) -> Vec<Counters> {
+/// A row for each socket.
+fn counters(report: &StatsReport) -> Vec<Counters> {
     let mut rows: Vec<Counters> = Vec::with_capacity(report.bindings.len());
     let mut first = HashMap::new();
     for (slot, row) in report.bindings.iter().enumerate() {
@@ -296,10 +292,8 @@ fn counters(report: &StatsReport, parents: &HashMap<u32, u32>) -> Vec<Counters> 
         });
     }
     for entry in &report.mirrors {
-        let below = parents.get(&entry.ingress_ifindex).copied();
         for part in &entry.shards {
-            let at = |port: u32| first.get(&(port, part.shard)).copied();
-            if let Some(slot) = at(entry.ingress_ifindex).or_else(|| at(below?)) {
+            if let Some(&slot) = first.get(&(entry.port, part.shard)) {
                 rows[slot].mirror.add_row(&part.values);
             }
         }
@@ -334,7 +328,10 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
+    use shm_layout::counters::{ENTRY_VALUES, Entry};
+
     use super::*;
+    use crate::control::state::{BindingRow, EntryRow, EntryShard};
 
     #[test]
     fn who_waits_for_a_status_shares_one_that_began_after_the_question() {
@@ -363,6 +360,36 @@ mod tests {
             });
             lock(&reporter.latest).status = None;
         }
+    }
+
+    #[test]
+    fn what_a_vlan_entry_counts_is_on_the_row_of_its_port() {
+        let report = StatsReport {
+            dataplane: Dataplane::default(),
+            shards: Vec::new(),
+            ports: Vec::new(),
+            bindings: [(11, 1), (11, 0), (12, 0)].map(|(ifindex, queue)| socket(ifindex, queue)).into(),
+            mirrors: vec![entry(11, 11, 1), entry(1 << 30, 11, 2), entry(12, 99, 4), entry(13, 12, 8)],
+            umem: Vec::new(),
+            names: HashMap::new(),
+        };
+        let rows = counters(&report);
+        let sums: Vec<u64> = rows.iter().map(|row| row.mirror.get(Entry::MirroredPackets.name())).collect();
+        assert_eq!(sums, [0, 3, 8], "the first queue of the port");
+    }
+
+    fn socket(ifindex: u32, queue: u32) -> BindingRow {
+        let [values, kernel] = [Values::no_entry(), Values::no_entry()];
+        BindingRow { ifindex, queue, shard: 0, values, kernel }
+    }
+
+    /// An entry of frames that arrive on `port`, of which `mirrored` are mirrored.
+    fn entry(ingress_ifindex: u32, port: u32, mirrored: u64) -> EntryRow {
+        let mut values = [0; ENTRY_VALUES];
+        values[Entry::MirroredPackets as usize] = mirrored;
+        let values = Values::new(Entry::DESCRIPTIONS, &values);
+        let shards = vec![EntryShard { shard: 0, values: values.clone() }];
+        EntryRow { ingress_ifindex, output_ifindex: 22, rate: 1, port, attained_rate: None, values, shards }
     }
 
     #[test]

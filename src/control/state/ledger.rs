@@ -35,7 +35,7 @@ pub struct Meaning<'a> {
 }
 
 impl Values {
-    fn new(known: &'static [Description], values: &[u64]) -> Values {
+    pub(in crate::control) fn new(known: &'static [Description], values: &[u64]) -> Values {
         Values { known, extras: Arc::default(), values: values.to_vec() }
     }
 
@@ -184,6 +184,9 @@ pub struct EntryRow {
     pub output_ifindex: u32,
     /// Its rate: the one asked for.
     pub rate: u32,
+    /// The port its frames arrive on, as far as the dataplane says: the ingress, or the port of a VLAN unit.
+    #[serde(skip)]
+    pub port: u32,
     /// The one attained; see [`attained_rate`].
     pub attained_rate: Option<f64>,
     /// Values of [`Entry`].
@@ -358,12 +361,16 @@ fn mirrors(stats: &Stats) -> Vec<EntryRow> {
         ingress_ifindex,
         output_ifindex,
         rate,
+        port: ingress_ifindex,
         attained_rate: None,
         values: Values::zero(Entry::DESCRIPTIONS),
         shards: Vec::new(),
     };
     let states = stats.entry_states.iter().map(|(row, _)| (row.ingress_ifindex, row.output_ifindex, row.rate));
     rows.extend(states.map(blank));
+    for (row, place) in rows.iter_mut().zip(&stats.places) {
+        row.port = place.port_ifindex;
+    }
     let mut at = index(rows.iter().map(|row| (row.ingress_ifindex, row.output_ifindex, row.rate)));
     for (i, part) in stats.entries.iter().enumerate() {
         let key = (part.ingress_ifindex, part.output_ifindex, part.rate);

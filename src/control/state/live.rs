@@ -8,8 +8,8 @@ use serde::Serialize;
 use shm_layout::counters::Partition;
 use shm_layout::header::{RegionKind, WRITER_START};
 use shm_layout::record::{
-    BindingRecord, CAP_MIRROR, EntryRecord, EntryStateRecord, PartitionKind, PortStateRecord, Record, ShardRecord,
-    StatsMetaRecord, SwapRecord, UmemRecord,
+    BindingRecord, CAP_MIRROR, EntryRecord, EntryStateRecord, PartitionKind, PlaceRecord, PortStateRecord, Record,
+    ShardRecord, StatsMetaRecord, SwapRecord, UmemRecord,
 };
 use shm_layout::view::{ImageView, LayoutError, Strings};
 use shm_layout::words::Words;
@@ -44,6 +44,8 @@ pub struct Stats {
     pub(super) entries: Vec<EntryRecord>,
     /// Each with its reason.
     pub(super) entry_states: Vec<(EntryStateRecord, String)>,
+    /// One for each of those; none from a dataplane of layout minor 0.
+    pub(super) places: Vec<PlaceRecord>,
     pub(super) umem: Vec<UmemRecord>,
     pub(super) swaps: Vec<SwapRecord>,
     /// What the rows above have beyond this release.
@@ -70,6 +72,7 @@ impl Stats {
                 .iter()
                 .map(|entry| (entry, text.text(entry.reason).to_owned()))
                 .collect(),
+            places: image.records()?.iter().collect(),
             umem: image.records()?.iter().collect(),
             swaps: image.records()?.iter().collect(),
             newer: Newer::read(&image, text)?,

@@ -1,10 +1,10 @@
 //! What is configured, and whether it works.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use serde::Serialize;
-use shm_layout::record::{META_DISARMED, MirrorRecord, Placement, Role};
+use shm_layout::record::{META_DISARMED, MirrorRecord, PlaceRecord, Role};
 use shm_layout::view::SnapshotView;
 
 use super::live::{Dataplane, FRESH_PATIENCE, ShardState, Stats, fresh_stats};
@@ -28,6 +28,33 @@ pub struct MirrorState {
     pub state: &'static str,
     /// Why it is not active; empty where it is.
     pub reason: String,
+    /// Where its frames arrive and its clones leave.
+    #[serde(flatten)]
+    pub place: Place,
+}
+
+/// What the ifindexes of a mirror entry mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// The port that receives the frames: the ingress, or the port of a VLAN unit.
+    pub ingress_port: u32,
+    /// Outer VLAN id of the frames; 0 for all of the port that is not of another entry.
+    pub vlan_id: u16,
+    /// Whether the port's frames without a tag, and those with VLAN id 0, are of that VLAN.
+    pub untagged: bool,
+    /// The port the clones leave by.
+    pub output_port: u32,
+}
+
+impl From<PlaceRecord> for Place {
+    fn from(place: PlaceRecord) -> Place {
+        Place {
+            ingress_port: place.port_ifindex,
+            vlan_id: place.vlan_id,
+            untagged: place.is_native(),
+            output_port: place.output_ifindex,
+        }
+    }
 }
 
 /// One port the dataplane uses.
@@ -120,17 +147,19 @@ pub fn show(dir: &Path) -> Result<Show, StateError> {
     if let Some(config) = &config {
         let view = config.view()?;
         let snapshot = decompile(&view);
+        let places = view.places();
         let says = Says::of(live, config.instance_id, config.generation, &view);
         show.generation = config.generation;
         show.source_generation = snapshot.generation;
         show.instance_id = format!("{:016x}", config.instance_id);
         show.role = role_name(view.meta.role);
         show.armed = view.meta.flags & META_DISARMED == 0;
-        show.mirrors = view.mirrors.iter().enumerate().map(|(i, mirror)| says.mirror(i, mirror)).collect();
+        let entries = view.mirrors.iter().zip(&places).enumerate();
+        show.mirrors = entries.map(|(i, (mirror, &place))| says.mirror(i, mirror, place)).collect();
         show.diagnostics = diagnostics(&view);
         // Not published with the snapshot: another dataplane may run now than did then.
-        show.diagnostics.extend(live.and_then(|live| shortage(&snapshot, live)));
-        show.dataplane.mirror_frames_needed = Some(frames_needed(&snapshot));
+        show.diagnostics.extend(live.and_then(|live| shortage(&places, &snapshot.wires, live)));
+        show.dataplane.mirror_frames_needed = Some(frames_needed(&places, &snapshot.wires));
         show.names = names_of(&snapshot);
         show.wires = snapshot.wires;
     }
@@ -147,6 +176,8 @@ enum Says<'a> {
         all: Option<&'static str>,
         /// Why the dataplane does not say.
         silence: String,
+        /// The ports of the wires.
+        wired: HashSet<u32>,
     },
 }
 
@@ -167,10 +198,14 @@ impl<'a> Says<'a> {
             Role::Active if view.meta.flags & META_DISARMED != 0 => Some("disarmed"),
             Role::Active => None,
         };
-        Says::Snapshot { all, silence: refused.map_or(silence.clone(), |why| format!("{silence}: {why}")) }
+        Says::Snapshot {
+            all,
+            silence: refused.map_or(silence.clone(), |why| format!("{silence}: {why}")),
+            wired: view.wires.iter().flat_map(|wire| [wire.a_ifindex, wire.b_ifindex]).collect(),
+        }
     }
 
-    fn mirror(&self, index: usize, mirror: MirrorRecord) -> MirrorState {
+    fn mirror(&self, index: usize, mirror: MirrorRecord, place: PlaceRecord) -> MirrorState {
         let key = (mirror.ingress_ifindex, mirror.output_ifindex, mirror.rate);
         let (state, reason) = match self {
             Says::Dataplane(stats) => match stats.entry_states.get(index) {
@@ -180,10 +215,10 @@ impl<'a> Says<'a> {
                 _ => ("unknown", "the dataplane gives no state for it".to_owned()),
             },
             Says::Snapshot { all: Some(reason), .. } => ("inactive", (*reason).to_owned()),
-            Says::Snapshot { .. } if mirror.placement == Placement::OnNoWire => {
+            Says::Snapshot { wired, .. } if !wired.contains(&place.port_ifindex) => {
                 ("inactive", InactiveReason::OnNoWire.to_string())
             }
-            Says::Snapshot { all: None, silence } => ("unknown", silence.clone()),
+            Says::Snapshot { all: None, silence, .. } => ("unknown", silence.clone()),
         };
         MirrorState {
             ingress_ifindex: mirror.ingress_ifindex,
@@ -191,6 +226,7 @@ impl<'a> Says<'a> {
             rate: mirror.rate,
             state,
             reason,
+            place: place.into(),
         }
     }
 }

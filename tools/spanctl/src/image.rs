@@ -7,8 +7,8 @@ use serde::Serialize;
 use shm_layout::image::Image;
 use shm_layout::record::{
     BindingRecord, DescriptorRecord, DiagnosticRecord, EntryRecord, EntryStateRecord, META_DISARMED, MetaRecord,
-    MirrorRecord, PortRecord, PortStateRecord, REQUIRED, Record, STRINGS_KIND, ShardRecord, StatsMetaRecord,
-    SwapRecord, UmemRecord, WireRecord,
+    MirrorRecord, NativeVlanRecord, PlaceRecord, PortRecord, PortStateRecord, REQUIRED, Record, STRINGS_KIND,
+    ShardRecord, StatsMetaRecord, SwapRecord, UmemRecord, WireRecord,
 };
 use shm_layout::view::{ImageView, LayoutError, SnapshotView};
 use spanwire::control::compile::{Source, compile, decompile, diagnostics};
@@ -156,6 +156,8 @@ fn section_name(kind: u32) -> &'static str {
         MirrorRecord::KIND => "MIRRORS",
         DiagnosticRecord::KIND => "DIAGNOSTICS",
         STRINGS_KIND => "STRINGS",
+        PlaceRecord::KIND => "PLACES",
+        NativeVlanRecord::KIND => "NATIVE_VLANS",
         StatsMetaRecord::KIND => "STATS",
         DescriptorRecord::KIND => "DESCRIPTORS",
         ShardRecord::KIND => "SHARDS",

@@ -77,13 +77,16 @@ fn text(show: &Show) -> String {
 
     let mut mirrors = Rows::new(["ingress", "output", "rate", "state", "reason"]);
     for m in &show.mirrors {
-        mirrors.row([
-            name(m.ingress_ifindex),
-            name(m.output_ifindex),
-            rate(m.rate),
-            m.state.to_owned(),
-            printable(&m.reason),
-        ]);
+        let (mut ingress, mut output) = (name(m.ingress_ifindex), name(m.output_ifindex));
+        let place = m.place;
+        if place.vlan_id > 0 {
+            let untagged = if place.untagged { " and untagged" } else { "" };
+            ingress += &format!(": VLAN {}{untagged} on {}", place.vlan_id, name(place.ingress_port));
+        }
+        if place.output_port != m.output_ifindex {
+            output += &format!(": by {}", name(place.output_port));
+        }
+        mirrors.row([ingress, output, rate(m.rate), m.state.to_owned(), printable(&m.reason)]);
     }
     mirrors.under("mirrors", &mut text);
 

@@ -71,12 +71,41 @@ fn show_without_a_dataplane() {
     assert_eq!(shown["role"], "active");
     let id = shown["instance_id"].as_str().unwrap();
     assert!(id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit()), "{id}");
-    has_keys(&shown["mirrors"][0], &["ingress_ifindex", "output_ifindex", "rate", "state", "reason"], &[]);
+    let resolved = ["ingress_port", "vlan_id", "untagged", "output_port"];
+    let entry = ["ingress_ifindex", "output_ifindex", "rate", "state", "reason"];
+    has_keys(&shown["mirrors"][0], &[&entry[..], &resolved].concat(), &[]);
     assert_eq!(shown["wires"], json!([{"name": "w1", "a_ifindex": 11, "b_ifindex": 12}]));
     assert_eq!((&shown["ports"], &shown["shards"]), (&json!([]), &json!([])));
     assert_eq!(states(&shown), [("unknown", "no dataplane is running"), ("inactive", "ingress on no wire")]);
     let text = place.run(&["show"]).code(0).stdout;
     for want in ["generation 1", "11 ge-0/0/0", "1 in 100", "every frame", "dataplane: not running", "w1"] {
+        assert!(text.contains(want), "{want}: {text}");
+    }
+}
+
+#[test]
+fn show_tells_what_vlan_units_come_to() {
+    let place = Place::new();
+    let document = r#"{"version":39,
+        "interfaces":[{"name":"ge-0/0/0","ifindex":11,"native_vlan_id":10},
+            {"name":"ge-0/0/0.10","ifindex":1073741825,"parent_ifindex":11,"vlan_id":10},
+            {"name":"ge-0/0/0.20","ifindex":1073741826,"parent_ifindex":11,"vlan_id":20},
+            {"name":"mon.7","ifindex":1073741827,"parent_ifindex":22,"vlan_id":7}],
+        "mirror_configs":[{"ingress_ifindex":1073741825,"output_ifindex":1073741827,"rate":1},
+            {"ingress_ifindex":1073741826,"output_ifindex":22,"rate":1}],
+        "wires":[{"name":"w1","a_ifindex":11,"b_ifindex":12}]}"#;
+    place.feed(document.as_bytes(), &["import", "-"]).code(0);
+    let shown = place.run(&["show", "--json"]).code(0).json();
+    let told =
+        |i: usize| ["ingress_port", "vlan_id", "untagged", "output_port"].map(|key| shown["mirrors"][i][key].clone());
+    assert_eq!(told(0), [json!(11), json!(10), json!(true), json!(22)]);
+    assert_eq!(told(1), [json!(11), json!(20), json!(false), json!(22)]);
+    let text = place.run(&["show"]).code(0).stdout;
+    for want in [
+        "1073741825 ge-0/0/0.10: VLAN 10 and untagged on 11 ge-0/0/0 ",
+        "1073741827 mon.7: by 22 ",
+        "1073741826 ge-0/0/0.20: VLAN 20 on 11 ge-0/0/0 ",
+    ] {
         assert!(text.contains(want), "{want}: {text}");
     }
 }

@@ -261,7 +261,8 @@ fn images_in_files() {
     ];
     has_keys(&found["snapshot"], &snapshot, &[]);
     let names: Vec<&Value> = found["sections"].as_array().unwrap().iter().map(|s| &s["name"]).collect();
-    assert_eq!(names, ["META", "PORTS", "WIRES", "MIRRORS", "DIAGNOSTICS", "STRINGS"]);
+    let published = ["META", "PORTS", "WIRES", "MIRRORS", "DIAGNOSTICS", "NATIVE_VLANS", "PLACES", "STRINGS"];
+    assert_eq!(names, published);
     let export: Value = serde_json::from_str(SNAPSHOT).unwrap();
     assert_eq!(found["snapshot"]["mirrors"], export["mirror_configs"]);
     let said = place.run(&["inspect", &image]).code(0).stdout;

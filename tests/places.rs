@@ -1,0 +1,273 @@
+//! Which frames an entry gets and where its clones leave, for snapshots in which that is anything but plain: several
+//! interfaces with one ifindex, VLAN units with ifindexes of no device, native VLANs, units on units, wires on them.
+//!
+//! The oracle here is written from the rules alone, frame by frame. Admission, the image, the table that a shard uses,
+//! its classifier, the statistics and `show` have to agree with it and so with each other.
+#![forbid(unsafe_code)]
+#![allow(clippy::expect_used)]
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::{Config as Runs, TestCaseError, TestRunner};
+use shm_layout::header::RegionKind;
+use shm_layout::record::PortRole;
+use spanwire::classify::classify;
+use spanwire::clock::monotonic_ns;
+use spanwire::control::compile::{Source, compile};
+use spanwire::control::state::{Place, StatsReport, fresh_stats, show};
+use spanwire::control::writer::publish_snapshot;
+use spanwire::control::{Interface, Mirror, Snapshot, StaticState, Wire, admit};
+use spanwire::counters::ShardBlock;
+use spanwire::daemon::config::Config;
+use spanwire::daemon::report::{PortStatus, Report};
+use spanwire::daemon::stats::Stats;
+use spanwire::region::{Publisher, STATS_FILE};
+use spanwire::snapshot::table::{Current, Table};
+
+/// Ports that wires may have.
+const PORTS: [u32; 4] = [11, 12, 13, 14];
+const MONITORS: [u32; 2] = [22, 23];
+/// VLAN units, with devices and without.
+const UNITS: [u32; 5] = [31, 32, 1 << 30, (1 << 30) + 1, i32::MAX as u32];
+/// The ids that anything here has.
+const VLANS: std::ops::RangeInclusive<u16> = 1..=3;
+
+fn interface() -> impl Strategy<Value = Interface> {
+    let any_of = |all: [&[u32]; 3]| select(all.concat());
+    let port = (any_of([&PORTS, &MONITORS, &[]]), prop_oneof![Just(0), VLANS])
+        .prop_map(|(ifindex, native_vlan_id)| Interface { ifindex, native_vlan_id, ..Interface::default() });
+    let unit = |ifindexes: Vec<u32>, parents: Vec<u32>| {
+        (select(ifindexes), select(parents), VLANS).prop_map(|(ifindex, parent_ifindex, vlan_id)| Interface {
+            ifindex,
+            parent_ifindex,
+            vlan_id,
+            ..Interface::default()
+        })
+    };
+    prop_oneof![
+        2 => port,
+        5 => unit(UNITS.to_vec(), [&PORTS[..], &MONITORS].concat()),
+        // On one another, on themselves, the ports of wires and monitors too; and without a device or a parent.
+        2 => unit([&PORTS[..], &MONITORS, &UNITS, &[0]].concat(), [&PORTS[..], &MONITORS, &UNITS, &[0]].concat()),
+        // A unit that is listed among the devices as well.
+        1 => select(UNITS.to_vec()).prop_map(|ifindex| Interface { ifindex, ..Interface::default() }),
+    ]
+}
+
+fn snapshot() -> impl Strategy<Value = Snapshot> {
+    let ends = prop_oneof![
+        4 => Just(vec![(11, 12)]),
+        4 => Just(vec![(11, 12), (13, 14)]),
+        1 => Just(vec![(11, 31), (13, 12)]),
+        1 => Just(vec![]),
+    ];
+    let ingress = select([&PORTS[..], &UNITS].concat());
+    let output = prop_oneof![2 => select(MONITORS.to_vec()), 1 => select(UNITS.to_vec())];
+    let mirror = (ingress, output).prop_map(|(ingress_ifindex, output_ifindex)| Mirror {
+        ingress_ifindex,
+        output_ifindex,
+        rate: 1,
+    });
+    (vec(interface(), 0..10), ends, vec(mirror, 1..5)).prop_map(|(interfaces, ends, mirrors)| Snapshot {
+        interfaces,
+        mirrors,
+        wires: ends
+            .into_iter()
+            .map(|(a_ifindex, b_ifindex)| Wire { name: format!("{a_ifindex}"), a_ifindex, b_ifindex })
+            .collect(),
+        ..Snapshot::default()
+    })
+}
+
+/// The rules, read off their text.
+struct Oracle<'a>(&'a Snapshot);
+
+impl Oracle<'_> {
+    fn on_wire(&self, ifindex: u32) -> bool {
+        self.0.wires.iter().any(|wire| wire.a_ifindex == ifindex || wire.b_ifindex == ifindex)
+    }
+
+    /// Of the interfaces with this ifindex the first that is a VLAN on another one counts.
+    fn unit(&self, ifindex: u32) -> Option<(u32, u16)> {
+        for i in &self.0.interfaces {
+            if i.ifindex == ifindex && i.vlan_id != 0 && i.parent_ifindex != 0 && i.parent_ifindex != ifindex {
+                return Some((i.parent_ifindex, i.vlan_id));
+            }
+        }
+        None
+    }
+
+    fn native(&self, port: u32) -> Option<u16> {
+        self.0.interfaces.iter().filter(|i| i.ifindex == port).map(|i| i.native_vlan_id).find(|&id| id != 0)
+    }
+
+    /// The entry of a frame that arrives on a port of a wire: (parent, VLAN), then the parent's own. `tag` is its VLAN
+    /// id, `None` where it has no tag.
+    fn entry(&self, port: u32, tag: Option<u16>) -> Option<usize> {
+        let vlan = match tag {
+            None | Some(0) => self.native(port),
+            Some(id) => Some(id),
+        };
+        let mut ingresses = self.0.mirrors.iter().map(|mirror| mirror.ingress_ifindex);
+        let of_vlan = |ingress: u32| {
+            !self.on_wire(ingress) && self.unit(ingress).is_some_and(|(on, id)| on == port && Some(id) == vlan)
+        };
+        ingresses.clone().position(of_vlan).or_else(|| ingresses.position(|ingress| ingress == port))
+    }
+
+    /// The port that clones leave by.
+    fn output(&self, entry: usize) -> u32 {
+        let mut port = self.0.mirrors[entry].output_ifindex;
+        let mut below = BTreeSet::from([port]);
+        while let Some((parent, _)) = self.unit(port).filter(|(parent, _)| below.insert(*parent)) {
+            port = parent;
+        }
+        port
+    }
+
+    /// What is told of an entry.
+    fn place(&self, entry: usize) -> Place {
+        let ingress = self.0.mirrors[entry].ingress_ifindex;
+        let (ingress_port, vlan_id) = match self.unit(ingress) {
+            Some(unit) if !self.on_wire(ingress) => unit,
+            _ => (ingress, 0),
+        };
+        let untagged = vlan_id != 0 && self.native(ingress_port) == Some(vlan_id);
+        Place { ingress_port, vlan_id, untagged, output_port: self.output(entry) }
+    }
+}
+
+fn frame(tpid: u16, tag: Option<u16>) -> Vec<u8> {
+    let mut frame = vec![2; 12];
+    if let Some(id) = tag {
+        frame.extend(tpid.to_be_bytes());
+        // Priority and drop eligibility are no part of the id.
+        frame.extend((0xb000 | id).to_be_bytes());
+    }
+    frame.extend([0x08, 0x00]);
+    frame.resize(60, 0);
+    frame
+}
+
+/// A directory with a dataplane in it that has every port it could want, all of them up.
+struct Node {
+    dir: tempfile::TempDir,
+    block: Arc<ShardBlock>,
+}
+
+impl Node {
+    /// What `show` and the statistics say once this table is in use.
+    fn tell(&self, table: Table) -> (spanwire::control::state::Show, StatsReport) {
+        let config = Config::parse_from(["spanwired"]);
+        let port = |ifindex, role| PortStatus {
+            ifindex,
+            device: ifindex,
+            role,
+            there: true,
+            up: true,
+            mtu: 1500,
+            queues: 1,
+            zero_copy: false,
+            name: String::new(),
+            xdp_mode: "",
+            driver: String::new(),
+            reason: String::new(),
+        };
+        let wires = table.wires.iter().flat_map(|&(a, b)| [a, b]).map(|ifindex| port(ifindex, PortRole::Wire));
+        let monitors = table.monitors().into_iter().map(|ifindex| port(ifindex, PortRole::Monitor));
+        let report = Report::default();
+        report.set_ports(wires.chain(monitors).collect(), Vec::new());
+        let patience = Duration::from_secs(10);
+        let publisher = Publisher::open(self.dir.path(), STATS_FILE, RegionKind::Stats, patience).expect("one writer");
+        let (table, blocks) = (Arc::new(Current::new(table)), vec![Arc::clone(&self.block)]);
+        let (teller, stop) = (Stats::new(&config, publisher, table, blocks, Arc::new(report)), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| teller.run(&stop));
+            let (start, asked, mut stats) = (Instant::now(), monotonic_ns(), Ok(None));
+            while matches!(stats, Ok(None)) && start.elapsed() < patience {
+                stats = fresh_stats(self.dir.path(), asked, patience);
+            }
+            let show = show(self.dir.path());
+            stop.store(true, Relaxed);
+            (show.expect("readable"), StatsReport::of(&stats.expect("readable").expect("published")))
+        })
+    }
+}
+
+fn holds(snapshot: &Snapshot, node: &Node, accepted: &Cell<u32>) -> Result<(), TestCaseError> {
+    let (oracle, admission) = (Oracle(snapshot), admit(snapshot));
+    let entries = 0..snapshot.mirrors.len();
+    let places: Vec<Place> = entries.clone().map(|i| oracle.place(i)).collect();
+    let taken: BTreeSet<(u32, u16)> = places.iter().map(|place| (place.ingress_port, place.vlan_id)).collect();
+    if !admission.accepted() {
+        return Ok(());
+    }
+    accepted.set(accepted.get() + 1);
+    prop_assert_eq!(taken.len(), places.len(), "two entries of the same frames were admitted");
+    for (i, place) in places.iter().enumerate() {
+        let is_active = admission.states[i] == StaticState::Active;
+        prop_assert_eq!(is_active, oracle.on_wire(place.ingress_port), "entry {}", i);
+        prop_assert!(!oracle.on_wire(place.output_port), "clones of entry {} go onto a wire", i);
+        prop_assert!(
+            places.iter().all(|other| other.ingress_port != place.output_port),
+            "entry {} is mirrored again",
+            i
+        );
+    }
+
+    let mut image = compile(snapshot, &admission, &Source::of(b""));
+    publish_snapshot(node.dir.path(), &mut image).expect("a reader takes it");
+    let published = spanwire::control::state::published(node.dir.path()).expect("readable").expect("published");
+    let view = published.view().expect("a reader takes it");
+    let recorded: Vec<Place> = view.places().into_iter().map(Place::from).collect();
+    prop_assert_eq!(&recorded, &places, "the image");
+
+    let mut slots = 0..;
+    let table = Table::build(&view, published.instance_id, 1, |_| slots.next().expect("a slot"));
+    let in_use: Vec<Place> = table.entries.iter().map(|entry| entry.place.into()).collect();
+    prop_assert_eq!(&in_use, &places, "the table");
+    let tags = [0, 1, 2, 3, 4, 4094, 4095].map(Some).into_iter().chain([None]);
+    for (port, tag) in PORTS.into_iter().chain([31]).flat_map(|port| tags.clone().map(move |tag| (port, tag))) {
+        let wanted = if oracle.on_wire(port) { oracle.entry(port, tag) } else { None };
+        for tpid in [0x8100, 0x88a8] {
+            let found = table.policy(port).and_then(|policy| {
+                let tap = classify(policy, &frame(tpid, tag))?;
+                Some((tap.slot as usize, policy.outputs[tap.output as usize]))
+            });
+            prop_assert_eq!(found, wanted.map(|i| (i, places[i].output_port)), "port {} tag {:?}", port, tag);
+        }
+    }
+    let wired = places.iter().filter(|place| oracle.on_wire(place.ingress_port));
+    let outputs: BTreeSet<u32> = wired.map(|place| place.output_port).collect();
+    prop_assert_eq!(table.monitors().into_iter().collect::<BTreeSet<u32>>(), outputs, "ports looked for");
+
+    let (show, stats) = node.tell(table);
+    for (i, place) in places.iter().enumerate() {
+        let state = if oracle.on_wire(place.ingress_port) { "active" } else { "inactive" };
+        prop_assert_eq!((show.mirrors[i].state, show.mirrors[i].place), (state, *place), "{:?}", &show.mirrors[i]);
+        prop_assert_eq!(stats.mirrors[i].port, place.ingress_port);
+        let Mirror { ingress_ifindex, output_ifindex, .. } = snapshot.mirrors[i];
+        let told = (stats.mirrors[i].ingress_ifindex, stats.mirrors[i].output_ifindex);
+        prop_assert_eq!(told, (ingress_ifindex, output_ifindex), "an entry keeps the ifindexes it came with");
+    }
+    Ok(())
+}
+
+#[test]
+fn everybody_agrees_on_the_port_and_the_tag_of_an_entry() {
+    let node = Node { dir: tempfile::tempdir().expect("a directory"), block: Arc::new(ShardBlock::new(0, 0)) };
+    let (accepted, cases) = (Cell::new(0), 512);
+    let mut runner = TestRunner::new(Runs { cases, ..Runs::with_source_file(file!()) });
+    let ended = runner.run(&snapshot(), |snapshot| holds(&snapshot, &node, &accepted));
+    assert_eq!(ended, Ok(()), "{ended:#?}");
+    assert!(accepted.get() > cases / 4, "{} of {cases} were admitted", accepted.get());
+}
