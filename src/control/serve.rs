@@ -1,23 +1,29 @@
-//! The control socket of a producer, which speaks JSON over a Unix stream socket.
+//! The control socket of a producer, which speaks JSON over a Unix stream socket, and a second one beside it.
 //!
 //! ```text
 //! socket ── accept ──> clients: a thread each ── exchange: one request ──> desk ──> writer, role
 //!                                                      one answer <── status <── config.shm, stats.shm
 //! ```
 //!
-//! - `socket`: the listening socket's file, and who may connect
-//! - `clients`: how many there are at once, and who has to go when there are too many
+//! - `socket`: the files of the two listening sockets, and who may connect; `process`: who has
+//! - `clients`: how many there are at once, who has to go when there are too many, and in which order they are served
 //! - `exchange`: one request in, one answer out, bounded in bytes and time
-//! - `desk`: what each request does
+//! - `request`: what it says; `desk`: what it does
+//! - `producer`: what is known of the one who publishes; `record`: what of that is kept
 //! - `status`: what a producer reads of it
 //!
 //! A connection carries one exchange: a JSON object and a newline each way. Nothing a client does holds up
 //! another: each has a thread of its own and a deadline for all of its request, and only what is complete comes to
-//! the desk. All clients together hold a bounded amount of memory.
+//! the desk, where changes are made in the order in which they came. All clients together hold a bounded amount of
+//! memory. What is refused is read to its end, so that the client reads why.
 
 mod clients;
 mod desk;
 mod exchange;
+mod process;
+mod producer;
+mod record;
+mod request;
 mod socket;
 mod status;
 
@@ -35,18 +41,17 @@ use thiserror::Error;
 use super::draft::OnAmbiguous;
 use super::model::Links;
 use clients::{Clients, Seat};
-use desk::Desk;
-use exchange::Unread;
-use socket::Socket;
+use desk::{Answer, Client, Desk};
+use exchange::{LARGER, Unread, per_mib};
+use process::Process;
+use socket::{Door, Sockets};
 
-pub use exchange::{MAX_REQUEST, READ_TIME};
+pub use exchange::{MAX_REQUEST, MIB_TIME, READ_TIME};
 
 /// How long it may take until a request to stop is seen.
 const TICK: Duration = Duration::from_millis(50);
 /// Clients served at once. One more takes the place of the one that has been sending longest.
 const MAX_CLIENTS: usize = 128;
-/// Requests above [`exchange::SMALL`] in memory at once. One more takes the place of the one that takes longest.
-const MAX_LARGE: usize = 4;
 
 /// What to serve, and where.
 #[derive(Clone, Debug)]
@@ -62,6 +67,9 @@ pub struct Options {
     pub links: fn(&Path) -> Option<Links>,
     /// What to do where only the mirror table of a snapshot is refused.
     pub on_ambiguous: OnAmbiguous,
+    /// The snapshot protocol version that producers are told; `None` for that of the last snapshot a producer published
+    /// in this directory, and [`KNOWN_VERSION`](super::model::KNOWN_VERSION) where there is none.
+    pub protocol: Option<u32>,
     /// What a producer that starts this server itself asks for.
     pub asked: Asked,
 }
@@ -76,6 +84,7 @@ impl Options {
             wires: Vec::new(),
             links: |_| None,
             on_ambiguous: OnAmbiguous::Reject,
+            protocol: None,
             asked: Asked::default(),
         }
     }
@@ -99,8 +108,14 @@ pub struct Asked {
 #[derive(Debug, Error)]
 pub enum ServeError {
     /// Another server has the socket.
-    #[error("{}: somebody listens there already (end that one first, or use another --socket)", path.display())]
+    #[error("{}: somebody listens there already (end that one first, or use a --socket in another directory)", path.display())]
     InUse {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The second socket would have this name.
+    #[error("{}: is the name of the second socket beside this one (give --socket another name)", path.display())]
+    Reserved {
         /// The socket.
         path: PathBuf,
     },
@@ -122,10 +137,10 @@ pub enum ServeError {
     },
 }
 
-/// A bound socket. Dropping it removes the file.
+/// Bound sockets. Dropping them removes the files.
 #[derive(Debug)]
 pub struct Server {
-    socket: Socket,
+    sockets: Sockets,
     clients: Clients,
     desk: Desk,
 }
@@ -136,9 +151,9 @@ impl Server {
     /// # Errors
     /// [`ServeError`]; what was there before stays.
     pub fn bind(options: Options) -> Result<Server, ServeError> {
-        let socket = Socket::bind(&options.socket)?;
+        let sockets = Sockets::bind(&options.socket)?;
         tracing::info!("listening at {} for {}", options.socket.display(), options.dir.display());
-        Ok(Server { socket, clients: Clients::new(MAX_CLIENTS, MAX_LARGE), desk: Desk::new(options) })
+        Ok(Server { sockets, clients: Clients::new(MAX_CLIENTS, &LARGER), desk: Desk::new(options) })
     }
 
     /// The status, as a client is told it.
@@ -149,24 +164,25 @@ impl Server {
     /// Serves until `stop` or a request to shut down, and until the last exchange has ended.
     ///
     /// # Errors
-    /// The socket cannot be waited on.
+    /// The sockets cannot be waited on.
     pub fn run(&self, stop: &AtomicBool) -> Result<(), ServeError> {
         thread::scope(|scope| {
             let ended = loop {
                 if stop.load(Relaxed) {
                     break Ok(());
                 }
-                let stream = match self.socket.accept(TICK) {
-                    Ok(Some(stream)) => stream,
-                    Ok(None) => continue,
+                let arrived = match self.sockets.accept(TICK) {
+                    Ok(arrived) => arrived,
                     Err(error) => break Err(error),
                 };
-                let seat = self.clients.seat(stream);
-                let spawned = thread::Builder::new()
-                    .name("client".to_owned())
-                    .spawn_scoped(scope, move || self.serve(&seat, stop));
-                if let Err(error) = spawned {
-                    tracing::warn!("a client is turned away: cannot start a thread: {error}");
+                for (door, stream) in arrived {
+                    let seat = self.clients.seat(stream);
+                    let spawned = thread::Builder::new()
+                        .name("client".to_owned())
+                        .spawn_scoped(scope, move || self.serve(door, &seat, stop));
+                    if let Err(error) = spawned {
+                        tracing::warn!("a client is turned away: cannot start a thread: {error}");
+                    }
                 }
             };
             tracing::info!("stopping");
@@ -176,33 +192,44 @@ impl Server {
     }
 
     /// One exchange. What a client does not hear any more is its own loss.
-    fn serve(&self, seat: &Seat<'_>, stop: &AtomicBool) {
-        let deadline = Instant::now() + READ_TIME;
+    fn serve(&self, door: Door, seat: &Seat<'_>, stop: &AtomicBool) {
+        let start = Instant::now();
         let stream: &UnixStream = seat.stream();
-        let answer = match self.socket.check_peer(stream) {
+        let answer = match self.sockets.check_peer(door, stream) {
             Err(why) => {
                 tracing::warn!("a client is refused: {why}");
-                self.desk.refuse(why)
+                Answer::refusal(why)
             }
-            Ok(()) => match exchange::read(seat, deadline) {
+            Ok(pid) => match exchange::read(seat, start + READ_TIME) {
                 Ok(request) => {
                     if !seat.keep() {
                         // Sent away, so this may be a part of it.
                         return;
                     }
-                    self.desk.answer(request.bytes(), deadline, stop)
+                    // At once: those that are whole later come later.
+                    let turn = self.desk.turn();
+                    let deadline = start + READ_TIME + per_mib(request.bytes().len());
+                    let client = Client { door, stream, process: Process::of(pid), turn, deadline };
+                    self.desk.answer(&request, client, stop)
                 }
                 Err(Unread::Gone) => return,
                 Err(why) => {
                     tracing::warn!("a request is refused: {why}");
-                    self.desk.refuse(why.to_string())
+                    Answer::refusal(why.to_string())
                 }
             },
         };
-        if let Err(error) = exchange::write(stream, &answer)
-            && !matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
-        {
-            tracing::debug!("an answer did not get through: {error}");
+        match exchange::write(stream, &answer, exchange::reading_ends(answer.len())) {
+            Ok(()) if answer.ok => {}
+            Ok(()) => {
+                seat.release();
+                // Nobody is dismissed any more.
+                if !stop.load(Relaxed) {
+                    exchange::drain(stream);
+                }
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {}
+            Err(error) => tracing::debug!("an answer did not get through: {error}"),
         }
     }
 }

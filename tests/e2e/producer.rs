@@ -1,7 +1,8 @@
 //! `spanctl serve` beside a dataplane, and a producer that speaks to it.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use spanwire_lab::traffic::Pace;
 
 use super::exchange;
 use super::node::{A, B, MON, Node, lab, mirror_of, program, signal, wait};
-use super::script::Producer;
+use super::script::{Producer, send};
 
 /// A server, and a producer that speaks to it. Killed when dropped.
 struct Serve {
@@ -26,18 +27,23 @@ struct Serve {
 
 impl Serve {
     fn start(node: &Node) -> Serve {
-        let socket = node.dir.path().join("control.sock");
-        let child = Command::new(program("spanctl"))
-            .arg("--dir")
-            .arg(node.dir.path())
-            .args(["serve", "--wire", &format!("{A}:{B}"), "--socket"])
-            .arg(&socket)
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        let serve = Serve { producer: Producer::new(&socket, 3), child: Some(child) };
+        Serve::start_for(node, 3)
+    }
+
+    /// With a producer of this version.
+    fn start_for(node: &Node, version: u32) -> Serve {
+        let producer = Producer::new(&node.dir.path().join("control.sock"), version);
+        let serve = Serve { child: Some(spawn(node, producer.socket())), producer };
         serve.producer.wait(Duration::from_secs(60));
         serve
+    }
+
+    /// Ends it, and starts another one for the same producer.
+    fn restart(&mut self, node: &Node) {
+        signal(self.child.as_ref().unwrap().id(), "TERM");
+        self.ended();
+        self.child = Some(spawn(node, self.socket()));
+        self.producer.wait(Duration::from_secs(60));
     }
 
     fn socket(&self) -> &Path {
@@ -50,7 +56,19 @@ impl Serve {
         self.child = None;
         assert!(status.success(), "spanctl serve ended with {status}");
         assert!(!self.socket().exists());
+        assert!(!self.socket().with_file_name("userspace-dp-sessions.sock").exists());
     }
+}
+
+fn spawn(node: &Node, socket: &Path) -> Child {
+    Command::new(program("spanctl"))
+        .arg("--dir")
+        .arg(node.dir.path())
+        .args(["serve", "--wire", &format!("{A}:{B}"), "--socket"])
+        .arg(socket)
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 impl Drop for Serve {
@@ -141,15 +159,16 @@ fn a_stranger_is_refused() {
     chmod(node.dir.path(), 0o755);
     rustix::fs::chown(serve.socket(), None, Some(Gid::from_raw(GROUP))).unwrap();
     // The credentials are the thread's that connects, and are gone with it.
-    let ask_as = |group: u32| {
+    let ask_as_with = |group: u32, request: &Value| {
         let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(group));
         let asking = || {
             set_thread_res_gid(gid, gid, gid).unwrap();
             set_thread_res_uid(uid, uid, uid).unwrap();
-            serve.producer.try_ask(&json!({"type": "ping"}))
+            serve.producer.try_ask(request)
         };
         std::thread::scope(|scope| scope.spawn(asking).join().unwrap())
     };
+    let ask_as = |group: u32| ask_as_with(group, &json!({"type": "ping"}));
     assert_eq!(ask_as(NOBODY).unwrap_err().kind(), io::ErrorKind::PermissionDenied, "by its mode");
     assert_eq!(ask_as(GROUP).unwrap()["ok"], true);
     chmod(serve.socket(), 0o666);
@@ -157,6 +176,9 @@ fn a_stranger_is_refused() {
     assert_eq!(refused["ok"], false);
     assert!(refused["error"].as_str().unwrap().contains("uid 65534, gid 65534"), "{refused}");
     assert!(refused.get("status").is_none(), "a stranger learns nothing");
+    // It may be a megabyte before it looks for its answer.
+    let long = json!({"type": "ping", "padding": "x".repeat(1 << 20)});
+    assert_eq!(ask_as_with(NOBODY, &long).unwrap()["error"], refused["error"]);
     assert_eq!(ask_as(GROUP).unwrap()["ok"], true);
 }
 
@@ -246,16 +268,67 @@ fn a_producer_arms_disarms_and_sets_the_role() {
     assert!(serve.socket().exists());
 }
 
-/// From its first exchange on: it looks at the version it is told, publishes, arms, and its table mirrors.
+/// From its first exchange on, whatever it speaks: it looks at the version it is told, publishes, and its table mirrors.
 #[test]
-fn a_producer_publishes_from_its_first_exchange_on() {
-    let lab = lab(LabSpec::default());
-    let node = Node::start(&lab, &[]);
-    let mut serve = Serve::start(&node);
-    node.wait_for_running();
-    serve.producer.publish(&[(A, MON, 5)]);
-    serve.producer.arm(true);
-    serve.producer.ha(true);
-    node.wait_for_ports(&[A, B, MON]);
-    exchange(&lab, 1, 500, Some(5), None);
+fn producers_of_every_version_publish_from_their_first_exchange_on() {
+    for (version, rate) in [(43, 5), (3, 3)] {
+        let lab = lab(LabSpec::default());
+        let node = Node::start(&lab, &[]);
+        let mut serve = Serve::start_for(&node, version);
+        node.wait_for_running();
+        serve.producer.begin(Duration::from_secs(60), &[(A, MON, rate)]);
+        node.wait_for_ports(&[A, B, MON]);
+        exchange(&lab, 1, 500, Some(rate), None);
+        let exported = node.json(&["export"]);
+        let want = json!([{"ingress_ifindex": A, "output_ifindex": MON, "rate": rate}]);
+        assert_eq!((&exported["version"], &exported["mirror_configs"]), (&json!(version), &want));
+        let excluded =
+            node.json(&["show"])["diagnostics"].to_string().contains("output interface ge-0/0/9.0 has no ifindex");
+        assert_eq!(excluded, version > 3, "what the producer left out, in its words");
+        // A second table, and what it is told over a restart of the server.
+        serve.producer.publish(&[(A, MON, rate), (B, MON, 2)]);
+        serve.restart(&node);
+        assert_eq!(serve.producer.status()["last_snapshot_generation"], 2);
+        assert_eq!(serve.producer.status()["config_snapshot_protocol_version"], version);
+        serve.producer.publish(&[(A, MON, rate)]);
+    }
+}
+
+/// Two of the largest requests, and many clients that never come to an end: what the server holds of them is bounded.
+#[test]
+fn the_largest_requests_are_served_in_bounded_memory() {
+    let node = Node::idle();
+    let serve = Serve::start(&node);
+    let mut large = serve.producer.snapshot(&[(A, MON, 1)]);
+    large["generation"] = json!(1);
+    large["routes"] = json!("x".repeat((64 << 20) - 2000));
+    let request = format!("{}\n", json!({"type": "apply_snapshot", "snapshot": large}));
+    assert!((63 << 20..64 << 20).contains(&request.len()));
+    let stuck: Vec<UnixStream> = (0..60)
+        .map(|_| {
+            let mut stream = UnixStream::connect(serve.socket()).unwrap();
+            // Those that have too little room for it have to go, and are told so.
+            stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+            let _ = stream.write_all(&request.as_bytes()[..900_000]);
+            stream
+        })
+        .collect();
+    std::thread::scope(|scope| {
+        let both = [(); 2].map(|()| scope.spawn(|| send(serve.socket(), &request).unwrap()));
+        for answer in both {
+            let answer = answer.join().unwrap();
+            assert_eq!(
+                (&answer["ok"], &answer["status"]["last_snapshot_generation"]),
+                (&json!(true), &json!(1)),
+                "{answer}"
+            );
+        }
+    });
+    drop(stuck);
+    let pid = serve.child.as_ref().unwrap().id();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim().trim_end_matches(" kB");
+    let peak: u64 = peak.parse().unwrap();
+    eprintln!("two requests of 64 MiB beside 60 of 0.9 MB that are never whole: at most {} MiB", peak >> 10);
+    assert!(peak >> 10 < 256, "{peak} kB");
 }

@@ -59,6 +59,53 @@ impl Producer {
         }
     }
 
+    /// All of it from the start: it waits for whoever serves, looks at the status, publishes the lab's mirror table, and
+    /// makes known what else changes. The status at the end.
+    #[track_caller]
+    pub fn begin(&mut self, patience: Duration, mirrors: &[(u32, u32, u32)]) -> Value {
+        self.wait(patience);
+        if self.version > OLD {
+            assert_eq!(self.ask_sessions(&json!({"type": "ping"}))["ok"], true);
+        }
+        let status = self.status();
+        for key in ["pid", "started_at", "control_socket"] {
+            assert!(!status[key].is_null(), "{key}: {status}");
+        }
+        assert_eq!(status["last_snapshot_generation"], 0, "nothing of this producer is in force: {status}");
+        self.publish(mirrors);
+        self.arm(true);
+        if self.version > OLD {
+            let groups = json!([{"rg_id": 1, "active": false, "lease": {}}, {"rg_id": 2, "active": true}]);
+            let ha = json!({"type": "update_ha_state", "ha_state": {"groups": groups}});
+            assert_eq!(self.ask_sessions(&ha)["ok"], true);
+            let sessions = self.ask_sessions(&json!({"type": "list_sessions_by_policy", "suppress_status": true}));
+            assert_eq!(sessions, json!({"ok": true, "session_policy_complete": true}));
+            self.done(&json!({"type": "scheduler_heartbeat"}));
+        } else {
+            self.ha(true);
+        }
+        self.done(&json!({"type": "update_neighbors", "neighbors": [], "neighbor_generation": 1}));
+        self.fib_generation += 1;
+        let (version, generation) = (self.version, self.generation);
+        let moved = json!({"version": version, "generation": generation, "fib_generation": self.fib_generation});
+        self.done(&json!({"type": "bump_fib_generation", "snapshot": moved}));
+        let status = self.status();
+        assert_eq!(
+            (&status["last_snapshot_generation"], &status["last_fib_generation"]),
+            (&json!(generation), &json!(self.fib_generation))
+        );
+        assert_eq!(
+            (&status["forwarding_armed"], &status["capabilities"]["forwarding_supported"]),
+            (&json!(true), &json!(true))
+        );
+        status
+    }
+
+    /// One exchange at the second socket.
+    pub fn ask_sessions(&self, request: &Value) -> Value {
+        exchange(&self.socket.with_file_name("userspace-dp-sessions.sock"), request).unwrap()
+    }
+
     /// Publishes the lab's mirror table under the next generation, if the status says that its version is understood;
     /// the status of then.
     #[track_caller]
@@ -131,8 +178,13 @@ fn mirrors_digest(mirrors: &Value) -> u64 {
 
 /// One exchange at a socket.
 pub fn exchange(socket: &Path, request: &Value) -> io::Result<Value> {
+    send(socket, &format!("{request}\n"))
+}
+
+/// The same with the text of a request.
+pub fn send(socket: &Path, request: &str) -> io::Result<Value> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.write_all(format!("{request}\n").as_bytes())?;
+    stream.write_all(request.as_bytes())?;
     let mut text = String::new();
     BufReader::new(stream).read_line(&mut text)?;
     Ok(serde_json::from_str(&text)?)

@@ -1,21 +1,27 @@
 //! What each request does, and its answer.
 
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-use serde_json::Number;
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use shm_layout::record::Role;
 
 use super::Options;
-use super::clients::Permits;
+use super::clients::{Line, Turn};
+use super::exchange::{self, MAX_ANSWER};
+use super::process::Process;
+use super::producer::{Producer, Publication, fib_generation};
+use super::request::{Forwarding, HaState, Head, Request, parse, read, required};
+use super::socket::Door;
 use super::status::Reporter;
 use crate::control::admission::Admission;
 use crate::control::compile::Source;
+use crate::control::draft::Draft;
 use crate::control::json::{self, AND_MORE, MAX_REASONS};
-use crate::control::model::{Diagnostic, Reason, Snapshot, VERSION, clipped};
+use crate::control::model::{Diagnostic, Reason, Snapshot, clipped};
 use crate::control::role::{self, Reach};
 use crate::control::wires::add_wires;
 use crate::control::writer::{Standing, publish, remark};
@@ -23,151 +29,235 @@ use crate::control::writer::{Standing, publish, remark};
 /// How long a change of the role is seen through to the shards: well within what a producer waits.
 const ROLE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// What concerns a forwarding table that is not here.
-const NOTHING_TO_DO: [&str; 7] = [
-    "bump_fib_generation",
+/// What concerns forwarding, sessions and addresses that are not here.
+const NOTHING_TO_DO: [&str; 21] = [
+    "scheduler_heartbeat",
+    "stop_workers",
     "update_neighbors",
     "update_fabrics",
+    "rebind",
     "clear_policy_counters",
+    "clear_nat_counters",
+    "clear_zone_counters",
+    "clear_flood_counters",
     "sync_session",
     "drain_session_deltas",
-    "rebind",
+    "export_idle_leases",
+    "import_idle_leases",
+    "export_persistent_lease_display",
+    "clear_persistent_nat_leases",
+    "export_owner_rg_sessions",
+    "export_all_sessions",
+    "fib_dump",
+    "set_queue_state",
+    "set_binding_state",
+    "inject_packet",
 ];
 
-/// A request, as far as it concerns this end.
-#[derive(Deserialize)]
-struct Request<'a> {
-    #[serde(rename = "type", default)]
-    kind: String,
-    #[serde(default)]
-    suppress_status: Option<bool>,
-    // These are read only by the types of request they belong to.
-    #[serde(borrow, default)]
-    snapshot: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    forwarding: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    ha_state: Option<&'a RawValue>,
+/// What the second socket is for: none of it waits behind a snapshot at the producer's end.
+const OF_SESSIONS: [&str; 4] = ["ping", "sync_session", "list_sessions_by_policy", "update_ha_state"];
+
+/// Who asks, and what it can wait for.
+#[derive(Debug)]
+pub(super) struct Client<'a> {
+    /// Where it came in.
+    pub door: Door,
+    /// Its connection.
+    pub stream: &'a UnixStream,
+    /// Its process, where it can be seen from here.
+    pub process: Option<Process>,
+    /// Its place in line.
+    pub turn: Turn<'a>,
+    /// When it has waited long enough for others.
+    pub deadline: Instant,
 }
 
-#[derive(Deserialize)]
-struct Versioned {
-    version: Option<Number>,
+impl Client<'_> {
+    /// Waits for its turn.
+    fn wait(&self) -> Result<(), String> {
+        match self.turn.wait(self.deadline) {
+            true => self.is_there(),
+            false => Err("other changes take too long (try again)".to_owned()),
+        }
+    }
+
+    /// What nobody waits for any more is not done: nobody would know that it was, and what the client asks for next
+    /// may have been done meanwhile.
+    fn is_there(&self) -> Result<(), String> {
+        match exchange::has_gone(self.stream) {
+            true => Err("the client has gone before its turn".to_owned()),
+            false => Ok(()),
+        }
+    }
 }
 
-#[derive(Deserialize)]
-struct Forwarding {
-    #[serde(default)]
-    armed: bool,
-}
-
-#[derive(Deserialize)]
-struct HaState {
-    groups: Option<Vec<Group>>,
-}
-
-#[derive(Deserialize)]
-struct Group {
-    #[serde(default)]
-    active: bool,
-}
-
-#[derive(Serialize)]
-struct Answer<'a> {
-    ok: bool,
+/// What a client gets.
+#[derive(Debug, Serialize)]
+pub(super) struct Answer {
+    /// Whether it was done.
+    pub ok: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<&'a RawValue>,
+    session_policy_complete: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shared")]
+    status: Option<Arc<RawValue>>,
+}
+
+fn shared<S: Serializer>(value: &Option<Arc<RawValue>>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.as_deref().serialize(serializer)
+}
+
+impl Answer {
+    /// The answer to what was not done.
+    pub(super) fn refusal(why: String) -> Answer {
+        Answer { ok: false, error: Some(why), session_policy_complete: None, status: None }
+    }
+
+    /// About how many bytes it has.
+    pub(super) fn len(&self) -> usize {
+        self.error.as_ref().map_or(0, String::len) + self.status.as_ref().map_or(0, |status| status.get().len())
+    }
+}
+
+/// What was done, and what is said of it beside the status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    Nothing,
+    /// There are no sessions, and so nothing is missing of them.
+    NoSessions,
 }
 
 /// Where requests are dealt with.
 #[derive(Debug)]
 pub(super) struct Desk {
     options: Options,
+    producer: Producer,
     reporter: Reporter,
     /// One change at a time, and so one large document taken apart at a time.
-    changing: Permits,
+    line: Line,
 }
 
 impl Desk {
     /// A desk that begins now.
     pub(super) fn new(options: Options) -> Desk {
-        let reporter = Reporter::new(&options);
-        Desk { options, reporter, changing: Permits::new(1) }
+        Desk { producer: Producer::new(&options), reporter: Reporter::new(&options), options, line: Line::default() }
     }
 
     /// The status, gathered now.
     pub(super) fn status(&self) -> Option<Arc<RawValue>> {
-        self.reporter.status()
+        self.reporter.status(&self.producer)
     }
 
-    /// The answer to a request that was not read.
-    pub(super) fn refuse(&self, why: String) -> Vec<u8> {
-        line(&Answer { ok: false, error: Some(why), status: None })
+    /// A place in line for a request that is whole.
+    pub(super) fn turn(&self) -> Turn<'_> {
+        self.line.join()
     }
 
-    /// Does what a request asks, which may set `stop`, and gives the answer. What has to wait for others is given
-    /// up at `deadline`.
-    pub(super) fn answer(&self, request: &[u8], deadline: Instant, stop: &AtomicBool) -> Vec<u8> {
-        let (done, suppressed) = match parse(request) {
-            Ok(request) => (self.obey(&request, deadline, stop), request.suppress_status == Some(true)),
+    /// Does what a request asks, which may set `stop`, and gives the answer.
+    pub(super) fn answer(&self, request: &exchange::Request<'_>, client: Client<'_>, stop: &AtomicBool) -> Answer {
+        self.producer.hear(client.process.as_ref());
+        if client.door == Door::Sessions {
+            self.producer.hear_sessions();
+        }
+        // Taking a large one apart is work for one at a time too.
+        let parsed = if request.is_large() { client.wait() } else { Ok(()) }.and_then(|()| parse(request.bytes()));
+        let (done, suppressed) = match parsed {
+            Ok(request) => (self.obey(&request, client, stop), request.suppress_status == Some(true)),
             Err(why) => (Err(why), false),
         };
-        let status = if suppressed { None } else { self.reporter.status() };
-        line(&Answer { ok: done.is_ok(), error: done.err(), status: status.as_deref() })
+        let status = if suppressed { None } else { self.reporter.status(&self.producer) };
+        let status = status.filter(|status| {
+            let len = status.get().len();
+            if len >= MAX_ANSWER {
+                tracing::warn!("the status has {len} bytes, more than a producer reads: it is left out");
+            }
+            len < MAX_ANSWER
+        });
+        let session_policy_complete = (done == Ok(Done::NoSessions)).then_some(true);
+        Answer { ok: done.is_ok(), error: done.err(), session_policy_complete, status }
     }
 
-    fn obey(&self, request: &Request<'_>, deadline: Instant, stop: &AtomicBool) -> Result<(), String> {
-        let alone = || self.changing.take(deadline).ok_or("other changes take too long (try again)");
-        match request.kind.as_str() {
-            "ping" | "status" => Ok(()),
+    fn obey(&self, request: &Request<'_>, client: Client<'_>, stop: &AtomicBool) -> Result<Done, String> {
+        let kind = request.kind.as_str();
+        if client.door == Door::Sessions && !OF_SESSIONS.contains(&kind) {
+            return Err(format!(
+                "type: {} is no request for the socket of sessions (allowed: {}; all others at {})",
+                clipped(kind),
+                OF_SESSIONS.join(", "),
+                self.options.socket.display()
+            ));
+        }
+        match kind {
+            "ping" | "status" => {}
             "apply_snapshot" => {
                 let snapshot = required("snapshot", request.snapshot, "a snapshot object")?;
-                let said = |reasons: Vec<Reason>| joined(&reasons);
-                // Reading may take its time without holding up others.
-                let (snapshot, admission, digest) = self.judge(snapshot.get()).map_err(said)?;
-                let _alone = alone()?;
-                self.publish(&snapshot, &admission, digest).map_err(said)
+                client.wait()?;
+                self.apply(snapshot.get(), &client)?;
+            }
+            "bump_fib_generation" => {
+                let snapshot = request.snapshot.ok_or("missing snapshot")?;
+                let head: Head<'_> = read("snapshot", snapshot)?;
+                self.producer.check_version(head.version.as_ref())?;
+                let next = fib_generation(head.fib_generation.as_ref())?;
+                client.wait()?;
+                self.producer.move_fib(next)?;
             }
             "set_forwarding_state" => {
                 let forwarding = required("forwarding", request.forwarding, r#"{"armed": true or false}"#)?;
                 let Forwarding { armed } = read("forwarding", forwarding)?;
+                let Some(armed) = armed else { return Ok(Done::Nothing) };
                 if armed {
                     self.reporter.can_mirror().map_err(|reasons| reasons.join("; "))?;
                 }
-                let _alone = alone()?;
-                self.restand(|standing| standing.with_armed(armed))
+                client.wait()?;
+                self.restand(|standing| standing.with_armed(armed))?;
             }
             "update_ha_state" => {
                 let state = required("ha_state", request.ha_state, r#"{"groups": […]}"#)?;
-                let HaState { groups } = read("ha_state", state)?;
-                let groups = groups.unwrap_or_default();
-                if groups.is_empty() {
-                    // It says nothing: a node of no group is neither active nor standby in one.
-                    return Ok(());
-                }
-                let active = groups.iter().any(|group| group.active);
+                let state: HaState = read("ha_state", state)?;
+                let Some(active) = state.active() else { return Ok(Done::Nothing) };
                 let role = if active { Role::Active } else { Role::Standby };
-                let _alone = alone()?;
-                self.restand(|standing| Standing { role, ..standing })
+                client.wait()?;
+                self.restand(|standing| Standing { role, ..standing })?;
             }
+            "list_sessions_by_policy" => return Ok(Done::NoSessions),
             "shutdown" => {
                 tracing::info!("a client asks to shut down");
                 stop.store(true, Relaxed);
-                Ok(())
             }
-            kind if NOTHING_TO_DO.contains(&kind) => Ok(()),
-            "" => Err("type: the key is missing (allowed: a request type)".to_owned()),
-            other => Err(format!("unknown request type {}", clipped(other))),
+            kind if NOTHING_TO_DO.contains(&kind) => {}
+            "" => return Err("type: the key is missing (allowed: a request type)".to_owned()),
+            other => return Err(format!("unknown request type {}", clipped(other))),
         }
+        Ok(Done::Nothing)
     }
 
-    /// Builds and admits a snapshot, as `spanctl import` does. With it, the digest of the document.
-    fn judge(&self, document: &str) -> Result<(Snapshot, Admission, [u8; 32]), Vec<Reason>> {
-        check_version(document).map_err(|reason| vec![reason])?;
+    /// Publishes a snapshot, as `spanctl import` does, if it is the next one.
+    fn apply(&self, document: &str, client: &Client<'_>) -> Result<(), String> {
+        // What this cannot read, the reader of documents refuses, with the place.
+        let head: Option<Head<'_>> = serde_json::from_str(document).ok();
+        let stamp = match &head {
+            Some(head) => {
+                self.producer.check_version(head.version.as_ref())?;
+                head.content_digest.map(|stamp| read::<String>("content_digest", stamp)).transpose()?
+            }
+            None => None,
+        };
+        let said = |reasons: Vec<Reason>| joined(&reasons);
+        let draft = json::parse_draft(document.as_bytes(), None).map_err(said)?;
+        let digest = Source::of(document.as_bytes()).digest;
+        let stamp = stamp.filter(|stamp| !stamp.is_empty());
+        let next = Publication::of(&draft.snapshot, digest, stamp, client.process.clone())?;
+        self.producer.check(&next)?;
+        let (snapshot, admission) = self.judge(draft).map_err(said)?;
+        client.is_there()?;
+        self.producer.publish(&self.options.dir, next, || self.publish(&snapshot, &admission, digest)).map_err(said)
+    }
+
+    /// Completes and admits a snapshot.
+    fn judge(&self, mut draft: Draft) -> Result<(Snapshot, Admission), Vec<Reason>> {
         let links = (self.options.links)(&self.options.dir);
-        let mut draft = json::parse_draft(document.as_bytes(), None)?;
         draft.faults.extend(add_wires(&mut draft.snapshot, &self.options.wires).err().unwrap_or_default());
         let admission = draft.admit_or(self.options.on_ambiguous, links.as_ref());
         let snapshot = draft.snapshot;
@@ -179,7 +269,7 @@ impl Desk {
             );
             return Err(admission.reasons);
         }
-        Ok((snapshot, admission, Source::of(document.as_bytes()).digest))
+        Ok((snapshot, admission))
     }
 
     fn publish(&self, snapshot: &Snapshot, admission: &Admission, digest: [u8; 32]) -> Result<(), Vec<Reason>> {
@@ -209,35 +299,6 @@ impl Desk {
     }
 }
 
-fn parse(request: &[u8]) -> Result<Request<'_>, String> {
-    let wrong = |what: &str| format!("the request {what} (allowed: one JSON object on one line)");
-    match request.trim_ascii_start().first() {
-        None => Err(wrong("is empty")),
-        Some(b'{') => serde_json::from_slice(request).map_err(|error| wrong(&format!("does not hold: {error}"))),
-        Some(_) => Err(wrong("is no JSON object")),
-    }
-}
-
-fn required<'a>(key: &str, value: Option<&'a RawValue>, allowed: &str) -> Result<&'a RawValue, String> {
-    value.ok_or_else(|| format!("{key}: the key is missing (allowed: {allowed})"))
-}
-
-fn read<'a, T: Deserialize<'a>>(key: &str, value: &'a RawValue) -> Result<T, String> {
-    serde_json::from_str(value.get()).map_err(|error| format!("{key}: {error}"))
-}
-
-/// The socket takes the newest version alone; files may be older. A version that is no number is left to the parser.
-fn check_version(document: &str) -> Result<(), Reason> {
-    match serde_json::from_str::<Versioned>(document) {
-        Ok(Versioned { version }) if version.as_ref().and_then(Number::as_u64) != Some(VERSION.into()) => {
-            // What Go leaves out is zero.
-            let version = version.map_or_else(|| "0".to_owned(), |version| version.to_string());
-            Err(Reason::new(format!("unsupported snapshot protocol version {} (want {VERSION})", clipped(&version))))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// All of them on one line, as far as a producer could want to read them.
 fn joined(reasons: &[Reason]) -> String {
     let more = (reasons.len() > MAX_REASONS).then_some(AND_MORE);
@@ -245,9 +306,60 @@ fn joined(reasons: &[Reason]) -> String {
     told.chain(more).collect::<Vec<_>>().join("; ")
 }
 
-fn line(answer: &Answer<'_>) -> Vec<u8> {
-    // Plain data: that it cannot be written does not happen, and must not go unanswered if it does.
-    let mut text = serde_json::to_vec(answer).unwrap_or_else(|_| br#"{"ok":false,"error":"no answer"}"#.to_vec());
-    text.push(b'\n');
-    text
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::Write;
+    use std::thread;
+
+    use super::super::clients::{Class, Clients};
+    use super::*;
+    use crate::control::state::published;
+
+    /// Asks at a desk; the client is there until it has its answer, or closes as soon as it has sent its request.
+    fn ask(desk: &Desk, turn: Turn<'_>, request: &str, stays: bool) -> Answer {
+        let clients = Clients::new(1, &[Class { size: 1 << 20, most: 1 }]);
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        writeln!(theirs, "{request}").unwrap();
+        let theirs = stays.then_some(theirs);
+        let seat = clients.seat(ours);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let request = exchange::read(&seat, deadline).unwrap();
+        let client = Client { door: Door::Control, stream: seat.stream(), process: None, turn, deadline };
+        let answer = desk.answer(&request, client, &AtomicBool::new(false));
+        drop(theirs);
+        answer
+    }
+
+    #[test]
+    fn requests_are_done_in_order_and_only_for_those_who_are_still_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("run");
+        let desk = Desk::new(Options::new(run.clone(), dir.path().join("socket")));
+        let apply = |generation: u32, padding: usize| {
+            let padding = "x".repeat(padding);
+            format!(
+                r#"{{"type":"apply_snapshot","snapshot":{{"version":3,"generation":{generation},"routes":"{padding}"}}}}"#
+            )
+        };
+        // One large enough to be taken apart only in its turn.
+        let requests = [(apply(1, 0), true), (apply(2, 100_000), true), (apply(4, 0), false), (apply(3, 0), true)];
+        let before = desk.turn();
+        thread::scope(|scope| {
+            let asked: Vec<_> = requests
+                .iter()
+                .map(|(request, stays)| {
+                    let (turn, desk) = (desk.turn(), &desk);
+                    scope.spawn(move || ask(desk, turn, request, *stays))
+                })
+                .collect();
+            drop(before);
+            for ((_, stays), asked) in requests.iter().zip(asked) {
+                let answer = asked.join().unwrap();
+                assert_eq!(answer.ok, *stays, "{answer:?}");
+            }
+        });
+        let now = published(&run).unwrap().unwrap();
+        assert_eq!((now.generation, now.view().unwrap().meta.source_generation), (3, 3));
+    }
 }

@@ -1,29 +1,54 @@
 //! One request in, one answer out.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, BufWriter, ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::Serialize;
 use thiserror::Error;
 
-use super::clients::{Room, Seat};
+use super::clients::{Class, LOOK, Room, Seat};
 
-/// How long a whole request may take, from the accept on: as long as the producer itself waits for an exchange.
+/// How long a request may take, from the accept on, and [`MIB_TIME`] more for each MiB of it that has come: as long as
+/// the producer itself waits for an exchange.
 pub const READ_TIME: Duration = Duration::from_secs(3);
-/// How long an answer may take to be read.
-const WRITE_TIME: Duration = Duration::from_secs(1);
-/// The largest request, bytes: room for a full mirror table and as many interfaces.
-pub const MAX_REQUEST: usize = 16 << 20;
-/// Up to here every client may hold its request in memory at once; of larger ones there is a bounded number.
+/// What each MiB may take, of a request or an answer.
+pub const MIB_TIME: Duration = Duration::from_secs(1);
+/// The largest request, bytes: the largest that the producer sends.
+pub const MAX_REQUEST: usize = 64 << 20;
+/// The largest status, bytes: about the largest answer that the producer reads.
+pub(super) const MAX_ANSWER: usize = 64 << 20;
+/// Up to here every client may hold its request in memory at once.
 pub(super) const SMALL: usize = 64 << 10;
-/// Bytes taken from the socket at once.
+/// Of larger ones there are so many at once: at most 160 MiB of them all.
+pub(super) const LARGER: [Class; 2] = [Class { size: 1 << 20, most: 32 }, Class { size: MAX_REQUEST, most: 2 }];
+/// How long an answer may take to be read, and [`MIB_TIME`] more for each MiB of it.
+const WRITE_TIME: Duration = Duration::from_secs(1);
+/// How long what a client goes on sending after its answer is read, and thrown away: one that is not done by then does
+/// not mean to read the answer.
+const DRAIN_TIME: Duration = Duration::from_secs(10);
+/// Bytes taken from the socket at once, of a request that is small so far.
 const CHUNK: usize = 16 << 10;
+/// And of a large one, as many as the socket holds: each time costs a change of processes.
+const LARGE_CHUNK: usize = 256 << 10;
+
+/// What so many bytes may take.
+pub(super) fn per_mib(bytes: usize) -> Duration {
+    Duration::from_nanos(((bytes as u128 * MIB_TIME.as_nanos()) >> 20).try_into().unwrap_or(u64::MAX))
+}
 
 /// Why there is no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(super) enum Unread {
     /// It takes too long.
-    #[error("the request was not whole after {} s (allowed: one JSON object and a newline in that time)", READ_TIME.as_secs())]
+    #[error(
+        "the request was not whole after {} s, and {} s more for each MiB that had come (allowed: one JSON object and \
+         a newline in that time)",
+        READ_TIME.as_secs(),
+        MIB_TIME.as_secs()
+    )]
     Late,
     /// It has too many bytes.
     #[error("the request has more than the {MAX_REQUEST} bytes allowed")]
@@ -41,7 +66,7 @@ pub(super) enum Unread {
 pub(super) struct Request<'a> {
     bytes: Vec<u8>,
     /// Its room, where it is large.
-    _room: Option<Room<'a>>,
+    room: Option<Room<'a>>,
 }
 
 impl Request<'_> {
@@ -49,23 +74,35 @@ impl Request<'_> {
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
+
+    /// Whether taking it apart takes time and memory that not everybody may take at once.
+    pub(super) fn is_large(&self) -> bool {
+        self.room.is_some()
+    }
 }
 
-/// Reads a request: all that comes before the first newline, or before the client's end of sending.
+/// Reads a request: all that comes before the first newline, or before the client's end of sending. It has until
+/// `deadline`, and [`MIB_TIME`] more for each MiB that has come.
 pub(super) fn read<'a>(seat: &'a Seat<'_>, deadline: Instant) -> Result<Request<'a>, Unread> {
     let mut stream = seat.stream();
-    let mut chunk = [0; CHUNK];
-    let mut bytes = Vec::new();
-    let mut room = None;
+    let mut chunk = vec![0; CHUNK];
+    let mut bytes: Vec<u8> = Vec::new();
+    let mut room: Option<Room<'_>> = None;
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let deadline = deadline + per_mib(bytes.len());
+        let mut left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(Unread::Late);
+        }
+        if let Some(room) = &room {
+            room.note(0)?;
+            // Others may want it.
+            left = left.min(LOOK);
         }
         let read = stream.set_read_timeout(Some(left)).and_then(|()| stream.read(&mut chunk));
         let got = match read {
             Ok(0) if bytes.is_empty() => return Err(Unread::Gone),
-            Ok(0) => return Ok(Request { bytes, _room: room }),
+            Ok(0) => return Ok(Request { bytes, room }),
             Ok(n) => &chunk[..n],
             Err(error) => match error.kind() {
                 ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut => continue,
@@ -75,69 +112,142 @@ pub(super) fn read<'a>(seat: &'a Seat<'_>, deadline: Instant) -> Result<Request<
         let end = got.iter().position(|&byte| byte == b'\n');
         let part = &got[..end.unwrap_or(got.len())];
         let len = bytes.len() + part.len();
-        if len > MAX_REQUEST {
-            return Err(Unread::TooLarge);
-        }
-        if len > SMALL && room.is_none() {
-            room = Some(seat.room(deadline).ok_or(Unread::Busy)?);
-            // Once, and not by doubling, which would take more than what is allowed.
-            bytes.reserve_exact(MAX_REQUEST - bytes.len());
+        if len > SMALL {
+            let room = match &mut room {
+                Some(room) => room,
+                none => none.insert(seat.room(deadline)?),
+            };
+            while len > room.size() {
+                room.grow(deadline)?;
+            }
+            room.note(part.len())?;
+            if room.size() > bytes.capacity() {
+                // Once, and not by doubling, which would take more than what is allowed.
+                bytes.reserve_exact(room.size() - bytes.len());
+            }
         }
         bytes.extend_from_slice(part);
         if end.is_some() {
-            return Ok(Request { bytes, _room: room });
+            return Ok(Request { bytes, room });
+        }
+        if room.is_some() {
+            chunk.resize(LARGE_CHUNK, 0);
         }
     }
 }
 
-/// Writes an answer. A client that does not read it in time does not get it.
-pub(super) fn write(mut stream: &UnixStream, mut answer: &[u8]) -> io::Result<()> {
-    let deadline = Instant::now() + WRITE_TIME;
-    while !answer.is_empty() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(ErrorKind::TimedOut.into());
-        }
-        stream.set_write_timeout(Some(left))?;
-        match stream.write(answer) {
-            Ok(n) => answer = &answer[n..],
-            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
-            Err(error) => return Err(error),
+/// Whether the client has gone, and with it who would read the answer. One that has only ended its sending has not.
+pub(super) fn has_gone(stream: &UnixStream) -> bool {
+    let mut fds = [PollFd::new(stream, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+}
+
+/// When an answer of so many bytes has to be read.
+pub(super) fn reading_ends(answer: usize) -> Instant {
+    Instant::now() + WRITE_TIME + per_mib(answer)
+}
+
+/// Writes an answer and a newline. A client that does not read it before `deadline` does not get it.
+pub(super) fn write(stream: &UnixStream, answer: &impl Serialize, deadline: Instant) -> io::Result<()> {
+    let mut out = BufWriter::new(Timed { stream, deadline });
+    serde_json::to_writer(&mut out, answer)?;
+    out.write_all(b"\n")?;
+    out.flush()
+}
+
+/// A stream that is written to until a time.
+struct Timed<'a> {
+    stream: &'a UnixStream,
+    deadline: Instant,
+}
+
+impl Write for Timed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            self.stream.set_write_timeout(Some(left))?;
+            match self.stream.write(bytes) {
+                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
+                written => return written,
+            }
         }
     }
-    Ok(())
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Reads on, after the answer to a request that was refused, until the client has sent all of it: one that still writes
+/// would see EPIPE, and not the reason.
+pub(super) fn drain(mut stream: &UnixStream) {
+    // Who reads to the end has it.
+    let _ = stream.shutdown(Shutdown::Write);
+    let deadline = Instant::now() + DRAIN_TIME;
+    let mut chunk = vec![0; SMALL];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || stream.set_read_timeout(Some(left)).is_err() {
+            return;
+        }
+        match stream.read(&mut chunk) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
+            Err(_) => return,
+        }
+    }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::net::Shutdown;
     use std::thread;
 
     use super::super::clients::Clients;
     use super::*;
 
+    const ONE: [Class; 1] = [Class { size: MAX_REQUEST, most: 1 }];
+
     fn soon() -> Instant {
         Instant::now() + Duration::from_millis(200)
     }
 
+    fn long() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
     #[test]
     fn a_request_ends_with_a_newline_or_with_the_sending() {
-        let clients = Clients::new(2, 1);
+        let clients = Clients::new(2, &ONE);
         for (sent, want) in [("{}\n", "{}"), ("{}\nmore", "{}"), ("{}", "{}"), ("\n", "")] {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
             theirs.write_all(sent.as_bytes()).unwrap();
             theirs.shutdown(Shutdown::Write).unwrap();
-            assert_eq!(read(&clients.seat(ours), soon()).unwrap().bytes(), want.as_bytes(), "{sent:?}");
+            assert_eq!(read(&clients.seat(ours), long()).unwrap().bytes(), want.as_bytes(), "{sent:?}");
         }
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(theirs);
-        assert_eq!(read(&clients.seat(ours), soon()).unwrap_err(), Unread::Gone);
+        assert_eq!(read(&clients.seat(ours), long()).unwrap_err(), Unread::Gone);
+    }
+
+    #[test]
+    fn one_who_has_closed_has_gone_and_one_who_has_sent_all_has_not() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        assert!(!has_gone(&ours));
+        theirs.shutdown(Shutdown::Write).unwrap();
+        assert!(!has_gone(&ours));
+        drop(theirs);
+        assert!(has_gone(&ours));
     }
 
     #[test]
     fn the_deadline_is_for_the_whole_request() {
-        let clients = Clients::new(2, 1);
+        let clients = Clients::new(2, &ONE);
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let deadline = soon();
         thread::scope(|scope| {
@@ -153,8 +263,28 @@ mod tests {
     }
 
     #[test]
+    fn the_deadline_grows_with_what_has_come() {
+        assert_eq!((per_mib(0), per_mib(1 << 20), per_mib(3 << 19)), (Duration::ZERO, MIB_TIME, 3 * MIB_TIME / 2));
+        assert!(per_mib(usize::MAX) > per_mib(MAX_REQUEST));
+        let clients = Clients::new(2, &ONE);
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let deadline = Instant::now() + READ_TIME;
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                theirs.write_all(&vec![b' '; 16 << 20]).unwrap();
+                // Beyond the time of a small one.
+                thread::sleep(READ_TIME);
+                theirs.write_all(b"\n").unwrap();
+            });
+            let read = read(&clients.seat(ours), deadline).map(|request| request.bytes().len());
+            assert_eq!(read, Ok(16 << 20));
+        });
+        assert!(Instant::now() > deadline);
+    }
+
+    #[test]
     fn large_requests_are_bounded_in_size_and_number() {
-        let clients = Clients::new(2, 1);
+        let clients = Clients::new(2, &ONE);
         /// Reads a request of so many bytes, and looks at what was read while it is in memory.
         fn send<T>(
             clients: &Clients,
@@ -172,23 +302,42 @@ mod tests {
                 look(&seat, read(&seat, deadline))
             })
         }
-        let long = || Instant::now() + Duration::from_secs(60);
         send(&clients, MAX_REQUEST, long(), |seat, held| {
             let held = held.unwrap();
-            assert!(seat.keep());
+            assert!(seat.keep() && held.is_large());
             assert_eq!((held.bytes().len(), held.bytes.capacity()), (MAX_REQUEST, MAX_REQUEST));
-            let second = send(&clients, SMALL + 1, soon(), |_, read| read.map(|_| ()));
+            let second = send(&clients, SMALL + 1, Instant::now() + Duration::from_secs(2), |_, read| read.map(|_| ()));
             assert_eq!(second, Err(Unread::Busy), "the first one is still in memory");
-            let small = send(&clients, SMALL, long(), |_, read| read.map(|read| read.bytes().len()));
-            assert_eq!(small, Ok(SMALL), "a small one always has room");
+            let small = send(&clients, SMALL, long(), |_, read| read.map(|read| (read.bytes().len(), read.is_large())));
+            assert_eq!(small, Ok((SMALL, false)), "a small one always has room");
         });
         let beyond = send(&clients, MAX_REQUEST + 1, long(), |_, read| read.map(|_| ()));
         assert_eq!(beyond, Err(Unread::TooLarge));
     }
 
     #[test]
+    fn what_is_refused_is_read_to_its_end() {
+        let clients = Clients::new(2, &ONE);
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        thread::scope(|scope| {
+            let sent = scope.spawn(move || {
+                theirs.write_all(&vec![b'['; MAX_REQUEST + (6 << 20)]).unwrap();
+                let mut answer = String::new();
+                theirs.read_to_string(&mut answer).unwrap();
+                answer
+            });
+            let seat = clients.seat(ours);
+            assert_eq!(read(&seat, long()).unwrap_err(), Unread::TooLarge);
+            write(seat.stream(), &"why", reading_ends(5)).unwrap();
+            drain(seat.stream());
+            assert_eq!(sent.join().unwrap(), "\"why\"\n");
+        });
+    }
+
+    #[test]
     fn an_answer_nobody_reads_is_given_up() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
-        assert_eq!(write(&ours, &vec![0; 64 << 20]).unwrap_err().kind(), ErrorKind::TimedOut);
+        let answer = "x".repeat(8 << 20);
+        assert_eq!(write(&ours, &answer, soon()).unwrap_err().kind(), ErrorKind::TimedOut);
     }
 }

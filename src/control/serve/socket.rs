@@ -21,9 +21,64 @@ const MODE: u32 = 0o660;
 /// Clients that may wait to be accepted.
 const BACKLOG: i32 = 256;
 
+/// The name of the second socket, in the directory of the first.
+const SESSIONS: &str = "userspace-dp-sessions.sock";
+
+/// Where a client comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    /// The control socket.
+    Control,
+    /// The second one, which new producers want for what must not wait behind their snapshots.
+    Sessions,
+}
+
+/// Both sockets.
+#[derive(Debug)]
+pub(super) struct Sockets([(Door, Socket); 2]);
+
+impl Sockets {
+    /// Listens at `path` and beside it.
+    pub(super) fn bind(path: &Path) -> Result<Sockets, ServeError> {
+        let sessions = path.with_file_name(SESSIONS);
+        if sessions == path {
+            return Err(ServeError::Reserved { path: sessions });
+        }
+        Ok(Sockets([(Door::Control, Socket::bind(path)?), (Door::Sessions, Socket::bind(&sessions)?)]))
+    }
+
+    /// The next client of each, if any comes within `patience`.
+    pub(super) fn accept(&self, patience: Duration) -> Result<Vec<(Door, UnixStream)>, ServeError> {
+        let timeout = Timespec { tv_sec: 0, tv_nsec: patience.subsec_nanos().into() };
+        let mut fds =
+            self.0.each_ref().map(|(_, socket)| PollFd::from_borrowed_fd(socket.listener.as_fd(), PollFlags::IN));
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(0) | Err(Errno::INTR) => return Ok(Vec::new()),
+            Ok(_) => {}
+            Err(error) => {
+                let path = self.0[0].1.path.clone();
+                return Err(ServeError::Io { action: "wait for clients", path, source: error.into() });
+            }
+        }
+        let ready = self.0.iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
+        Ok(ready.filter_map(|((door, socket), _)| Some((*door, socket.accept(patience)?))).collect())
+    }
+
+    /// Whether the process at the other end may ask for anything: it runs as the same user as this one or as root,
+    /// or belongs to the group that the socket's file has now. The file's mode says the same; this holds also
+    /// where somebody has opened that up. Gives its process id.
+    pub(super) fn check_peer(&self, door: Door, stream: &UnixStream) -> Result<i32, String> {
+        let [(_, control), (_, sessions)] = &self.0;
+        match door {
+            Door::Control => control.check_peer(stream),
+            Door::Sessions => sessions.check_peer(stream),
+        }
+    }
+}
+
 /// A listening socket and its file.
 #[derive(Debug)]
-pub(super) struct Socket {
+struct Socket {
     path: PathBuf,
     listener: UnixListener,
     /// Device and inode of the file.
@@ -62,45 +117,33 @@ impl Socket {
         Ok(Socket { path: path.to_owned(), listener, file: (meta.dev(), meta.ino()), _lock: lock })
     }
 
-    /// The next client, if one comes within `patience`.
-    pub(super) fn accept(&self, patience: Duration) -> Result<Option<UnixStream>, ServeError> {
-        let timeout = Timespec { tv_sec: 0, tv_nsec: patience.subsec_nanos().into() };
-        let mut fds = [PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN)];
-        match poll(&mut fds, Some(&timeout)) {
-            Ok(0) | Err(Errno::INTR) => return Ok(None),
-            Ok(_) => {}
-            Err(error) => {
-                let path = self.path.clone();
-                return Err(ServeError::Io { action: "wait for clients", path, source: error.into() });
-            }
-        }
+    /// The next client, if one is there.
+    fn accept(&self, patience: Duration) -> Option<UnixStream> {
         match self.listener.accept() {
-            Ok((stream, _)) => Ok(Some(stream)),
+            Ok((stream, _)) => Some(stream),
             Err(error) => {
                 // Gone again before it was accepted, or descriptors are short: for a moment, so do not spin.
                 if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) {
                     tracing::warn!("a client cannot be accepted: {error}");
                     std::thread::sleep(patience);
                 }
-                Ok(None)
+                None
             }
         }
     }
 
-    /// Whether the process at the other end may ask for anything: it runs as the same user as this one or as root,
-    /// or belongs to the group that the socket's file has now. The file's mode says the same; this holds also
-    /// where somebody has opened that up.
-    pub(super) fn check_peer(&self, stream: &UnixStream) -> Result<(), String> {
+    /// See [`Sockets::check_peer`].
+    fn check_peer(&self, stream: &UnixStream) -> Result<i32, String> {
         let peer = socket_peercred(stream).map_err(|error| format!("its credentials cannot be read: {error}"))?;
         let (uid, gid) = (peer.uid.as_raw(), peer.gid.as_raw());
         let own = rustix::process::geteuid().as_raw();
-        if uid == own || uid == 0 {
-            return Ok(());
-        }
         let pid = peer.pid.as_raw_nonzero().get();
+        if uid == own || uid == 0 {
+            return Ok(pid);
+        }
         let group = fs::symlink_metadata(&self.path).map(|meta| meta.gid());
         match group {
-            Ok(group) if group == gid || supplementary_groups(pid).contains(&group) => Ok(()),
+            Ok(group) if group == gid || supplementary_groups(pid).contains(&group) => Ok(pid),
             _ => Err(format!(
                 "process {pid} runs as uid {uid}, gid {gid} (allowed: uid {own}, root, and the group of the socket)"
             )),

@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use shm_layout::counters::{Partition, Shard};
-use shm_layout::record::CAP_MIRROR;
+use shm_layout::record::{CAP_MIRROR, MetaRecord};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::Options;
 use super::clients::lock;
+use super::producer::Producer;
 use crate::clock;
-use crate::control::model::VERSION;
 use crate::control::state::{
     Dataplane, PortState, ShardRow, Stats, StatsReport, Values, fresh_stats, published, role_name,
 };
@@ -47,9 +47,9 @@ struct Status {
     enabled: bool,
     forwarding_armed: bool,
     capabilities: Capabilities,
-    /// The producer's generation of what is published.
+    /// The producer's generation of what is published, where that is the producer's.
     last_snapshot_generation: u64,
-    last_fib_generation: u64,
+    last_fib_generation: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_snapshot_at: Option<String>,
     worker_heartbeats: Vec<String>,
@@ -179,7 +179,7 @@ impl Reporter {
     ///
     /// Who comes while it is gathered for others waits for their end, and shares what the next one comes to with all
     /// who wait: any number of clients costs one gathering at a time.
-    pub(super) fn status(&self) -> Option<Arc<RawValue>> {
+    pub(super) fn status(&self, producer: &Producer) -> Option<Arc<RawValue>> {
         let asked = Instant::now();
         let mut latest = lock(&self.latest);
         loop {
@@ -196,20 +196,20 @@ impl Reporter {
         let _gathering = Gathering(self);
         let began = Instant::now();
         // Plain data, which can be written; should that fail, there is none.
-        let status: Arc<RawValue> = to_raw_value(&self.gather()).ok()?.into();
+        let status: Arc<RawValue> = to_raw_value(&self.gather(producer)).ok()?.into();
         lock(&self.latest).status = Some((began, Arc::clone(&status)));
         Some(status)
     }
 
-    /// A region that cannot be read is as good as one that is not there: the producer publishes again, which repairs
-    /// it.
-    fn gather(&self) -> Status {
+    fn gather(&self, producer: &Producer) -> Status {
         let Options { dir, asked, .. } = &self.options;
         let stats = running(dir);
         let report = stats.as_ref().map(StatsReport::of);
-        let config = published(dir).ok().flatten();
-        let view = config.as_ref().and_then(|config| config.view().ok());
-        let meta = view.as_ref().map(|view| view.meta);
+        let (in_force, config) = producer.in_force(|| {
+            let config = Config::read(dir);
+            (config.meta, config)
+        });
+        let Config { generation, meta, parents } = config;
         let standing = meta.as_ref().map_or_else(Standing::default, Standing::of);
         let unsupported = can_mirror(stats.as_ref()).err().unwrap_or_default();
         let ports = stats.as_ref().map(Stats::ports).unwrap_or_default();
@@ -217,7 +217,7 @@ impl Reporter {
         let bindings = counters.iter().map(|row| binding(row, ports, standing.armed()));
         Status {
             pid: std::process::id(),
-            config_snapshot_protocol_version: VERSION,
+            config_snapshot_protocol_version: producer.version(),
             started_at: rfc3339(self.started_at),
             control_socket: self.options.socket.display().to_string(),
             state_file: asked.state_file.clone().unwrap_or_else(|| dir.join(CONFIG_FILE)).display().to_string(),
@@ -231,16 +231,38 @@ impl Reporter {
                 forwarding_supported: unsupported.is_empty(),
                 unsupported_reasons: unsupported,
             },
-            last_snapshot_generation: meta.map_or(0, |meta| meta.source_generation),
-            last_fib_generation: meta.map_or(0, |meta| meta.fib_generation),
+            last_snapshot_generation: in_force.generation,
+            last_fib_generation: in_force.fib_generation,
             last_snapshot_at: meta.map(|meta| rfc3339(meta.compiled_at)),
             worker_heartbeats: report.as_ref().map(|report| lock(&self.heartbeats).of(report)).unwrap_or_default(),
             bindings: bindings.collect(),
             per_binding: counters,
             role: role_name(standing.role),
-            generation: config.as_ref().map_or(0, |config| config.generation),
+            generation,
             dataplane: Dataplane::of(stats.as_ref()),
         }
+    }
+}
+
+/// What is published. A region that cannot be read is as good as one that is not there: the producer publishes again,
+/// which repairs it.
+#[derive(Debug, Default)]
+struct Config {
+    generation: u64,
+    meta: Option<MetaRecord>,
+    /// The ports below VLAN interfaces.
+    parents: HashMap<u32, u32>,
+}
+
+impl Config {
+    fn read(dir: &Path) -> Config {
+        let Some(config) = published(dir).ok().flatten() else { return Config::default() };
+        let view = config.view().ok();
+        let mut parents = HashMap::new();
+        for port in view.iter().flat_map(|view| view.ports.iter()).filter(|port| port.vlan_id > 0) {
+            parents.entry(port.ifindex).or_insert(port.parent_ifindex);
+        }
+        Config { generation: config.generation, meta: view.map(|view| view.meta), parents }
     }
 }
 
@@ -337,17 +359,17 @@ mod tests {
     fn who_waits_for_a_status_shares_one_that_began_after_the_question() {
         let dir = tempfile::tempdir().unwrap();
         let options = Options::new(dir.path().to_owned(), dir.path().join("socket"));
-        let reporter = Reporter::new(&options);
+        let (reporter, producer) = (Reporter::new(&options), Producer::new(&options));
         let foreign: Arc<RawValue> = to_raw_value(&"another's").unwrap().into();
-        let first = reporter.status().unwrap();
-        assert!(!Arc::ptr_eq(&first, &reporter.status().unwrap()), "nobody waits: each is gathered anew");
+        let first = reporter.status(&producer).unwrap();
+        assert!(!Arc::ptr_eq(&first, &reporter.status(&producer).unwrap()), "nobody waits: each is gathered anew");
 
         for shared in [true, false] {
             let before = Instant::now();
             lock(&reporter.latest).gathering = true;
             let gathering = Gathering(&reporter);
             thread::scope(|scope| {
-                let asked: Vec<_> = (0..8).map(|_| scope.spawn(|| reporter.status().unwrap())).collect();
+                let asked: Vec<_> = (0..8).map(|_| scope.spawn(|| reporter.status(&producer).unwrap())).collect();
                 // A thread that is late is answered in the same way.
                 thread::sleep(Duration::from_millis(50));
                 assert!(asked.iter().all(|asked| !asked.is_finished()), "they wait");

@@ -161,6 +161,9 @@ pub(crate) struct ServeArgs {
     /// Where the socket is to be
     #[arg(long, value_name = "PATH")]
     pub socket: PathBuf,
+    /// Snapshot protocol version to tell producers; that of the last snapshot one published here by default, or 43
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub protocol: Option<u32>,
     #[command(flatten)]
     pub wires: WireArgs,
     /// What to do where only the mirror table is refused

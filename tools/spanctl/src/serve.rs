@@ -19,6 +19,7 @@ pub(crate) fn serve(dir: &Path, args: ServeArgs) -> Result<(), Failure> {
     let signals = Signals::hold(HangUp::Ends).map_err(failed)?;
     logging::init();
     let server = Server::bind(Options {
+        protocol: args.protocol,
         wires: args.wires.wires,
         links: |dir| live(dir, Format::Snapshot).ok().flatten(),
         on_ambiguous: args.on_ambiguous,
