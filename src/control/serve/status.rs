@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use shm_layout::counters::{Partition, Shard};
-use shm_layout::record::{CAP_MIRROR, MetaRecord};
+use shm_layout::record::CAP_MIRROR;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -205,11 +205,12 @@ impl Reporter {
         let Options { dir, asked, .. } = &self.options;
         let stats = running(dir);
         let report = stats.as_ref().map(StatsReport::of);
-        let (in_force, config) = producer.in_force(|| {
-            let config = Config::read(dir);
-            (config.meta, config)
+        // A region that cannot be read is as good as one that is not there: the producer publishes again, which repairs it.
+        let (in_force, (meta, generation)) = producer.in_force(|| {
+            let config = published(dir).ok().flatten();
+            let meta = config.as_ref().and_then(|config| Some(config.view().ok()?.meta));
+            (meta, (meta, config.map_or(0, |config| config.generation)))
         });
-        let Config { generation, meta, parents } = config;
         let standing = meta.as_ref().map_or_else(Standing::default, Standing::of);
         let unsupported = can_mirror(stats.as_ref()).err().unwrap_or_default();
         let ports = stats.as_ref().map(Stats::ports).unwrap_or_default();
@@ -241,28 +242,6 @@ impl Reporter {
             generation,
             dataplane: Dataplane::of(stats.as_ref()),
         }
-    }
-}
-
-/// What is published. A region that cannot be read is as good as one that is not there: the producer publishes again,
-/// which repairs it.
-#[derive(Debug, Default)]
-struct Config {
-    generation: u64,
-    meta: Option<MetaRecord>,
-    /// The ports below VLAN interfaces.
-    parents: HashMap<u32, u32>,
-}
-
-impl Config {
-    fn read(dir: &Path) -> Config {
-        let Some(config) = published(dir).ok().flatten() else { return Config::default() };
-        let view = config.view().ok();
-        let mut parents = HashMap::new();
-        for port in view.iter().flat_map(|view| view.ports.iter()).filter(|port| port.vlan_id > 0) {
-            parents.entry(port.ifindex).or_insert(port.parent_ifindex);
-        }
-        Config { generation: config.generation, meta: view.map(|view| view.meta), parents }
     }
 }
 
