@@ -38,7 +38,7 @@ fn golden_mirror_tables_survive() {
     for path in fixtures() {
         let document = fs::read(&path).expect("readable");
         let mut snapshot = parse(&document).unwrap_or_else(|e| panic!("{}: {e:?}", path.display()));
-        add_wires(&mut snapshot, &["11:12".to_owned()]).expect("known ports");
+        add_wires(&mut snapshot, &["11:12".to_owned()], None).expect("known ports");
         assert_eq!(through(&snapshot), snapshot, "{}", path.display());
         let want: Value = serde_json::from_slice(&document).expect("JSON");
         let want = want.get("mirror_configs").cloned().unwrap_or_else(|| Value::Array(Vec::new()));

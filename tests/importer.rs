@@ -99,7 +99,7 @@ fn export_gives_back_the_same_list() {
 fn a_fixture_with_a_wire_is_admitted() {
     let mut snapshot = import("two-instances");
     assert_eq!(admit(&snapshot).diagnostics.len(), 3, "no wire at all, and both entries on none");
-    add_wires(&mut snapshot, &["ge-0/0/0.0:12".to_owned()]).expect("known ports");
+    add_wires(&mut snapshot, &["ge-0/0/0.0:12".to_owned()], None).expect("known ports");
     let admission = admit(&snapshot);
     assert!(admission.accepted(), "{:?}", admission.reasons);
     assert_eq!(admission.diagnostics, []);
@@ -302,7 +302,7 @@ proptest! {
     fn any_wire_argument_is_survived(argument in prop_oneof![any::<String>(), "[0-9a/:.-]{0,8}"]) {
         let mut snapshot = import("two-instances");
         let before = snapshot.clone();
-        match add_wires(&mut snapshot, std::slice::from_ref(&argument)) {
+        match add_wires(&mut snapshot, std::slice::from_ref(&argument), None) {
             Ok(()) => prop_assert_eq!(&snapshot.wires[0].name, &argument),
             Err(reasons) => prop_assert!(!reasons.is_empty() && snapshot == before),
         }

@@ -391,9 +391,9 @@ fn live_devices_answer_to_their_junos_names() {
     let of_vlan = draft.snapshot.interface_by_index(vlan).expect("made");
     assert_eq!((of_vlan.name.as_str(), of_vlan.vlan()), ("ge-0-0-0.42", Some((3, 42))));
     assert!(against(&draft).contains("duplicate port-mirroring ingress ifindex 5 in instances \"x\" and \"x\""));
-    // The same list by hand gives what it says and no more.
+    // A list stands for the live system.
     let listed = read(text.as_bytes(), Ports::Listed(&links), &[]).expect("a configuration");
-    assert_eq!(listed.snapshot.mirrors, [], "mon.0 is no interface there");
+    assert_eq!(listed, draft);
     let live = read(text.as_bytes(), Ports::Live(&links), &[]).expect("a configuration");
     assert_eq!(live, draft);
 }
@@ -403,6 +403,47 @@ fn live(text: &str) -> Draft {
     let all = vec![device("eth0", 3, None), device("eth1", 4, None), device("mon", 9, None)];
     let links = Links { all, place: String::new() };
     read(text.as_bytes(), Ports::Live(&links), &[]).expect("a configuration")
+}
+
+/// An alternative name is a name, with units and in both spellings; the row has the kernel's own name beside it.
+#[test]
+fn a_device_answers_to_its_alternative_names() {
+    let with = |name: &str, ifindex, altnames: &[&str]| Link {
+        altnames: altnames.iter().map(ToString::to_string).collect(),
+        ..device(name, ifindex, None)
+    };
+    let links = Links {
+        all: vec![
+            with("enp1s0", 3, &["ge-0-0-0", "uplink"]),
+            with("enp2s0", 4, &["ge-0/0/1"]),
+            with("enp3s0", 9, &["mon"]),
+        ],
+        place: String::new(),
+    };
+    let text = "interfaces { enp1s0 { unit 5 { vlan-id x; } unit 42 { vlan-id 42; } } }
+        security { forwarding-options { secure-wire w { interface [ ge-0/0/0.0 ge-0/0/1.0 ]; } } }
+        forwarding-options { port-mirroring { instance x { output { interface mon; }
+            input { ingress { interface [ uplink ge-0/0/0.42 ge-0-0-1 uplink.5 uplink.6 ]; } } } } }";
+    for ports in [Ports::Live(&links), Ports::Listed(&links)] {
+        let draft = read(text.as_bytes(), ports, &["uplink:enp2s0".to_owned()]).expect("a configuration");
+        assert!(against(&draft).contains("--wire: the snapshot names its own wires"), "{}", against(&draft));
+        let draft = read(text.as_bytes(), ports, &[]).expect("a configuration");
+        let wires: Vec<_> = draft.snapshot.wires.iter().map(|wire| (wire.a_ifindex, wire.b_ifindex)).collect();
+        assert_eq!(wires, [(3, 4)], "{}", against(&draft));
+        let vlan = (1 << 30) | (3 << 12) | 42;
+        let found: Vec<_> = draft.snapshot.mirrors.iter().map(|m| (m.ingress_ifindex, m.output_ifindex)).collect();
+        assert_eq!(found, [(3, 9), (vlan, 9), (4, 9)], "{}", warnings(&draft));
+        let rows = draft.snapshot.interfaces.iter().filter(|row| row.ifindex == 3);
+        let rows: Vec<_> = rows.map(|row| (row.name.as_str(), row.linux_name.as_str())).collect();
+        assert_eq!(rows, [("ge-0-0-0.0", "enp1s0"), ("uplink", "enp1s0")]);
+    }
+    let missing = "security forwarding-options secure-wire w interface [ ge-0/0/0 ge-0/0/7 ];";
+    let found = against(&read(missing.as_bytes(), Ports::Live(&links), &[]).expect("a configuration"));
+    assert!(
+        found.contains("no interface is called \"ge-0/0/7\"")
+            && found.contains("(allowed: two interfaces that are there: \"ge-0-0-0\", \"enp2s0\", \"enp3s0\")"),
+        "{found}"
+    );
 }
 
 #[test]
@@ -460,7 +501,7 @@ fn a_wire_needs_devices() {
     assert_eq!(
         found,
         "secure-wire \"w\" (line 2 column 49): interface \"eth0.1\" (line 2 column 63) is a VLAN without a device \
-         (allowed: two interfaces that are there)\n"
+         (allowed: two interfaces that are there: \"eth0\", \"eth1.0\", \"mon\")\n"
     );
 }
 

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use shm_layout::image::Image;
 use shm_layout::record::Role;
 use spanwire::control::OnAmbiguous;
-use spanwire::control::compile::{Source, compile, diagnostics};
-use spanwire::control::model::KNOWN_VERSION;
+use spanwire::control::compile::{Source, compile, decompile, diagnostics};
+use spanwire::control::model::{Interface, KNOWN_VERSION, Link, Links};
 use spanwire::control::serve::{Asked, MAX_REQUEST, Options, READ_TIME, ServeError, Server};
 use spanwire::control::state::{Published, published};
 use spanwire::control::writer::{ConfigWriter, Standing};
@@ -849,4 +849,27 @@ fn a_large_snapshot_is_applied() {
     assert!(request.to_string().len() > 2 << 20);
     assert_eq!(server.done(&request)["last_snapshot_generation"], 9);
     assert_eq!(server.published().unwrap().view().unwrap().mirrors.len(), 20_000);
+}
+
+/// `--wire` names devices where the snapshot has no interface of that name; the published one then has them.
+#[test]
+fn a_wire_argument_names_devices() {
+    fn links(_: &Path) -> Option<Links> {
+        let device = |name: &str, ifindex, altname: &str| Link {
+            interface: Interface { name: name.into(), linux_name: name.into(), ifindex, ..Interface::default() },
+            altnames: vec![altname.into()],
+            ..Link::default()
+        };
+        Some(Links { all: vec![device("p1", 31, "wan"), device("p2", 32, "lan")], place: "over there".into() })
+    }
+    let serving = Serving::new(|options| {
+        options.links = links;
+        options.wires = vec!["wan:p2".to_owned()];
+    });
+    serving.done(&apply(&snapshot(1)));
+    let published = serving.published().unwrap();
+    let snapshot = decompile(&published.view().unwrap());
+    assert_eq!((snapshot.wires[0].a_ifindex, snapshot.wires[0].b_ifindex), (31, 32));
+    let names = |ifindex| snapshot.interface_by_index(ifindex).map(|i| (i.name.as_str(), i.linux_name.as_str()));
+    assert_eq!((names(31), names(32)), (Some(("wan", "p1")), Some(("p2", "p2"))));
 }

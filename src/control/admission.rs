@@ -8,6 +8,7 @@
 //! chain, loop              A ─> B, B ─> X       also where B is the parent of a VLAN ingress
 //! output on a wire         A ─> B, wire B─C     a wire carries primary traffic only
 //! bad wire                 A─A; A─B, A─C; one name for two wires
+//! no Ethernet device       a wire's port or an output that is one now: a tunnel, the loopback
 //! number out of range      what the JSON reader refuses, for snapshots from elsewhere
 //! ```
 //!
@@ -34,7 +35,7 @@ use shm_layout::record::PlaceRecord;
 use super::model::{
     Diagnostic, Links, MAX_IFINDEX, MAX_MTU, MAX_VLAN_ID, MIN_VERSION, Mirror, Reason, Severity, Snapshot, quoted,
 };
-use super::remarks::remarks;
+use super::remarks::{Devices, remarks};
 use crate::counters::MAX_ENTRIES;
 use table::Table;
 
@@ -136,10 +137,11 @@ pub fn admit(snapshot: &Snapshot) -> Admission {
 /// Judges a snapshot whose entries are called by `places`, for these devices where they are known.
 pub(super) fn judge(snapshot: &Snapshot, places: Places<'_>, links: Option<&Links>) -> Admission {
     let names = Names::of(snapshot);
+    let devices = Devices::of(&names, links);
     let mut reasons = Vec::new();
     numbers(snapshot, places, &mut reasons);
-    let wire_of_port = wires(snapshot, &names, &mut reasons);
-    mirrors(snapshot, &names, places, &wire_of_port, &mut reasons);
+    let wire_of_port = wires(snapshot, &devices, &mut reasons);
+    mirrors(snapshot, &devices, places, &wire_of_port, &mut reasons);
     let (states, mut diagnostics) = states(snapshot, &names, places);
     if snapshot.wires.is_empty() {
         // The Go control plane never names wires, so this is how one is forgotten.
@@ -154,7 +156,7 @@ pub(super) fn judge(snapshot: &Snapshot, places: Places<'_>, links: Option<&Link
             },
         );
     }
-    diagnostics.extend(remarks(snapshot, &names, places, links));
+    diagnostics.extend(remarks(snapshot, places, &devices));
     Admission { reasons, diagnostics, states }
 }
 
@@ -200,7 +202,8 @@ fn out_of_range(value: u32, range: &RangeInclusive<u32>) -> Option<String> {
 }
 
 /// Checks the wires between each other; gives the first wire of each port.
-fn wires(snapshot: &Snapshot, names: &Names<'_>, reasons: &mut Vec<Reason>) -> HashMap<u32, usize> {
+fn wires(snapshot: &Snapshot, devices: &Devices<'_>, reasons: &mut Vec<Reason>) -> HashMap<u32, usize> {
+    let names = devices.names;
     let mut by_name: HashMap<&str, usize> = HashMap::with_capacity(snapshot.wires.len());
     let mut by_port: HashMap<u32, usize> = HashMap::with_capacity(2 * snapshot.wires.len());
     for (i, wire) in snapshot.wires.iter().enumerate() {
@@ -218,6 +221,7 @@ fn wires(snapshot: &Snapshot, names: &Names<'_>, reasons: &mut Vec<Reason>) -> H
             )));
         }
         for (key, port) in [("a_ifindex", wire.a_ifindex), ("b_ifindex", wire.b_ifindex)] {
+            reasons.extend(devices.foreign(port).map(|what| Reason::new(format!("wires[{i}].{key}: {what}"))));
             let first = *by_port.entry(port).or_insert(i);
             if first != i {
                 reasons.push(Reason::new(format!(
@@ -234,17 +238,17 @@ fn wires(snapshot: &Snapshot, names: &Names<'_>, reasons: &mut Vec<Reason>) -> H
 /// Checks the mirror entries between each other and against the wires.
 fn mirrors(
     snapshot: &Snapshot,
-    names: &Names<'_>,
+    devices: &Devices<'_>,
     places: Places<'_>,
     wire_of_port: &HashMap<u32, usize>,
     reasons: &mut Vec<Reason>,
 ) {
-    let table = Table::of(&snapshot.mirrors, names, places);
+    let table = Table::of(&snapshot.mirrors, devices.names, places);
     for (i, &mirror) in snapshot.mirrors.iter().enumerate() {
         if let Some(text) = table.duplicate(i, mirror) {
             reasons.push(Reason::new(format!("{}: {text}", places.ingress(i))));
         }
-        let wrong = outputs(snapshot, names, &table, wire_of_port, (i, mirror));
+        let wrong = outputs(snapshot, devices, &table, wire_of_port, (i, mirror));
         reasons.extend(wrong.into_iter().map(|text| Reason::new(format!("{}: {text}", places.output(i)))));
     }
 }
@@ -252,12 +256,13 @@ fn mirrors(
 /// What is wrong with the output of an entry, beside those of `table`.
 fn outputs(
     snapshot: &Snapshot,
-    names: &Names<'_>,
+    devices: &Devices<'_>,
     table: &Table<'_>,
     wire_of_port: &HashMap<u32, usize>,
     (i, mirror): (usize, Mirror),
 ) -> Vec<String> {
-    let mut wrong = Vec::new();
+    let (names, mut wrong) = (devices.names, Vec::new());
+    wrong.extend(table.sends_on(mirror).last().and_then(|(port, _)| devices.foreign(port)));
     for (port, of) in table.sends_on(mirror) {
         let on_wire = wire_of_port.get(&port).map(|&w| {
             let name = quoted(&snapshot.wires[w].name);

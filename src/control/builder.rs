@@ -1,4 +1,4 @@
-//! A Junos configuration and the interfaces there are to a [`Draft`] of a snapshot.
+//! A Junos conffilter(|i| i.ifindex > 0 && !is_synthetic(i)).map(Interface::label)guration and the interfaces there are to a [`Draft`] of a snapshot.
 //!
 //! ```text
 //! forwarding-options port-mirroring instance NAME {
@@ -13,14 +13,15 @@
 //! would add is not known, and a unit in use with more than one VLAN or a bad `vlan-id`. A statement inside of
 //! `port-mirroring` or a secure wire that is not one of these has no effect, and a warning says so.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::draft::{Draft, EntriesOf, TableFault};
 use super::instances::{Instance, RATE_ALLOWED, Rate, resolve, subject};
 use super::junos::Node;
 use super::model::{
-    Diagnostic, Interface, Links, MAX_VLAN_ID, NameIndex, Reason, Severity, Snapshot, Wire, Written, linux_form, quoted,
+    Diagnostic, Interface, Links, MAX_VLAN_ID, NameIndex, Reason, Severity, Snapshot, Wire, Written, quoted,
 };
+use super::naming::{as_linux, listed};
 
 const INSTANCES: [&str; 3] = ["forwarding-options", "port-mirroring", "instance"];
 const SECURE_WIRES: [&str; 3] = ["security", "forwarding-options", "secure-wire"];
@@ -49,25 +50,48 @@ pub fn build(config: &Node, interfaces: Vec<Interface>) -> Draft {
     draft
 }
 
-/// The devices of the live system as interfaces, under the names that `config` has for them and those in `also`.
+/// The devices of the live system, or of a list that stands for it, as interfaces, under the names that `config` has
+/// for them and those in `also`.
 ///
-/// A device answers to its own name. A name `DEVICE.0` that no device has is the device, unless its unit has a
-/// VLAN id. `DEVICE.U` with a VLAN id is the VLAN device there is for it, or else an interface with a synthetic
-/// ifindex: the dataplane needs only the parent and the tag. What has several such names is listed under each.
+/// A device answers to its own name and to its alternative ones. A name `DEVICE.0` that no device has is the device,
+/// unless its unit has a VLAN id. `DEVICE.U` with a VLAN id is the VLAN device there is for it, or else an interface
+/// with a synthetic ifindex: the dataplane needs only the parent and the tag. What has several such names is listed
+/// under each.
 #[must_use]
 pub fn live_interfaces<'a>(config: &Node, links: &Links, also: impl IntoIterator<Item = &'a str>) -> Vec<Interface> {
     let mut interfaces = links.interfaces();
-    let devices: HashMap<String, usize> =
-        interfaces.iter().enumerate().map(|(i, device)| (device.linux_name.clone(), i)).collect();
+    let mut known: HashSet<String> = HashSet::new();
+    // By every name in its Linux form; an own name hides an alternative one.
+    let mut devices: HashMap<String, usize> = HashMap::new();
+    let there = || links.all.iter().enumerate().filter(|(_, link)| link.interface.ifindex > 0);
+    devices.extend(there().flat_map(|(at, link)| link.altnames.iter().map(move |name| (as_linux(name), at))));
+    for (at, Interface { name, linux_name, .. }) in there().map(|(at, link)| (at, &link.interface)) {
+        let names = [name, linux_name].into_iter().filter(|name| !name.is_empty());
+        devices.extend(names.clone().map(|name| (as_linux(name), at)));
+        known.extend(names.cloned());
+    }
     let units = units(config);
     let mut names = mentioned(config);
-    names.extend(also.into_iter().map(as_linux));
-    for name in names {
-        let Some((device, unit)) = name.rsplit_once('.').filter(|_| !devices.contains_key(&name)) else { continue };
+    names.extend(also.into_iter().map(str::to_owned));
+    for written in names {
+        let name = as_linux(&written);
+        if known.contains(&written) || known.contains(&name) {
+            continue;
+        }
+        if let Some(&at) = devices.get(&name) {
+            known.insert(name.clone());
+            call(&mut interfaces, at, name);
+            continue;
+        }
+        let Some((device, unit)) = name.rsplit_once('.') else { continue };
         let Some(&at) = devices.get(device) else { continue };
-        match units.get(&name).map_or(Ok(None), |nodes| vlan_tag(nodes)) {
+        // A unit may be written under another name of its device.
+        let nodes = links.all[at].names().map(as_linux).collect::<BTreeSet<_>>().into_iter();
+        let nodes: Vec<&Node> =
+            nodes.filter_map(|device| units.get(&format!("{device}.{unit}"))).flatten().copied().collect();
+        match vlan_tag(&nodes) {
             Ok(Some(tag)) => {
-                let parent = interfaces[at].clone();
+                let parent = links.all[at].interface.clone();
                 match interfaces.iter().position(|i| i.vlan() == Some((parent.ifindex, tag))) {
                     Some(at) => call(&mut interfaces, at, name),
                     None => interfaces.extend(synthetic(name, &parent, tag)),
@@ -111,19 +135,19 @@ fn is_synthetic(interface: &Interface) -> bool {
     interface.ifindex >= FIRST_SYNTHETIC && interface.linux_name.is_empty() && interface.vlan().is_some()
 }
 
-/// The interfaces that mirror entries and wires name, in their Linux form.
+/// The interfaces that mirror entries and wires name, as written.
 fn mentioned(config: &Node) -> BTreeSet<String> {
     let instances = || below(config, &INSTANCES);
     let ingresses = instances().filter_map(|instance| instance.at_path(&["input", "ingress", "interface"]));
     let outputs = instances().filter_map(|instance| instance.at_path(&["output", "interface"]));
-    let mirrored = ingresses.chain(outputs).flat_map(Node::children).map(|(name, _)| as_linux(name));
+    let mirrored = ingresses.chain(outputs).flat_map(Node::children).map(|(name, _)| name.to_owned());
     mirrored.chain(wired(config)).collect()
 }
 
-/// The interfaces that wires name, in their Linux form.
+/// The interfaces that wires name, as written.
 fn wired(config: &Node) -> BTreeSet<String> {
     let wired = below(config, &SECURE_WIRES).filter_map(|wire| wire.child("interface"));
-    wired.flat_map(Node::children).map(|(name, _)| as_linux(name)).collect()
+    wired.flat_map(Node::children).map(|(name, _)| name.to_owned()).collect()
 }
 
 fn below<'a>(config: &'a Node, path: &[&str]) -> impl Iterator<Item = &'a Node> + use<'a> {
@@ -171,8 +195,9 @@ fn vlan_tag(nodes: &[&Node]) -> Result<Option<u16>, String> {
 /// Refuses each unit in use whose VLAN is not known: taken for the whole device, it would mirror or connect more
 /// than was meant.
 fn refuse_tags(config: &Node, draft: &mut Draft) {
-    let (units, wired) = (units(config), wired(config));
-    for name in mentioned(config) {
+    let linux = |names: BTreeSet<String>| names.iter().map(|name| as_linux(name)).collect::<BTreeSet<_>>();
+    let (units, wired) = (units(config), linux(wired(config)));
+    for name in linux(mentioned(config)) {
         if let Some(Err(what)) = units.get(&name).map(|nodes| vlan_tag(nodes)) {
             let shown = quoted(&name);
             let reason =
@@ -183,10 +208,6 @@ fn refuse_tags(config: &Node, draft: &mut Draft) {
             }
         }
     }
-}
-
-fn as_linux(name: &str) -> String {
-    linux_form(name).unwrap_or_else(|| name.to_owned())
 }
 
 /// Refuses each `apply-groups NAME` in force, wherever it stands.
@@ -301,6 +322,9 @@ fn secure_wires(config: &Node, draft: &mut Draft) {
         let ends = interfaces(node, &subject, &mut draft.faults);
         found.push((name, subject, ends));
     }
+    let ports = draft.snapshot.interfaces.iter().filter(|i| i.ifindex > 0 && !is_synthetic(i));
+    let there = listed(ports.map(Interface::label).filter(|name| !name.is_empty()));
+    let there = if there.is_empty() { there } else { format!(": {there}") };
     let names = NameIndex::of(&draft.snapshot.interfaces);
     let mut wires = Vec::with_capacity(found.len());
     for (name, subject, ends) in found {
@@ -311,7 +335,7 @@ fn secure_wires(config: &Node, draft: &mut Draft) {
                 Some(port) if is_synthetic(port) => format!("interface {end} is a VLAN without a device"),
                 Some(_) => return None,
             };
-            Some(Reason::new(format!("{subject}: {what} (allowed: two interfaces that are there)")))
+            Some(Reason::new(format!("{subject}: {what} (allowed: two interfaces that are there{there})")))
         });
         draft.faults.extend(missing);
         match *ports.as_slice() {

@@ -123,11 +123,11 @@ impl Draft {
     #[must_use]
     pub fn admit_or_skip(&mut self, links: Option<&Links>) -> Admission {
         let refused = self.admit(links);
-        if refused.accepted() || !self.admitted_without_table() {
+        if refused.accepted() || !self.admitted_without_table(links) {
             return refused;
         }
         let barred = self.barred();
-        let out = left_out(&self.snapshot, self.places(), barred);
+        let out = left_out(&self.snapshot, self.places(), barred, links);
         let mut told: Vec<(usize, Diagnostic)> = Vec::new();
         for (row, why) in take(&mut self.unfit) {
             told.push((row, skipped(format!("mirror_configs[{row}]"), why.as_str())));
@@ -146,9 +146,9 @@ impl Draft {
         Places { origins: &self.origins, rows: &self.rows }
     }
 
-    fn admitted_without_table(&mut self) -> bool {
+    fn admitted_without_table(&mut self, links: Option<&Links>) -> bool {
         let mirrors = take(&mut self.snapshot.mirrors);
-        let admitted = self.faults.is_empty() && judge(&self.snapshot, Places::default(), None).accepted();
+        let admitted = self.faults.is_empty() && judge(&self.snapshot, Places::default(), links).accepted();
         self.snapshot.mirrors = mirrors;
         admitted
     }

@@ -74,6 +74,7 @@ const INTERFACE: Keep = Keep::Keys(&[
     ("up", Keep::Scalar),
     ("speed", Keep::Scalar),
     ("stuck_offload", Keep::Scalar),
+    ("altnames", Keep::List(&Keep::Scalar)),
 ]);
 const MIRROR: Keep =
     Keep::Keys(&[("ingress_ifindex", Keep::Scalar), ("output_ifindex", Keep::Scalar), ("rate", Keep::Scalar)]);
@@ -163,8 +164,8 @@ pub fn parse_interfaces(bytes: &[u8]) -> Result<Vec<Interface>, Vec<Reason>> {
     parse_links(bytes).map(|links| links.into_iter().map(|link| link.interface).collect())
 }
 
-/// Reads the same list with what it may tell beside: `up` (a boolean), `speed` (Mbit/s) and `stuck_offload` (a
-/// string).
+/// Reads the same list with what it may tell beside: `up` (a boolean), `speed` (Mbit/s), `stuck_offload` (a string)
+/// and `altnames` (a list of strings).
 ///
 /// # Errors
 /// As [`parse_interfaces`].

@@ -9,6 +9,7 @@
 //! - [`junos`]: Junos configuration text to a tree and back; [`builder`]: the tree and the interfaces there are to a
 //!   [`Draft`].
 //! - [`instances`]: port-mirroring instances to mirror entries, for both.
+//! - `naming`: what a name means, among the interfaces of a document and the devices there are.
 //! - [`wires`]: the `--wire A:B` arguments, for snapshots that name no wires themselves.
 //! - [`units`]: which port and which of its frames an ifindex of a snapshot means.
 //! - [`draft`]: a snapshot that is not admitted yet, and what is known of it beside.
@@ -33,6 +34,7 @@ pub mod instances;
 pub mod json;
 pub mod junos;
 pub mod model;
+mod naming;
 pub mod remarks;
 pub mod role;
 pub mod serve;

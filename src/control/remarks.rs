@@ -1,37 +1,42 @@
-//! What of a snapshot lies idle or may not keep up, on the devices there are at the time: warnings, published with
-//! it. It is refused for none of them, since devices come and go while it stays.
+//! What of a snapshot lies idle, may not keep up or is not what it seems, on the devices there are at the time:
+//! warnings, published with it. It is refused for none of them, since devices come and go while it stays; only a port
+//! that is no Ethernet device never becomes one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use shm_layout::record::PlaceRecord;
 
 use super::admission::{Names, Places};
-use super::model::{Diagnostic, Link, Links, Mirror, Severity, Snapshot, quoted};
+use super::model::{Diagnostic, Link, Links, Mirror, Severity, Snapshot, Wire, printable, quoted};
+use super::naming::may_mean;
 
-/// The warnings, in the order of the mirror entries, then of the wires, then by output. Without `links` only what
-/// the snapshot's own interfaces tell.
-pub(super) fn remarks(
-    snapshot: &Snapshot,
-    names: &Names<'_>,
-    places: Places<'_>,
-    links: Option<&Links>,
-) -> Vec<Diagnostic> {
-    let by_index = links.map(|links| links.all.iter().map(|link| (link.interface.ifindex, link)).collect());
-    let devices = Devices { names, by_index, place: links.map_or("", |links| links.place.as_str()) };
+/// The warnings, in the order of the mirror entries, then of the wires, then by output and by port. Where the devices
+/// are not known, only what the snapshot's own interfaces tell.
+pub(super) fn remarks(snapshot: &Snapshot, places: Places<'_>, devices: &Devices<'_>) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for (i, &mirror) in snapshot.mirrors.iter().enumerate() {
-        let place = names.units.place(mirror);
+        let place = devices.names.units.place(mirror);
         let [ingress, output] = ends(mirror, place);
         let states = [("ingress", ingress), ("output", output)];
         let states = states.into_iter().filter_map(|(what, end)| devices.idle(what, end));
         found.extend(states.chain(devices.small_mtu(ingress, output)).map(|message| warning(places.entry(i), message)));
     }
     for (i, wire) in snapshot.wires.iter().enumerate() {
-        let stuck = [wire.a_ifindex, wire.b_ifindex].into_iter().filter_map(|port| devices.stuck_offload(port));
         let subject = || format!("wires[{i}] {}", quoted(&wire.name));
-        found.extend(stuck.map(|message| warning(subject(), message)));
+        let of_ports = [wire.a_ifindex, wire.b_ifindex].into_iter().flat_map(|port| devices.of_wire_port(port));
+        found.extend(devices.unlike(wire).into_iter().chain(of_ports).map(|message| warning(subject(), message)));
     }
     found.extend(devices.oversubscribed(&snapshot.mirrors));
+    let places = || snapshot.mirrors.iter().map(|&mirror| devices.names.units.place(mirror));
+    let outputs: BTreeSet<u32> = places().map(|place| place.output_ifindex).collect();
+    for &output in &outputs {
+        let subject = || format!("output ifindex {}", devices.show(output));
+        found.extend(devices.own_ipv6(output, "among the clones").map(|message| warning(subject(), message)));
+    }
+    let wired = snapshot.wires.iter().flat_map(|wire| [wire.a_ifindex, wire.b_ifindex]);
+    let mirrored = places().map(|place| place.port_ifindex);
+    let ports: BTreeSet<u32> = wired.chain(mirrored).chain(outputs).collect();
+    found.extend(ports.into_iter().filter_map(|port| devices.stranger(port)));
     found
 }
 
@@ -54,13 +59,90 @@ fn ends(mirror: Mirror, place: PlaceRecord) -> [End; 2] {
     [of(mirror.ingress_ifindex, place.port_ifindex), of(mirror.output_ifindex, place.output_ifindex)]
 }
 
-struct Devices<'a> {
-    names: &'a Names<'a>,
+/// The devices, as far as they are known.
+pub(super) struct Devices<'a> {
+    pub(super) names: &'a Names<'a>,
     by_index: Option<HashMap<u32, &'a Link>>,
     place: &'a str,
 }
 
-impl Devices<'_> {
+impl<'a> Devices<'a> {
+    /// Those in `links`, under the names that a snapshot has for them.
+    pub(super) fn of(names: &'a Names<'a>, links: Option<&'a Links>) -> Self {
+        let by_index = links.map(|links| links.all.iter().map(|link| (link.interface.ifindex, link)).collect());
+        Self { names, by_index, place: links.map_or("", |links| links.place.as_str()) }
+    }
+
+    /// A port with its name: the snapshot's, or else the kernel's.
+    fn show(&self, port: u32) -> String {
+        let live = || self.link(port).map(|link| link.interface.linux_name.as_str()).filter(|name| !name.is_empty());
+        match (self.names.row(port), live()) {
+            (None, Some(name)) => format!("{port} ({})", quoted(name)),
+            _ => self.names.show(port),
+        }
+    }
+
+    /// That a port is no Ethernet device, and what it is.
+    pub(super) fn foreign(&self, port: u32) -> Option<String> {
+        let what = self.link(port)?.foreign.as_ref()?;
+        let (shown, what) = (self.show(port), printable(what));
+        Some(format!("ifindex {shown} is no Ethernet device but {what} (allowed: an Ethernet device)"))
+    }
+
+    /// That a port is another device than the snapshot calls it.
+    fn stranger(&self, port: u32) -> Option<Diagnostic> {
+        let (link, row) = (self.link(port)?, self.names.row(port)?);
+        let own = link.names().next()?;
+        let called = if row.linux_name.is_empty() { &row.name } else { &row.linux_name };
+        (!called.is_empty() && !may_mean(row, link)).then(|| {
+            let (own, called) = (quoted(own), quoted(called));
+            warning(
+                format!("ifindex {port}"),
+                format!("it is called {own} {}, the document calls it {called}: it may be another device", self.place),
+            )
+        })
+    }
+
+    /// That a wire's ports do not take the same frames.
+    fn unlike(&self, wire: &Wire) -> Option<String> {
+        let (a, b) = (wire.a_ifindex, wire.b_ifindex);
+        let (of_a, of_b) = (self.mtu(a)?, self.mtu(b)?);
+        (of_a != of_b).then(|| {
+            let (a, b) = (self.show(a), self.show(b));
+            format!(
+                "the MTUs of its ports differ, {of_a} of ifindex {a} and {of_b} of ifindex {b}: frames too large for the \
+                 smaller are dropped (rx_drops_oversize)"
+            )
+        })
+    }
+
+    /// What of a wire's port is not as it should be.
+    fn of_wire_port(&self, port: u32) -> Vec<String> {
+        let Some(link) = self.link(port) else { return Vec::new() };
+        let shown = self.show(port);
+        let address = link.address.map(|address| {
+            format!("ifindex {shown} has the address {address}, which nothing reaches: all that it receives crosses the wire")
+        });
+        let uppers = link.uppers.iter().map(|upper| {
+            let upper = printable(upper);
+            format!("{upper} is on top of ifindex {shown} and gets none of its frames: they cross the wire")
+        });
+        let stuck = self.stuck_offload(port).into_iter();
+        stuck.chain(address).chain(uppers).chain(self.own_ipv6(port, "on the wire")).collect()
+    }
+
+    /// That a port sends frames of its own.
+    fn own_ipv6(&self, port: u32, place: &str) -> Option<String> {
+        let link = self.link(port).filter(|link| link.ipv6 == Some(true))?;
+        let name = if link.interface.linux_name.is_empty() { "NAME" } else { &link.interface.linux_name };
+        Some(format!(
+            "ifindex {} has IPv6 on: this host's own neighbour discovery leaves {place} (sysctl -w \
+             net/ipv6/conf/{}/disable_ipv6=1 turns it off)",
+            self.show(port),
+            printable(name)
+        ))
+    }
+
     /// The device of a port. That of a VLAN unit, if it has one, is of no account.
     fn link(&self, port: u32) -> Option<&Link> {
         self.by_index.as_ref()?.get(&port).copied()
@@ -254,5 +336,98 @@ mod tests {
         let unknown = Link { speed: None, ..device("mon", 22) };
         assert_eq!(said(0, Some(vec![device("a", 11), device("b", 12), unknown])), Vec::<String>::new());
         assert_eq!(said(0, Some(vec![device("a", 11), device("b", 12), device("mon", 22)])).len(), 1, "0 mirrors all");
+    }
+
+    /// Everything said of the wire 11 - 12 and its mirror to 22 with these devices.
+    fn of_wire(a: Link, b: Link, mon: Link) -> (Vec<String>, Vec<String>) {
+        let snapshot = Snapshot {
+            interfaces: vec![Interface { name: "wan".into(), linux_name: "p1".into(), ..device("", 11).interface }],
+            mirrors: vec![Mirror { ingress_ifindex: 11, output_ifindex: 22, rate: 0 }],
+            wires: vec![Wire { name: "w".into(), a_ifindex: 11, b_ifindex: 12 }],
+            ..Snapshot::default()
+        };
+        let links = Links { all: vec![a, b, mon], place: "over there".into() };
+        let admission = Draft::from(snapshot).admit(Some(&links));
+        let text = |each: &dyn ToString| each.to_string();
+        (admission.reasons.iter().map(|r| text(r)).collect(), admission.diagnostics.iter().map(|d| text(d)).collect())
+    }
+
+    fn called(name: &str, ifindex: u32) -> Link {
+        let link = device(name, ifindex);
+        Link { interface: Interface { linux_name: name.into(), ..link.interface }, ..link }
+    }
+
+    #[test]
+    fn what_a_port_should_not_be_or_have() {
+        let sound = || (called("p1", 11), called("p2", 12), called("mon", 22));
+        let (a, b, mon) = sound();
+        assert_eq!(of_wire(a, b, mon), (vec![], vec![]));
+        let (a, mut b, mon) = sound();
+        b.interface.mtu = 9000;
+        b.address = "192.0.2.1".parse().ok();
+        b.uppers = vec!["bridge br0".into(), "macvlan mv\u{1b}".into()];
+        b.ipv6 = Some(true);
+        let mon = Link { ipv6: Some(true), address: "192.0.2.2".parse().ok(), ..mon };
+        let a = Link { ipv6: Some(false), ..a };
+        assert_eq!(
+            of_wire(a, b, mon).1,
+            [
+                "warning: wires[0] \"w\": the MTUs of its ports differ, 1500 of ifindex 11 (\"wan\") and 9000 of ifindex 12 (\"p2\"): frames too large for the smaller are dropped (rx_drops_oversize)",
+                "warning: wires[0] \"w\": ifindex 12 (\"p2\") has the address 192.0.2.1, which nothing reaches: all that it receives crosses the wire",
+                "warning: wires[0] \"w\": bridge br0 is on top of ifindex 12 (\"p2\") and gets none of its frames: they cross the wire",
+                "warning: wires[0] \"w\": macvlan mv\\u{1b} is on top of ifindex 12 (\"p2\") and gets none of its frames: they cross the wire",
+                "warning: wires[0] \"w\": ifindex 12 (\"p2\") has IPv6 on: this host's own neighbour discovery leaves on the wire (sysctl -w net/ipv6/conf/p2/disable_ipv6=1 turns it off)",
+                "warning: output ifindex 22 (\"mon\"): ifindex 22 (\"mon\") has IPv6 on: this host's own neighbour discovery leaves among the clones (sysctl -w net/ipv6/conf/mon/disable_ipv6=1 turns it off)",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_port_that_is_no_ethernet_device_is_refused() {
+        let tun =
+            |name: &str, ifindex| Link { foreign: Some("tun, hardware type 65534".into()), ..called(name, ifindex) };
+        let (reasons, _) = of_wire(called("p1", 11), tun("tun0", 12), tun("tun1", 22));
+        assert_eq!(
+            reasons,
+            [
+                "wires[0].b_ifindex: ifindex 12 (\"tun0\") is no Ethernet device but tun, hardware type 65534 (allowed: an Ethernet device)",
+                "mirror_configs[0].output_ifindex: ifindex 22 (\"tun1\") is no Ethernet device but tun, hardware type 65534 (allowed: an Ethernet device)",
+            ]
+        );
+    }
+
+    /// Where entries at fault are left out, this is one; a wire is never left out.
+    #[test]
+    fn an_entry_whose_output_is_no_ethernet_device_can_be_left_out() {
+        let mirrors = vec![Mirror { ingress_ifindex: 11, output_ifindex: 22, rate: 0 }];
+        let wires = vec![Wire { name: "w".into(), a_ifindex: 11, b_ifindex: 12 }];
+        let tun = |link: Link| Link { foreign: Some("tun, hardware type 65534".into()), ..link };
+        let (b, mon) = (called("p2", 12), called("mon", 22));
+        for (all, entries) in [(vec![b.clone(), tun(mon.clone())], 0), (vec![tun(b), mon], 1)] {
+            let snapshot = Snapshot { mirrors: mirrors.clone(), wires: wires.clone(), ..Snapshot::default() };
+            let mut draft = Draft::from(snapshot);
+            let admission = draft.admit_or_skip(Some(&Links { all, place: String::new() }));
+            assert_eq!((admission.accepted(), draft.snapshot.mirrors.len()), (entries == 0, entries), "{admission:?}");
+            let left_out = "mirror_configs[0]: left out: output ifindex 22 (\"mon\") is no Ethernet device";
+            assert_eq!(
+                admission.diagnostics.iter().any(|d| d.to_string().contains(left_out)),
+                entries == 0,
+                "{admission:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_port_with_another_name_than_the_document_has_is_told_of() {
+        let (b, mon) = (called("p2", 12), called("mon", 22));
+        let other = of_wire(called("p9", 11), b.clone(), mon.clone()).1;
+        assert_eq!(
+            other,
+            [
+                "warning: ifindex 11: it is called \"p9\" over there, the document calls it \"p1\": it may be another device"
+            ]
+        );
+        let also = Link { altnames: vec!["p1".into()], ..called("p9", 11) };
+        assert_eq!(of_wire(also, b, mon).1, Vec::<String>::new());
     }
 }

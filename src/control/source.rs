@@ -5,6 +5,7 @@ use super::draft::Draft;
 use super::json;
 use super::junos;
 use super::model::{Links, Reason};
+use super::naming::settle;
 use super::wires::{add_wires, sides};
 
 /// What a document is written in.
@@ -65,11 +66,20 @@ pub fn read(document: &[u8], ports: Ports<'_>, wires: &[String]) -> Result<Draft
             let config = junos::parse(document).map_err(|reason| vec![reason])?;
             match ports {
                 Ports::Own => build(&config, Vec::new()),
-                Ports::Live(links) => build(&config, live_interfaces(&config, links, sides(wires))),
-                Ports::Listed(links) => build(&config, links.interfaces()),
+                Ports::Live(links) | Ports::Listed(links) => {
+                    build(&config, live_interfaces(&config, links, sides(wires)))
+                }
             }
         }
     };
-    draft.faults.extend(add_wires(&mut draft.snapshot, wires).err().unwrap_or_default());
+    complete(&mut draft, ports.links(), wires);
     Ok(draft)
+}
+
+/// Completes what was read with the `--wire` arguments and with the names that the devices have in the kernel.
+pub(super) fn complete(draft: &mut Draft, links: Option<&Links>, wires: &[String]) {
+    if let Some(links) = links {
+        settle(&mut draft.snapshot, links);
+    }
+    draft.faults.extend(add_wires(&mut draft.snapshot, wires, links).err().unwrap_or_default());
 }

@@ -1,6 +1,6 @@
 //! Which entries of a table are left out, so that the rest of it may be published.
 //!
-//! 1. What is wrong by itself goes: a number out of range, an output that is the ingress or on a wire.
+//! 1. What is wrong by itself goes: a number out of range, an output that is the ingress, on a wire or no Ethernet device.
 //! 2. Of the entries of one ingress the first stays.
 //! 3. Of the entries that send clones to a port and those that mirror what it receives, only the ones or the others can
 //!    stay: the more, or where they are as many, those that begin earlier in the table.
@@ -15,7 +15,8 @@ use std::ops::Not;
 use super::names::{Names, Places};
 use super::table::Table;
 use super::{MAX_IFINDEX, out_of_range, outputs, wires};
-use crate::control::model::{Mirror, Snapshot};
+use crate::control::model::{Links, Mirror, Snapshot};
+use crate::control::remarks::Devices;
 use crate::counters::MAX_ENTRIES;
 
 /// Why each entry is left out; `None` for those that stay. Those that are `barred` go for that reason.
@@ -23,12 +24,14 @@ pub(in crate::control) fn left_out(
     snapshot: &Snapshot,
     places: Places<'_>,
     barred: Vec<Option<String>>,
+    links: Option<&Links>,
 ) -> Vec<Option<String>> {
     let names = Names::of(snapshot);
-    let wire_of_port = wires(snapshot, &names, &mut Vec::new());
+    let devices = Devices::of(&names, links);
+    let wire_of_port = wires(snapshot, &devices, &mut Vec::new());
     let kept = || Kept {
         snapshot,
-        names: &names,
+        devices: &devices,
         places,
         wire_of_port: &wire_of_port,
         table: Table::empty(&names, places),
@@ -114,7 +117,7 @@ impl Port {
 /// The entries that stay.
 struct Kept<'a> {
     snapshot: &'a Snapshot,
-    names: &'a Names<'a>,
+    devices: &'a Devices<'a>,
     places: Places<'a>,
     wire_of_port: &'a HashMap<u32, usize>,
     table: Table<'a>,
@@ -138,11 +141,11 @@ impl Kept<'_> {
         let numbers = numbers.into_iter().filter_map(|(key, n)| Some((key, out_of_range(n, &(1..=MAX_IFINDEX))?)));
         let mut wrong: Vec<String> = numbers.map(|(key, text)| format!("{key}: {text}")).collect();
         wrong.extend(self.table.duplicate(i, mirror));
-        let outputs = outputs(self.snapshot, self.names, &self.table, self.wire_of_port, (i, mirror));
+        let outputs = outputs(self.snapshot, self.devices, &self.table, self.wire_of_port, (i, mirror));
         wrong.extend(outputs.into_iter().map(|text| format!("output {text}")));
         let fed_by = self.table.receives_on(mirror).into_iter().find_map(|port| self.senders.get(&port));
         wrong.extend(fed_by.map(|&other| {
-            let (ingress, other) = (self.names.show(mirror.ingress_ifindex), self.places.entry(other));
+            let (ingress, other) = (self.devices.names.show(mirror.ingress_ifindex), self.places.entry(other));
             format!(
                 "ingress ifindex {ingress} receives the clones of {other}, a mirror chain (allowed: an ingress to which \
                  no clones are sent)"

@@ -80,6 +80,11 @@ impl<'a> Names<'a> {
         format!("{} on ifindex {}", self.show(ifindex), self.show(port))
     }
 
+    /// The interface with this ifindex.
+    pub(in crate::control) fn row(&self, ifindex: u32) -> Option<&Interface> {
+        self.by_index.get(&ifindex).copied()
+    }
+
     /// MTU in bytes, if the snapshot says.
     pub(in crate::control) fn mtu(&self, ifindex: u32) -> Option<u32> {
         self.by_index.get(&ifindex).map(|i| i.mtu).filter(|mtu| *mtu > 0)

@@ -144,6 +144,7 @@ impl Fields {
         let stuck_offload = self.text(at, entry, "stuck_offload");
         Link {
             interface: self.interface(at, entry),
+            altnames: self.texts(at, entry, "altnames"),
             up: self.boolean(at, entry, "up"),
             speed: Some(self.optional(at, entry, "speed", 0..=u32::MAX)).filter(|speed| *speed > 0),
             stuck_offload: Some(stuck_offload).filter(|feature| !feature.is_empty()),
@@ -247,6 +248,20 @@ impl Fields {
                 String::new()
             }
         }
+    }
+
+    /// A list of strings; empty where the key is absent.
+    fn texts(&mut self, at: &Path<'_>, object: &Object, key: &str) -> Vec<String> {
+        let texts = match present(object, key) {
+            None => return Vec::new(),
+            Some(Value::Array(list)) => list.iter().map(|text| text.as_str().map(str::to_owned)).collect(),
+            Some(_) => None,
+        };
+        texts.unwrap_or_else(|| {
+            let found = object.get(key).unwrap_or(&Value::Null);
+            self.refuse(wrong(&Path::Key(at, key), found, "a list of strings"));
+            Vec::new()
+        })
     }
 
     fn boolean(&mut self, at: &Path<'_>, object: &Object, key: &str) -> Option<bool> {

@@ -260,17 +260,22 @@ fn bare_interface_lists() {
 
 #[test]
 fn what_a_list_tells_of_the_devices() {
-    let links = parse_links(br#"[{"ifindex":3,"up":false,"speed":1000,"stuck_offload":"rxvlan"},{"speed":0}]"#);
+    let links = parse_links(
+        br#"[{"ifindex":3,"up":false,"speed":1000,"stuck_offload":"rxvlan","altnames":["a","b"]},{"speed":0}]"#,
+    );
     let links = links.expect("accepted");
     assert_eq!((links[0].interface.ifindex, links[0].up, links[0].speed), (3, Some(false), Some(1000)));
     assert_eq!(links[0].stuck_offload.as_deref(), Some("rxvlan"));
+    assert_eq!(links[0].altnames, ["a", "b"]);
     assert_eq!(links[1], Link::default());
-    let reasons = parse_links(br#"[{"up":1,"speed":"10G","stuck_offload":[]}]"#).expect_err("refused");
+    let reasons =
+        parse_links(br#"[{"up":1,"speed":"10G","stuck_offload":[],"altnames":["a",1]}]"#).expect_err("refused");
     let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
     assert_eq!(
         reasons,
         [
             "interfaces[0].stuck_offload: [] is a list (allowed: a string)",
+            "interfaces[0].altnames: [\"a\",1] is a list (allowed: a list of strings)",
             "interfaces[0].up: 1 is a number (allowed: true or false)",
             "interfaces[0].speed: \"10G\" is a string (allowed: an integer in 0..=4294967295)",
         ]

@@ -23,7 +23,7 @@ use crate::control::draft::Draft;
 use crate::control::json::{self, AND_MORE, MAX_REASONS};
 use crate::control::model::{Diagnostic, Reason, Snapshot, clipped};
 use crate::control::role::{self, Reach};
-use crate::control::wires::add_wires;
+use crate::control::source::complete;
 use crate::control::writer::{Standing, publish, remark};
 
 /// How long a change of the role is seen through to the shards: well within what a producer waits.
@@ -258,7 +258,7 @@ impl Desk {
     /// Completes and admits a snapshot.
     fn judge(&self, mut draft: Draft) -> Result<(Snapshot, Admission), Vec<Reason>> {
         let links = (self.options.links)(&self.options.dir);
-        draft.faults.extend(add_wires(&mut draft.snapshot, &self.options.wires).err().unwrap_or_default());
+        complete(&mut draft, links.as_ref(), &self.options.wires);
         let admission = draft.admit_or(self.options.on_ambiguous, links.as_ref());
         let snapshot = draft.snapshot;
         if !admission.accepted() {

@@ -133,7 +133,7 @@ pub(crate) struct InspectArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct WireArgs {
-    /// Wire between two ports, names or ifindexes, for a document that names no wires; repeat for more
+    /// Wire between two ports, names (of interfaces or devices) or ifindexes, for a document that names no wires; repeat for more
     #[arg(long = "wire", value_name = "A:B")]
     pub wires: Vec<String>,
 }

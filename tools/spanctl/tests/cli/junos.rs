@@ -227,13 +227,19 @@ fn warnings_of_the_devices_are_published_and_shown() {
     let ran = place.run(&["commit", &conf, "--interfaces", &list]).code(0);
     let shown = place.run(&["show"]).code(0).stdout;
     let document = place.run(&["show", "--json"]).code(0).json()["diagnostics"].to_string();
-    for want in ["the MTU 1500 of its output", "ingress down: ifindex 12", "the VLAN offload", "oversubscribed"] {
+    for want in [
+        "the MTU 1500 of its output",
+        "ingress down: ifindex 12",
+        "the MTUs of its ports",
+        "the VLAN offload",
+        "oversubscribed",
+    ] {
         assert!(
             ran.stderr.contains(want) && shown.contains(want) && document.contains(want),
             "{want}: {ran:?} {shown}"
         );
     }
-    assert_eq!(ran.stderr.lines().count(), 4, "{ran:?}");
+    assert_eq!(ran.stderr.lines().count(), 5, "{ran:?}");
     // A snapshot may name what no list has.
     let ran = place.feed(SNAPSHOT.as_bytes(), &["commit", "-", "--interfaces", &list]).code(0);
     let want = "warning: mirror_configs[1]: port missing: its ingress, ifindex 13, is not in the list of --interfaces";
