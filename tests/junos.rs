@@ -336,11 +336,200 @@ fn what_has_no_effect_is_said() {
         assert!(found.contains(&format!("\"{word}\" (line 1 column ")), "{word}: {found}");
     }
     assert_eq!(found.lines().count(), 4, "{found}");
-    let elsewhere = "forwarding-options { port-mirroring { traceoptions { file x; } } sampling { input { rate 1; } } }";
+    let wire = "security forwarding-options secure-wire w interface [ ge-0/0/0.0 ge-0/0/1.0 ];";
+    let elsewhere = format!("forwarding-options {{ port-mirroring {{ traceoptions {{ file x; }} }} }} {wire}");
     assert_eq!(
-        warnings(&draft(elsewhere)),
+        warnings(&draft(&elsewhere)),
         "warning: port-mirroring: \"traceoptions\" (line 1 column 39) is not supported here and has no effect\n"
     );
+}
+
+/// A wire, so that there is something to read.
+const WIRE: &str = "security forwarding-options secure-wire w interface [ ge-0/0/0.0 ge-0/0/1.0 ];\n";
+
+/// `text` and a wire, in the syntax of `text`.
+fn beside_a_wire(text: &str) -> String {
+    let set = "set security forwarding-options secure-wire w interface [ ge-0/0/0.0 ge-0/0/1.0 ]\n";
+    format!("{}{text}", if text.starts_with("set ") { set } else { WIRE })
+}
+
+/// The ways other devices mirror, and what is only like the way this one does: each by its line.
+#[test]
+fn what_asks_for_mirroring_and_has_no_effect_is_said() {
+    let unsupported = "asks for mirroring in a way that is not supported, and has no effect";
+    let unknown = "is no statement that is known here, and has no effect";
+    for (text, want) in [
+        (
+            "forwarding-options { analyzer mon { input { ingress { interface a; } } output { interface b; } } }",
+            format!("forwarding-options: \"analyzer\" (line 2 column 22) {unsupported}"),
+        ),
+        (
+            "set forwarding-options analyzer mon input ingress interface a",
+            format!("forwarding-options: \"analyzer\" (line 2 column 24) {unsupported}"),
+        ),
+        (
+            "forwarding-options { port-mirror { input { rate 1; } } }",
+            format!("forwarding-options: \"port-mirror\" (line 2 column 22) {unsupported}"),
+        ),
+        (
+            "forwarding-options {\n port-miroring { instance a { output { interface b; } } } }",
+            format!("forwarding-options: \"port-miroring\" (line 3 column 2) {unknown}"),
+        ),
+        (
+            "ethernet-switching-options { storm-control { interface all; } analyzer mon { output { interface b; } } }",
+            format!("ethernet-switching-options: \"analyzer\" (line 2 column 63) {unsupported}"),
+        ),
+        (
+            "security { forwarding-options { mirror-filter f { output { interface b; } } } }",
+            format!("security forwarding-options: \"mirror-filter\" (line 2 column 33) {unsupported}"),
+        ),
+        (
+            "security { forwarding-options { secure-wires v { interface [ a b ]; } } }",
+            format!("security forwarding-options: \"secure-wires\" (line 2 column 33) {unknown}"),
+        ),
+        (
+            "firewall { family any { filter mirror-all { term t { from { port 80; } then { port-mirror-instance PM; accept; } } } } }",
+            format!("firewall filter mirror-all: \"port-mirror-instance\" (line 2 column 79) {unsupported}"),
+        ),
+        (
+            "set firewall family ethernet-switching filter F term t then analyzer mon",
+            format!("firewall filter F: \"analyzer\" (line 2 column 61) {unsupported}"),
+        ),
+        (
+            "firewall { filter F { then port-mirror; } }",
+            format!("firewall filter F: \"port-mirror\" (line 2 column 28) {unsupported}"),
+        ),
+    ] {
+        let text = beside_a_wire(text);
+        let found = warnings(&draft(&text));
+        assert!(found.starts_with(&format!("warning: {want}")) && found.lines().count() == 1, "{text}\n{found}");
+        assert_eq!(against(&draft(&text)), "", "{text}: it is no reason to refuse");
+    }
+}
+
+#[test]
+fn what_has_nothing_to_do_with_mirroring_is_not_worth_a_word() {
+    for text in [
+        "forwarding-options { sampling { input { rate 1; } } hash-key { family inet { layer-3; } } helpers { bootp; } }",
+        "forwarding-options { storm-control-profiles p { all; } dhcp-relay { group g; } apply-macro m; packet-capture; }",
+        "inactive: forwarding-options { analyzer mon { output { interface b; } } }",
+        "forwarding-options { inactive: analyzer mon { output { interface b; } } }",
+        "set forwarding-options analyzer mon output interface b\ndeactivate forwarding-options analyzer mon",
+        "set firewall filter F then port-mirror-instance P\ndeactivate firewall filter F then port-mirror-instance P",
+        "ethernet-switching-options { voip { interface all; } secure-access-port; }",
+        "security { forwarding-options { family { inet6 { mode flow-based; } } } }",
+        "firewall { family inet { filter port-mirror { term analyzer { then { count mirrored; sample; accept; } } } } }",
+        "firewall { policer mirror { then discard; } family any { filter F { interface-specific; } } }",
+    ] {
+        assert_eq!(warnings(&draft(&beside_a_wire(text))), "", "{text}");
+    }
+}
+
+#[test]
+fn a_text_without_anything_to_do_says_so() {
+    let nothing = "warning: configuration: nothing to mirror and no wire was read from it";
+    for text in [
+        "",
+        "system { host-name x; }",
+        "inactive: security { forwarding-options { secure-wire w { interface [ a b ]; } } }",
+    ] {
+        assert!(warnings(&draft(text)).starts_with(nothing), "{text}");
+    }
+    assert!(warnings(&draft(&instance("output { interface ge-0/0/2.0; }"))).contains(nothing));
+    let mirrors = instance("input { ingress { interface ge-0/0/0.0; } } output { interface ge-0/0/2.0; }");
+    for text in [WIRE, &mirrors] {
+        assert!(!warnings(&draft(text)).contains(nothing), "{text}");
+    }
+}
+
+/// What a device writes for what it does not show: the block is no error, and worth a word where it hides what is read.
+#[test]
+fn what_was_withheld_is_a_statement() {
+    let text = format!(
+        "system {{\n    login {{ /* OMITTED */ }};\n    services {{ /* ACCESS-DENIED */ }};\n}}\nsnmp {{\n}};\n{WIRE}"
+    );
+    let found = draft(&text);
+    assert_eq!((against(&found), warnings(&found)), (String::new(), String::new()));
+    assert!(tree(&text).at_path(&["system", "login"]).is_some_and(Node::is_withheld));
+    let set = tree("set system login { /* OMITTED */ };\nset system services { /* ACCESS-DENIED */ }\nset snmp");
+    assert_eq!(set, tree("system { login { /* OMITTED */ }; services; } snmp;"));
+    for (text, want) in [
+        ("interfaces { /* ACCESS-DENIED */ };", "interfaces: \"interfaces\" (line 2 column 1)"),
+        ("security { /* ACCESS-DENIED */ };", "security: \"security\" (line 1 column 1)"),
+        (
+            "forwarding-options { port-mirroring { /* OMITTED */ }; }",
+            "forwarding-options port-mirroring: \"port-mirroring\" (line 2 column 22)",
+        ),
+    ] {
+        let found = warnings(&draft(&format!("{WIRE}{text}")));
+        let want =
+            format!("warning: {want} is left out of this text (OMITTED or ACCESS-DENIED), and so has no effect\n");
+        assert_eq!(found, want, "{text}");
+    }
+    for (text, want) in [
+        ("a { b; };", "line 1 column 9: unexpected \";\""),
+        ("a { };;", "line 1 column 7: unexpected \";\""),
+        ("set a { b }", "line 1 column 9: unexpected \"b\" (allowed: \"}\" at once"),
+        ("set a { } b", "line 1 column 11: unexpected \"b\" (allowed: the end of the line after \"}\")"),
+        ("set a {", "the text ends inside a statement (allowed: \"}\")"),
+        ("set { }", "line 1 column 5: unexpected \"{\""),
+    ] {
+        let error = parse(text.as_bytes()).expect_err(text).to_string();
+        assert!(error.contains(want), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_text() {
+    let marked = [b"\xef\xbb\xbf", WIRE.as_bytes()].concat();
+    assert_eq!((Format::of(&marked), parse(&marked)), (Format::Junos, parse(WIRE.as_bytes())));
+    for json in [&b"\xef\xbb\xbf{}"[..], b"\xef\xbb\xbf\n [", b"\xff\xfe{\0", b"\xfe\xff\0{", b"\xef\xbb\xbf"] {
+        assert_eq!(Format::of(json), Format::Snapshot, "{json:?}");
+    }
+    for (text, name) in
+        [(&b"\xff\xfes\0e\0t\0"[..], "UTF-16"), (b"\xfe\xff\0s", "UTF-16"), (b"\0\0\xfe\xff\0\0\0s", "UTF-32")]
+    {
+        assert_eq!(Format::of(text), Format::Junos);
+        let error = parse(text).expect_err("not UTF-8").to_string();
+        let want = format!(
+            "Junos syntax: line 1 column 1: the text is {name}, as its byte-order mark says (allowed: UTF-8 text)"
+        );
+        assert_eq!(error, want);
+    }
+}
+
+#[test]
+fn what_was_copied_off_a_terminal_is_named() {
+    for (text, line, want) in [
+        ("admin@mx1> show configuration | no-more\nsystem { }", 1, "\"admin@mx1>\" is a prompt"),
+        ("admin@mx1>show configuration", 1, "\"admin@mx1>show\" is a prompt"),
+        ("admin@mx1# set a b", 1, "\"admin@mx1#\" is a prompt"),
+        ("mx1> show configuration", 1, "\"mx1>\" is a prompt"),
+        ("root@mx1:~ # cli", 1, "\"root@mx1:~\" is a prompt"),
+        ("root@mx1% cli", 1, "\"root@mx1%\" is a prompt"),
+        ("system { host-name x; }\n\nadmin@mx1> ", 3, "\"admin@mx1>\" is a prompt"),
+        ("set a b\nadmin@mx1# set a c", 2, "\"admin@mx1#\" is a prompt"),
+        ("set a b\n\n[edit]\nadmin@mx1#", 3, "\"[\" is part of a prompt"),
+        ("[edit interfaces]\nset a b", 1, "\"[\" is part of a prompt"),
+        ("{master:0}[edit]\n", 1, "\"{\" is part of a prompt"),
+        ("a { b; }\n{primary:node0}\n", 2, "\"{\" is part of a prompt"),
+        ("---(more 12%)---\nb;", 1, "\"---(more\" is where a pager stopped"),
+        ("a {\n---(more)---\nb; }", 2, "\"---(more)---\" is where a pager stopped"),
+        ("show configuration | display set\nset a b", 1, "\"show\" is a command"),
+    ] {
+        assert_eq!(Format::of(text.as_bytes()), Format::Junos, "{text}");
+        let error = parse(text.as_bytes()).expect_err(text).to_string();
+        let want = format!(
+            "Junos syntax: line {line} column 1: {want}, copied off a terminal (allowed: the configuration alone)"
+        );
+        assert_eq!(error, want, "{text}");
+    }
+    for fine in
+        ["a \"admin@mx1>\";", "user admin@mx1;", "groups { g { interfaces { <ge-*> { mtu 9000; } } } }", "show x;"]
+    {
+        tree(fine);
+    }
+    assert_eq!(Format::of(b"{version: 3}"), Format::Snapshot, "what is nearly JSON is told what it lacks");
 }
 
 #[test]

@@ -11,7 +11,8 @@
 //!
 //! All else in the configuration is not looked at, except that two things are refused: `apply-groups`, as what it
 //! would add is not known, and a unit in use with more than one VLAN or a bad `vlan-id`. A statement inside of
-//! `port-mirroring` or a secure wire that is not one of these has no effect, and a warning says so.
+//! `port-mirroring` or a secure wire that is not one of these has no effect, and a warning says so; as one does of what
+//! asks for mirroring elsewhere, and of a configuration in which there is nothing of this.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -22,6 +23,7 @@ use super::model::{
     Diagnostic, Interface, Links, MAX_VLAN_ID, NameIndex, Reason, Severity, Snapshot, Wire, Written, quoted,
 };
 use super::naming::{as_linux, listed};
+use super::unsupported::unsupported;
 
 const INSTANCES: [&str; 3] = ["forwarding-options", "port-mirroring", "instance"];
 const SECURE_WIRES: [&str; 3] = ["security", "forwarding-options", "secure-wire"];
@@ -38,6 +40,7 @@ pub fn build(config: &Node, interfaces: Vec<Interface>) -> Draft {
     let mut draft = Draft { snapshot: Snapshot { interfaces, ..Snapshot::default() }, ..Draft::default() };
     refuse_groups(config, &mut draft.faults);
     refuse_tags(config, &mut draft);
+    draft.diagnostics.extend(unsupported(config));
     secure_wires(config, &mut draft);
     let instances = instances(config, &mut draft);
     let resolved = resolve(instances, &draft.snapshot.interfaces);
@@ -46,6 +49,15 @@ pub fn build(config: &Node, interfaces: Vec<Interface>) -> Draft {
     for (mirror, origin) in resolved.entries {
         draft.snapshot.mirrors.push(mirror);
         draft.origins.push(Some(origin));
+    }
+    if draft.snapshot.mirrors.is_empty() && draft.snapshot.wires.is_empty() && draft.faults.is_empty() {
+        draft.diagnostics.push(Diagnostic {
+            severity: Severity::Warning,
+            subject: "configuration".to_owned(),
+            message: "nothing to mirror and no wire was read from it (read are forwarding-options port-mirroring \
+                      instance and security forwarding-options secure-wire)"
+                .to_owned(),
+        });
     }
     draft
 }

@@ -5,9 +5,11 @@
 //! - [`model`]: what a snapshot is, plain data; also [`Reason`] and [`Diagnostic`], the two ways to say
 //!   that something is wrong.
 //! - [`source`]: which format a document has, and from it to a [`Draft`].
+//! - `text`: a document behind its byte-order mark.
 //! - [`json`]: snapshot documents to [`Snapshot`] and back; every problem of a document is reported.
 //! - [`junos`]: Junos configuration text to a tree and back; [`builder`]: the tree and the interfaces there are to a
 //!   [`Draft`].
+//! - `unsupported`: what of a Junos configuration asks for mirroring and has no effect.
 //! - [`instances`]: port-mirroring instances to mirror entries, for both.
 //! - `naming`: what a name means, among the interfaces of a document and the devices there are.
 //! - [`wires`]: the `--wire A:B` arguments, for snapshots that name no wires themselves.
@@ -41,7 +43,9 @@ pub mod serve;
 pub mod sizing;
 pub mod source;
 pub mod state;
+mod text;
 pub mod units;
+mod unsupported;
 pub mod wires;
 pub mod writer;
 

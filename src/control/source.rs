@@ -6,6 +6,7 @@ use super::json;
 use super::junos;
 use super::model::{Links, Reason};
 use super::naming::settle;
+use super::text::beginning;
 use super::wires::{add_wires, sides};
 
 /// What a document is written in.
@@ -22,9 +23,10 @@ impl Format {
     /// of which begins a Junos configuration. An empty one is taken for JSON, whose reader says that it is empty.
     #[must_use]
     pub fn of(document: &[u8]) -> Format {
-        match document.trim_ascii_start().first() {
-            None | Some(b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | 0xef) => Format::Snapshot,
-            Some(_) => Format::Junos,
+        match beginning(document) {
+            text if junos::is_terminal(text) => Format::Junos,
+            [] | [b'{' | b'[' | b'"' | b'-' | b'0'..=b'9', ..] => Format::Snapshot,
+            _ => Format::Junos,
         }
     }
 }

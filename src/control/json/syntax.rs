@@ -11,6 +11,7 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAcces
 use serde_json::{Map, Value};
 
 use crate::control::model::{MAX_SHOWN, Reason, quoted};
+use crate::control::text::unmarked;
 
 /// What of a value is kept. Where it is of another kind than this expects, it is kept as far as a message can show it;
 /// below [`Keep::Every`], of which no message tells, it is not.
@@ -33,12 +34,7 @@ pub(super) type Sink<'a> = &'a mut dyn FnMut(&'static str, Value);
 
 /// What is kept of the document, or the one reason why it is not JSON; the sink may then have got some of it.
 pub(super) fn read(bytes: &[u8], keep: &'static Keep, sink: Sink<'_>) -> Result<Value, Reason> {
-    // serde_json would call it "expected value at line 1 column 1", and an editor does not show it.
-    if bytes.starts_with(b"\xef\xbb\xbf") {
-        return Err(Reason::new(
-            "JSON syntax: the input starts with a UTF-8 byte order mark (allowed: UTF-8 without one)",
-        ));
-    }
+    let bytes = unmarked(bytes).map_err(|what| Reason::new(format!("JSON syntax: {what}")))?;
     if bytes.trim_ascii().is_empty() {
         return Err(Reason::new("JSON syntax: the input is empty (allowed: one JSON document)"));
     }

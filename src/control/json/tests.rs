@@ -17,7 +17,19 @@ fn refused(document: &str, want: &str) {
 fn syntax_errors_say_where() {
     refused("", "JSON syntax: the input is empty (allowed: one JSON document)");
     refused(" \n\t", "JSON syntax: the input is empty (allowed: one JSON document)");
-    refused("\u{feff}{}", "JSON syntax: the input starts with a UTF-8 byte order mark (allowed: UTF-8 without one)");
+    refused("\u{feff}", "JSON syntax: the input is empty (allowed: one JSON document)");
+    for (mark, name) in
+        [(&b"\xff\xfe{\0}\0"[..], "UTF-16"), (b"\xfe\xff\0{\0}", "UTF-16"), (b"\xff\xfe\0\0{", "UTF-32")]
+    {
+        let reasons = parse(mark).expect_err("not UTF-8");
+        let want = format!("JSON syntax: the text is {name}, as its byte-order mark says (allowed: UTF-8 text)");
+        assert_eq!(reasons, [Reason::new(want)]);
+    }
+    assert_eq!(
+        parse(b"\xef\xbb\xbf{\"version\":3}"),
+        parse(b"{\"version\":3}"),
+        "a mark of UTF-8 is no part of the text"
+    );
     refused(
         "{\"version\":3,\n\"wires\":[",
         "JSON syntax: the input is truncated: it ends at line 2 column 9, inside the document",

@@ -14,6 +14,8 @@
 //!   quoted, `\"`, `\\` and `\n` are understood in quotes.
 //! - `inactive:` before a statement, or `deactivate` of its path, keeps it in the tree and out of
 //!   [`Node::children`].
+//! - A block without statements that ends in `;` is what a device writes for what it does not show:
+//!   `login { /* OMITTED */ };`.
 //! - In `set` syntax, which the first word of the text decides, each line is `set`, `deactivate` or `activate` and
 //!   a path.
 
@@ -22,5 +24,6 @@ mod parse;
 mod print;
 mod tree;
 
+pub(in crate::control) use parse::is_terminal;
 pub use parse::parse;
 pub use tree::Node;

@@ -3,9 +3,16 @@
 use super::lexer::{Kind, Lexer, Token, wrong};
 use super::tree::Node;
 use crate::control::model::{Position, Reason, quoted};
+use crate::control::text::unmarked;
 
 /// The most words on one path. Real configurations have some twenty; a bound keeps hostile ones off the stack.
 const MAX_DEPTH: usize = 128;
+
+/// What a prompt of several routing engines or nodes says of this one: `{master:0}`, `{primary:node0}`.
+const MEMBERS: [&str; 5] = ["master", "backup", "primary", "secondary", "linecard"];
+
+/// What a pager shows where it stops.
+const PAGER: &str = "---(more";
 
 /// The commands of `set` syntax.
 const COMMANDS: [&str; 3] = ["set", "deactivate", "activate"];
@@ -18,6 +25,7 @@ const EDITS: [&str; 8] = ["delete", "rename", "copy", "insert", "annotate", "pro
 /// The first thing that is not Junos syntax: line and column in characters from 1, the text found there, what is
 /// allowed.
 pub fn parse(bytes: &[u8]) -> Result<Node, Reason> {
+    let bytes = unmarked(bytes).map_err(|what| wrong(Position { line: 1, column: 1 }, &what))?;
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => return Err(not_utf8(bytes, error.valid_up_to())),
@@ -30,6 +38,12 @@ pub fn parse(bytes: &[u8]) -> Result<Node, Reason> {
         parser.block(&mut root, 0, None)?;
     }
     Ok(root)
+}
+
+/// Whether a text begins with what a terminal shows around a prompt, which begins a JSON document otherwise.
+pub(in crate::control) fn is_terminal(text: &[u8]) -> bool {
+    let of_member = |text: &[u8]| MEMBERS.iter().any(|member| text.starts_with(member.as_bytes()));
+    text.starts_with(b"[edit") || text.starts_with(PAGER.as_bytes()) || text.strip_prefix(b"{").is_some_and(of_member)
 }
 
 fn not_utf8(bytes: &[u8], valid: usize) -> Reason {
@@ -65,23 +79,32 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Statements up to the end of the block that was opened at `opened`, or of the text.
-    fn block(&mut self, node: &mut Node, depth: usize, opened: Option<Position>) -> Result<(), Reason> {
+    /// Statements up to the end of the block that was opened at `opened`, or of the text. Whether there were any.
+    fn block(&mut self, node: &mut Node, depth: usize, opened: Option<Position>) -> Result<bool, Reason> {
+        let mut any = false;
         loop {
             let at = self.lexer.position();
             match (self.token()?, opened) {
-                (None, None) => return Ok(()),
+                (None, None) => return Ok(any),
                 (None, Some(opened)) => {
                     let what =
                         format!("the text ends inside the block that \"{{\" opened at {opened} (allowed: \"}}\")");
                     return Err(wrong(at, &what));
                 }
-                (Some(Token { kind: Kind::Close, .. }), Some(_)) => return Ok(()),
+                (Some(Token { kind: Kind::Close, .. }), Some(_)) => return Ok(any),
                 (Some(Token { kind: Kind::Close, at, .. }), None) => {
                     return Err(wrong(at, "\"}\" closes no block (allowed: a statement, or the end of the text)"));
                 }
-                (Some(token @ Token { kind: Kind::Word { .. }, .. }), _) => self.statement(node, token, depth)?,
-                (Some(token), _) => return Err(expected(&token, "a statement")),
+                (Some(token @ Token { kind: Kind::Word { .. }, .. }), _) => {
+                    if let Some(what) = self.pasted(&token, depth) {
+                        return Err(what);
+                    }
+                    self.statement(node, token, depth)?;
+                    any = true;
+                }
+                (Some(token), _) => {
+                    return Err(self.pasted(&token, depth).unwrap_or_else(|| expected(&token, "a statement")));
+                }
             }
         }
     }
@@ -123,7 +146,11 @@ impl<'a> Parser<'a> {
                 }
                 Kind::Open => {
                     here.set_inactive(here.is_inactive() || inactive);
-                    return self.block(here, depth, Some(token.at));
+                    let any = self.block(here, depth, Some(token.at))?;
+                    if !any && self.ends()? {
+                        here.set_withheld();
+                    }
+                    return Ok(());
                 }
                 Kind::End => {
                     here.set_inactive(here.is_inactive() || inactive);
@@ -133,6 +160,16 @@ impl<'a> Parser<'a> {
             }
             token = self.token()?.ok_or_else(|| self.ended("\";\" or \"{\""))?;
         }
+    }
+
+    /// Takes a `;`, if that is next.
+    fn ends(&mut self) -> Result<bool, Reason> {
+        let mut ahead = self.lexer.clone();
+        let ends = matches!(ahead.next()?, Some(Token { kind: Kind::End, .. }));
+        if ends {
+            self.lexer = ahead;
+        }
+        Ok(ends)
     }
 
     /// The words of a list, after its `[`, each below `node`.
@@ -164,7 +201,10 @@ impl<'a> Parser<'a> {
                     let inactive = text == "deactivate";
                     self.existing(root, &token)?.set_inactive(inactive);
                 }
-                _ => return Err(expected(&token, &format!("a line that begins with {}", COMMANDS.join(", ")))),
+                _ => {
+                    let allowed = || format!("a line that begins with {}", COMMANDS.join(", "));
+                    return Err(self.pasted(&token, 0).unwrap_or_else(|| expected(&token, &allowed())));
+                }
             }
         }
         Ok(())
@@ -191,6 +231,19 @@ impl<'a> Parser<'a> {
                         return match self.lexer.next()? {
                             None | Some(Token { kind: Kind::Newline, .. }) => Ok(()),
                             Some(token) => Err(expected(&token, "the end of the line after a list")),
+                        };
+                    }
+                    // Where braces are, something was withheld.
+                    Kind::Open if depth > 0 => {
+                        let close = self.lexer.next()?.ok_or_else(|| self.ended("\"}\""))?;
+                        if close.kind != Kind::Close {
+                            return Err(expected(&close, "\"}\" at once, in a line that begins with set"));
+                        }
+                        self.ends()?;
+                        here.set_withheld();
+                        return match self.lexer.next()? {
+                            None | Some(Token { kind: Kind::Newline, .. }) => Ok(()),
+                            Some(token) => Err(expected(&token, "the end of the line after \"}\"")),
                         };
                     }
                     _ => return Err(expected(&token, "a word, or the end of the line")),
@@ -221,9 +274,37 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// That what begins with `token` was copied off a terminal and is no configuration: a prompt (`user@host>`), what
+    /// stands before one (`[edit]`, `{master:0}`), or a command.
+    fn pasted(&self, token: &Token<'_>, depth: usize) -> Option<Reason> {
+        // The word after it.
+        let next = || match self.lexer.clone().next() {
+            Ok(Some(Token { kind: Kind::Word { .. }, source, .. })) => source,
+            _ => "",
+        };
+        let what = match &token.kind {
+            Kind::Word { text, bare: true } if text.starts_with(PAGER) => "where a pager stopped",
+            Kind::Word { text, bare: true } if is_terminal_word(text) => "a prompt",
+            Kind::Word { text, bare: true } if depth == 0 && text == "show" && next() == "configuration" => "a command",
+            Kind::OpenList if next() == "edit" => "part of a prompt",
+            Kind::Open if depth == 0 && MEMBERS.iter().any(|member| next().starts_with(member)) => "part of a prompt",
+            _ => return None,
+        };
+        let what = format!("{} is {what}, copied off a terminal (allowed: the configuration alone)", token.shown());
+        Some(wrong(token.at, &what))
+    }
+
     fn ended(&self, allowed: &str) -> Reason {
         wrong(self.lexer.position(), &format!("the text ends inside a statement (allowed: {allowed})"))
     }
+}
+
+/// Whether the first word of a statement is none but a prompt, `user@host>`, `user@host#`, `host>`, or what a pager shows.
+/// A wildcard (`<ge-*>`) is none.
+pub(super) fn is_terminal_word(word: &str) -> bool {
+    let of_user = word.split_once('@').filter(|(user, _)| !user.is_empty());
+    let of_user = of_user.is_some_and(|(_, rest)| rest.contains(['>', '#', '%']) || rest.ends_with(":~"));
+    word.starts_with(PAGER) || of_user || word.len() > 1 && word.ends_with(['>', '#']) && !word.starts_with('<')
 }
 
 fn deeper(depth: usize, token: &Token<'_>) -> Result<usize, Reason> {

@@ -1,11 +1,12 @@
 //! The tree as text in either syntax.
 
 use super::lexer::is_punctuation;
+use super::parse::is_terminal_word;
 use super::tree::Node;
 
-/// Words that mean something by themselves where they stand without quotes: the tags, and what begins a text in
-/// `set` syntax.
-const KEYWORDS: [&str; 15] = [
+/// Words that mean something by themselves where they stand without quotes: the tags, what begins a text in `set`
+/// syntax, and a command.
+const KEYWORDS: [&str; 16] = [
     "inactive:",
     "protect:",
     "replace:",
@@ -21,6 +22,7 @@ const KEYWORDS: [&str; 15] = [
     "protect",
     "unprotect",
     "wildcard",
+    "show",
 ];
 
 impl Node {
@@ -86,6 +88,7 @@ fn written(word: &str) -> String {
         && !word.contains(is_punctuation)
         && !word.starts_with('#')
         && !word.starts_with("/*")
+        && !is_terminal_word(word)
         && !KEYWORDS.contains(&word);
     if plain {
         return word.to_owned();

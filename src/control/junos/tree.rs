@@ -12,6 +12,7 @@ pub struct Node {
     children: IndexMap<String, Node>,
     inactive: bool,
     at: Position,
+    withheld: bool,
 }
 
 impl PartialEq for Node {
@@ -52,6 +53,17 @@ impl Node {
         self.inactive
     }
 
+    /// Whether it, or anything below it, is in force.
+    pub(in crate::control) fn has_effect(&self) -> bool {
+        self.is_leaf() || self.children().any(|(_, below)| below.has_effect())
+    }
+
+    /// Whether what is below was kept from who got the text: `login { /* OMITTED */ };`. No part of what it says.
+    #[must_use]
+    pub fn is_withheld(&self) -> bool {
+        self.withheld
+    }
+
     /// Whether nothing is written below, deactivated or not.
     #[must_use]
     pub fn is_leaf(&self) -> bool {
@@ -75,6 +87,10 @@ impl Node {
     /// The word `word` below, deactivated or not.
     pub(super) fn existing(&mut self, word: &str) -> Option<&mut Node> {
         self.children.get_mut(word)
+    }
+
+    pub(super) fn set_withheld(&mut self) {
+        self.withheld = true;
     }
 
     pub(super) fn set_inactive(&mut self, inactive: bool) {
