@@ -43,6 +43,9 @@ pub struct Args {
     /// The same as a list with commas or spaces; where there is a --wire this does not count
     #[arg(long = "wires", env = "SPANWIRE_WIRES", value_name = "LIST", default_value = "", hide_default_value = true)]
     wire_list: String,
+    /// Snapshot protocol version to tell the producer; that of the last snapshot one published here by default, or 43
+    #[arg(long, env = "SPANWIRE_PROTOCOL", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    protocol: Option<u32>,
     /// What to do where only the mirror table is refused
     #[arg(long, env = "SPANWIRE_ON_AMBIGUOUS", value_enum, default_value_t, value_name = "POLICY")]
     on_ambiguous: OnAmbiguous,
@@ -102,6 +105,7 @@ impl Args {
             wires,
             links: devices,
             on_ambiguous: self.on_ambiguous,
+            protocol: self.protocol,
             asked,
             ..Options::new(config.dir.clone(), self.control_socket)
         };

@@ -9,8 +9,8 @@
 //! - [`words`]: what of a command line is known here; a newer producer may say more
 //! - [`args`]: what it says, and what follows for the two parts
 //!
-//! The parts meet in the regions alone, as they do in processes of their own. Nothing waits for ports: the socket is
-//! there, and answers, before the first of them is touched.
+//! The parts meet in the regions alone, as they do in processes of their own. The socket is there at once, and answers
+//! when the dataplane has begun, whatever ports there are.
 
 pub mod args;
 pub mod words;
@@ -21,14 +21,21 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
 use crate::control::serve::{ServeError, Server};
+use crate::control::state::{Stats, last_stats};
 use crate::daemon::{DaemonError, Dataplane};
 use crate::region::write_beside;
 use crate::signals::Signals;
 use args::Settings;
+
+/// How long a producer that comes at once waits for the dataplane to begin: less than it wants to wait in all.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often to look whether it has.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Why the helper could not start or go on.
 #[derive(Debug, Error)]
@@ -63,13 +70,14 @@ pub fn run(settings: Settings, mut signals: Signals) -> Result<(), HelperError> 
     // First: whoever has no right to the ports of this directory answers no producer.
     let dataplane = Dataplane::open(&config)?;
     let server = Server::bind(serve)?;
-    tell_state(&server, state_file.as_deref());
     let stop = AtomicBool::new(false);
     let done = thread::scope(|scope| {
         // However this or the other thread ends, the other one ends too.
         let _stop = Raise(&stop);
         let served = thread::Builder::new().name("server".to_owned()).spawn_scoped(scope, || {
             let _stop = Raise(&stop);
+            wait_for_dataplane(&config.dir, &stop);
+            tell_state(&server, state_file.as_deref());
             server.run(&stop)
         });
         let served = served.map_err(|source| HelperError::System { action: "start a thread", source })?;
@@ -86,6 +94,19 @@ pub fn run(settings: Settings, mut signals: Signals) -> Result<(), HelperError> 
     });
     tell_state(&server, state_file.as_deref());
     done
+}
+
+/// Waits until the dataplane of this process tells of itself: a producer that hears of none does without it for a while.
+/// One that hears nothing for longer gives up, so this does too.
+fn wait_for_dataplane(dir: &Path, stop: &AtomicBool) {
+    let own = |stats: &Stats| stats.running() && stats.pid() == std::process::id();
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE
+        && !stop.load(Relaxed)
+        && !last_stats(dir).ok().flatten().is_some_and(|stats| own(&stats))
+    {
+        thread::sleep(LOOK);
+    }
 }
 
 /// Writes the status, as the socket tells it, to the producer's state file. A wire does not wait for that.
