@@ -26,9 +26,11 @@ pub(super) const SMALL: usize = 64 << 10;
 pub(super) const LARGER: [Class; 2] = [Class { size: 1 << 20, most: 32 }, Class { size: MAX_REQUEST, most: 2 }];
 /// How long an answer may take to be read, and [`MIB_TIME`] more for each MiB of it.
 const WRITE_TIME: Duration = Duration::from_secs(1);
-/// How long what a client goes on sending after its answer is read, and thrown away: one that is not done by then does
-/// not mean to read the answer.
+/// How long what a client goes on sending after its answer is read, and thrown away, and [`MIB_TIME`] more for each MiB of
+/// it: one that is not done by then does not mean to read the answer.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
+/// Nor does one that sends so much, bytes.
+const MAX_DRAINED: usize = 4 * MAX_REQUEST;
 /// Bytes taken from the socket at once, of a request that is small so far.
 const CHUNK: usize = 16 << 10;
 /// And of a large one, as many as the socket holds: each time costs a change of processes.
@@ -187,16 +189,17 @@ impl Write for Timed<'_> {
 pub(super) fn drain(mut stream: &UnixStream) {
     // Who reads to the end has it.
     let _ = stream.shutdown(Shutdown::Write);
-    let deadline = Instant::now() + DRAIN_TIME;
+    let start = Instant::now();
     let mut chunk = vec![0; SMALL];
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
+    let mut drained = 0;
+    while drained <= MAX_DRAINED {
+        let left = (DRAIN_TIME + per_mib(drained)).saturating_sub(start.elapsed());
         if left.is_zero() || stream.set_read_timeout(Some(left)).is_err() {
             return;
         }
         match stream.read(&mut chunk) {
             Ok(0) => return,
-            Ok(_) => {}
+            Ok(n) => drained += n,
             Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
             Err(_) => return,
         }
@@ -331,6 +334,21 @@ mod tests {
             write(seat.stream(), &"why", reading_ends(5)).unwrap();
             drain(seat.stream());
             assert_eq!(sent.join().unwrap(), "\"why\"\n");
+        });
+    }
+
+    #[test]
+    fn one_who_never_ends_is_not_read_for_ever() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        thread::scope(|scope| {
+            let sent = scope.spawn(move || {
+                let chunk = vec![b' '; 1 << 20];
+                (0..).take_while(|_| theirs.write_all(&chunk).is_ok()).count()
+            });
+            drain(&ours);
+            drop(ours);
+            let sent = sent.join().unwrap();
+            assert!((MAX_DRAINED >> 20..=(MAX_DRAINED >> 20) + 2).contains(&sent), "{sent} MiB");
         });
     }
 
