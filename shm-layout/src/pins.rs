@@ -5,8 +5,8 @@
 use crate::header::{Geometry, Header};
 use crate::record::{
     BindingRecord, DescriptorRecord, DiagnosticRecord, EntryRecord, EntryStateRecord, MetaRecord, MirrorRecord,
-    NativeVlanRecord, PlaceRecord, PortRecord, PortStateRecord, SectionEntry, ShardRecord, SlotHeader, StatsMetaRecord,
-    StrRef, SwapRecord, UmemRecord, WireRecord,
+    NativeVlanRecord, PlaceRecord, PortDeviceRecord, PortRecord, PortStateRecord, SectionEntry, ShardRecord,
+    SlotHeader, StatsMetaRecord, StrRef, SwapRecord, UmemRecord, WireRecord,
 };
 
 /// Asserts a type's size and the offset of every field. The pattern makes a field that is not listed an error.
@@ -47,6 +47,7 @@ pin!(PortStateRecord of 56 {
     ifindex: 0, role: 4, state: 8, mtu: 12, queues: 16, zero_copy: 20, name: 24, xdp_mode: 32, driver: 40,
     reason: 48,
 });
+pin!(PortDeviceRecord of 8 { ifindex: 0, device_ifindex: 4 });
 pin!(BindingRecord of 176 { ifindex: 0, queue: 4, shard: 8, pad: 12, values: 16, kernel: 128 });
 pin!(EntryRecord of 128 { ingress_ifindex: 0, output_ifindex: 4, rate: 8, shard: 12, values: 16 });
 pin!(EntryStateRecord of 24 { ingress_ifindex: 0, output_ifindex: 4, rate: 8, state: 12, reason: 16 });

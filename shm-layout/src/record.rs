@@ -424,6 +424,16 @@ record! {
 }
 
 record! {
+    /// PORT_DEVICES: one row for each of PORT_STATES whose device is there.
+    PortDeviceRecord kind 112 size 8 {
+        /// The port, by its ifindex in the snapshot.
+        ifindex: u32,
+        /// ifindex of its device by now.
+        device_ifindex: u32,
+    }
+}
+
+record! {
     /// BINDINGS: one row for each socket.
     BindingRecord kind 104 size 176 {
         /// Its port.

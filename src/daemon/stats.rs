@@ -10,7 +10,7 @@ use shm_layout::counters::{Binding, Description, Entry, Kernel, PARTITION_VALUES
 use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{
     BindingRecord, CAP_MIRROR, DescriptorRecord, EntryRecord, EntryStateRecord, LiveState, PartitionKind, PlaceRecord,
-    PortStateRecord, Record, ShardRecord, StatsMetaRecord, SwapRecord, UmemRecord,
+    PortDeviceRecord, PortStateRecord, Record, ShardRecord, StatsMetaRecord, SwapRecord, UmemRecord,
 };
 
 use super::TICK;
@@ -145,6 +145,9 @@ impl Stats {
         let states = self.entry_states(&mut image, &table, &state);
         let places: Vec<PlaceRecord> = table.entries.iter().map(|entry| entry.place).collect();
         let ports = port_rows(&mut image, &state);
+        let here = state.ports.iter().filter(|port| port.device != 0);
+        let devices: Vec<PortDeviceRecord> =
+            here.map(|port| PortDeviceRecord { ifindex: port.ifindex, device_ifindex: port.device }).collect();
         let bindings = binding_rows(&state);
         image
             .section(Need::Required, &[meta])
@@ -156,6 +159,7 @@ impl Stats {
             .section(Need::Optional, &states)
             .section(Need::Optional, &places)
             .section(Need::Optional, &ports)
+            .section(Need::Optional, &devices)
             .section(Need::Optional, &bindings);
         Some(image.finish())
     }

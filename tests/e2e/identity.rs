@@ -44,6 +44,7 @@ fn check_stranger(lab: &Lab) {
 fn wait_for_refusal(node: &Node, port: u32, device: &str) {
     node.wait_for("the stranger to be told of", |show| {
         port_of(show, port).is_some_and(|port| {
+            assert!(port["device_ifindex"].is_null() || port["state"] == "active", "{port}");
             let reason = port["reason"].as_str().unwrap();
             port["state"] == "inactive" && reason.contains(device) && reason.contains("stranger")
         })
@@ -79,7 +80,7 @@ fn a_port_that_was_named_is_never_another_device_and_comes_alive_where_it_is_mad
         node.wait_for_ports(&[A, B, MON]);
         let show = node.json(&["show"]);
         let port = port_of(&show, A).unwrap();
-        assert_eq!(port["name"], "w0a", "{port}");
+        assert_eq!((&port["name"], &port["device_ifindex"]), (&"w0a".into(), &31.into()), "{port}");
         assert!(port["reason"].as_str().unwrap().contains("ifindex 31"), "{port}");
         exchange(&lab, 1, 300, Some(1), None);
         check_stranger(&lab);
@@ -193,6 +194,7 @@ fn an_alternative_name_is_a_name() {
     assert_eq!(port_of(&show, 99).unwrap()["name"], "w0a");
     let stats = node.settled_stats();
     assert_eq!(super::node::mirror_of(&stats, 99)["observed"], 300);
+    assert_eq!(port_of(&stats, 99).unwrap()["device_ifindex"], A);
 }
 
 /// A snapshot with names of its own, as a lab's: what is found first under the ifindex is the port, and another device

@@ -146,8 +146,10 @@ pub struct ShardRow {
 /// One port: the sum of its bindings.
 #[derive(Clone, Debug, Serialize)]
 pub struct PortRow {
-    /// The port.
+    /// The port, by its ifindex in the snapshot.
     pub ifindex: u32,
+    /// ifindex of its device by now; `None` where that is not there, or the dataplane does not say.
+    pub device_ifindex: Option<u32>,
     /// The kernel's name; empty for a port that has left.
     pub name: String,
     /// Values of [`Binding`].
@@ -335,18 +337,19 @@ fn bindings(stats: &Stats) -> Vec<BindingRow> {
 /// The ports in use, then those that only have sockets left.
 fn ports(stats: &Stats, bindings: &[BindingRow]) -> Vec<PortRow> {
     let mut rows: Vec<PortRow> = Vec::new();
-    let blank = |ifindex, name: &str| PortRow {
+    let blank = |ifindex, device_ifindex, name: &str| PortRow {
         ifindex,
+        device_ifindex,
         name: name.to_owned(),
         values: Values::zero(Binding::DESCRIPTIONS),
         kernel: Values::zero(Kernel::DESCRIPTIONS),
     };
-    rows.extend(stats.ports.iter().map(|port| blank(port.ifindex, &port.name)));
+    rows.extend(stats.ports.iter().map(|port| blank(port.ifindex, port.device_ifindex, &port.name)));
     let mut at = index(rows.iter().map(|row| row.ifindex));
     for binding in bindings {
         let row = *at.entry(binding.ifindex).or_insert(rows.len());
         if row == rows.len() {
-            rows.push(blank(binding.ifindex, ""));
+            rows.push(blank(binding.ifindex, None, ""));
         }
         rows[row].values.add(&binding.values);
         rows[row].kernel.add(&binding.kernel);

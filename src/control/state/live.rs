@@ -1,5 +1,6 @@
 //! `stats.shm`, and whether the dataplane that writes it runs.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -8,8 +9,8 @@ use serde::Serialize;
 use shm_layout::counters::Partition;
 use shm_layout::header::{RegionKind, WRITER_START};
 use shm_layout::record::{
-    BindingRecord, CAP_MIRROR, EntryRecord, EntryStateRecord, PartitionKind, PlaceRecord, PortStateRecord, Record,
-    ShardRecord, StatsMetaRecord, SwapRecord, UmemRecord,
+    BindingRecord, CAP_MIRROR, EntryRecord, EntryStateRecord, PartitionKind, PlaceRecord, PortDeviceRecord,
+    PortStateRecord, Record, ShardRecord, StatsMetaRecord, SwapRecord, UmemRecord,
 };
 use shm_layout::view::{ImageView, LayoutError, Strings};
 use shm_layout::words::Words;
@@ -59,12 +60,21 @@ impl Stats {
         let image = ImageView::parse(words)?;
         let text = image.strings()?;
         let missing = LayoutError::Section { kind: StatsMetaRecord::KIND, what: "is missing" };
+        let devices: HashMap<u32, u32> =
+            image.records::<PortDeviceRecord>()?.iter().map(|row| (row.ifindex, row.device_ifindex)).collect();
         let meta = image.records::<StatsMetaRecord>()?.iter().next().ok_or(missing)?;
         Ok(Stats {
             release: text.text(meta.release).to_owned(),
             last_reject: text.text(meta.last_reject).to_owned(),
             shards: image.records()?.iter().collect(),
-            ports: image.records::<PortStateRecord>()?.iter().map(|port| port_state(&port, text)).collect(),
+            ports: image
+                .records::<PortStateRecord>()?
+                .iter()
+                .map(|port| PortState {
+                    device_ifindex: devices.get(&port.ifindex).copied(),
+                    ..port_state(&port, text)
+                })
+                .collect(),
             bindings: image.records()?.iter().collect(),
             entries: image.records()?.iter().collect(),
             entry_states: image
@@ -145,6 +155,7 @@ fn port_state(port: &PortStateRecord, text: Strings<'_>) -> PortState {
     let own = |at| text.text(at).to_owned();
     PortState {
         ifindex: port.ifindex,
+        device_ifindex: None,
         name: own(port.name),
         role: match port.role {
             shm_layout::record::PortRole::Wire => "wire",

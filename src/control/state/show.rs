@@ -60,8 +60,10 @@ impl From<PlaceRecord> for Place {
 /// One port the dataplane uses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PortState {
-    /// The port.
+    /// The port, by its ifindex in the snapshot.
     pub ifindex: u32,
+    /// ifindex of its device by now; `None` where that is not there, or the dataplane does not say.
+    pub device_ifindex: Option<u32>,
     /// The kernel's name.
     pub name: String,
     /// `wire` or `monitor`.

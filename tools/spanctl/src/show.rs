@@ -99,8 +99,10 @@ fn text(show: &Show) -> String {
     let mut ports =
         Rows::new([">ifindex", "name", "role", "state", ">mtu", ">queues", "xdp", "zero-copy", "driver", "reason"]);
     for p in &show.ports {
+        // The snapshot's, and the device's where that is another by now.
+        let followed = p.device_ifindex.filter(|device| *device != p.ifindex);
         ports.row([
-            p.ifindex.to_string(),
+            followed.map_or_else(|| p.ifindex.to_string(), |device| format!("{} ({device})", p.ifindex)),
             printable(&p.name),
             p.role.to_owned(),
             p.state.to_owned(),

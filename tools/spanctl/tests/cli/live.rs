@@ -123,8 +123,21 @@ fn show_with_a_dataplane() {
             shown["shards"],
             json!([{"id": 0, "cpu": 4, "adopted_generation": 1}, {"id": 1, "cpu": 5, "adopted_generation": 1}])
         );
-        let port = ["ifindex", "name", "role", "state", "reason", "mtu", "queues", "xdp_mode", "zero_copy", "driver"];
+        let port = [
+            "ifindex",
+            "device_ifindex",
+            "name",
+            "role",
+            "state",
+            "reason",
+            "mtu",
+            "queues",
+            "xdp_mode",
+            "zero_copy",
+            "driver",
+        ];
         has_keys(&shown["ports"][1], &port, &[]);
+        assert_eq!(shown["ports"][1]["device_ifindex"], json!(null), "it does not say");
         assert_eq!(
             (&shown["ports"][1]["role"], &shown["ports"][1]["reason"], &shown["ports"][1]["zero_copy"]),
             (&json!("monitor"), &json!("no link"), &json!(false))

@@ -26,7 +26,11 @@ fn stats_documents() {
     has_keys(&report["dataplane"], &DATAPLANE, &[]);
     has_keys(&report["shards"][0], &["id", "cpu", "adopted_generation", "swap_latency"], &[Shard::DESCRIPTIONS]);
     has_keys(&report["shards"][0]["swap_latency"], &["count", "p50_ns", "p99_ns", "p999_ns", "max_ns"], &[]);
-    has_keys(&report["ports"][0], &["ifindex", "name"], &[Binding::DESCRIPTIONS, Kernel::DESCRIPTIONS]);
+    has_keys(
+        &report["ports"][0],
+        &["ifindex", "device_ifindex", "name"],
+        &[Binding::DESCRIPTIONS, Kernel::DESCRIPTIONS],
+    );
     let binding = ["ifindex", "queue", "shard"];
     has_keys(&report["bindings"][0], &binding, &[Binding::DESCRIPTIONS, Kernel::DESCRIPTIONS]);
     let mirror = ["ingress_ifindex", "output_ifindex", "rate", "attained_rate", "shards"];
