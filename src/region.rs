@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use bytemuck::Zeroable;
 use memmap2::{MmapOptions, MmapRaw};
-use shm_layout::header::{ACTIVE, ASKED, Geometry, Header, NOTIFY, RegionKind, WRITER_PID};
+use shm_layout::header::{ACTIVE, ASKED, Geometry, HEARTBEAT, Header, NOTIFY, RegionKind, WRITER_PID};
 use shm_layout::protocol::{PublishError, ReadError, Reader};
 use shm_layout::view::{ImageView, LayoutError};
 use shm_layout::words::{Fault, Words};
@@ -81,7 +81,7 @@ pub enum RegionError {
         want: &'static str,
     },
     /// It belongs to somebody else.
-    #[error("{}: owned by uid {found}, want {want} or root; refusing to trust it", path.display())]
+    #[error("{}: owned by uid {found}, want {want} or root; refusing to trust it{}", path.display(), remedy(*want, *found))]
     Owner {
         /// The file.
         path: PathBuf,
@@ -180,6 +180,18 @@ pub fn check_dir(dir: &Path, create: bool) -> Result<(), RegionError> {
         return Err(RegionError::Type { path: dir.to_owned(), found: "not a directory", want: "a directory" });
     }
     check_owner(dir, &meta, 0o750)
+}
+
+/// Root is told what to do: who owns a directory can lead root to any file by links and renames, and could not
+/// read what root makes in it.
+fn remedy(me: u32, owner: u32) -> String {
+    if me != 0 {
+        return String::new();
+    }
+    format!(
+        " (its owner can lead root elsewhere, and cannot use what root makes in it; run this as that user: \
+         setpriv --reuid {owner} --clear-groups …)"
+    )
 }
 
 fn check_owner(path: &Path, meta: &std::fs::Metadata, want_mode: u32) -> Result<(), RegionError> {
@@ -341,6 +353,14 @@ impl RegionFile {
         self.load(WRITER_PID, Relaxed)
     }
 
+    /// When it was last published, nanoseconds of `CLOCK_BOOTTIME`; 0 where it never was.
+    ///
+    /// # Errors
+    /// [`Fault`] when the file has been truncated.
+    pub fn heartbeat(&self) -> Result<u64, Fault> {
+        self.load(HEARTBEAT, Relaxed)
+    }
+
     /// The futex word as it is now, to hand to [`RegionFile::wait`].
     ///
     /// # Errors
@@ -451,15 +471,35 @@ pub struct WriterLock {
     path: PathBuf,
 }
 
+/// Whether some process holds the writer lock of the region `name` in `dir`, wherever it runs: a lock is seen from
+/// other PID namespaces too, and ends with its holder. `None` where the lock file cannot be looked at.
+#[must_use]
+pub fn is_held(dir: &Path, name: &str) -> Option<bool> {
+    let path = lock_path(&dir.join(name));
+    let mut options = OpenOptions::new();
+    let file = options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK).open(&path).ok()?;
+    check_owner(&path, &file.metadata().ok()?, 0o640).ok()?;
+    let mut lock = whole_file_lock();
+    // SAFETY: the descriptor is open for as long as `file` lives and `lock` outlives the call, which writes to it alone.
+    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &mut lock) } {
+        0 => Some(libc::c_int::from(lock.l_type) != libc::F_UNLCK),
+        _ => None,
+    }
+}
+
+fn lock_path(region: &Path) -> PathBuf {
+    let mut name = region.file_name().unwrap_or_default().to_owned();
+    name.push(".lock");
+    region.with_file_name(name)
+}
+
 impl WriterLock {
     /// Takes the lock of the region at `region`, waiting at most `patience`.
     ///
     /// # Errors
     /// [`RegionError::Locked`] after that, or the lock file cannot be opened.
     pub fn acquire(region: &Path, patience: Duration) -> Result<WriterLock, RegionError> {
-        let mut name = region.file_name().unwrap_or_default().to_owned();
-        name.push(".lock");
-        let path = region.with_file_name(name);
+        let path = lock_path(region);
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -501,14 +541,18 @@ impl WriterLock {
     }
 }
 
-fn lock_ofd(file: &File) -> io::Result<()> {
-    let lock = libc::flock {
+fn whole_file_lock() -> libc::flock {
+    libc::flock {
         l_type: libc::F_WRLCK as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
         l_start: 0,
         l_len: 0,
         l_pid: 0,
-    };
+    }
+}
+
+fn lock_ofd(file: &File) -> io::Result<()> {
+    let lock = whole_file_lock();
     // SAFETY: the descriptor is open for as long as `file` is borrowed and `lock` outlives the call.
     match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock) } {
         0 => Ok(()),

@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::state::{Adoption, StateError, Stats, fresh_stats, last_stats, published, wait_adopted};
+use super::state::{Adoption, StateError, Stats, fresh_stats, published, runs, wait_adopted};
 use super::writer::{ConfigWriter, Standing};
 use crate::clock;
 use crate::region::RegionError;
@@ -75,12 +75,13 @@ pub fn now(dir: &Path) -> Result<Outcome, StateError> {
 
 fn reach(dir: &Path, standing: Standing, generation: u64, patience: Duration) -> Result<Reach, StateError> {
     let deadline = Instant::now() + patience;
-    if !last_stats(dir)?.is_some_and(|stats| stats.running()) {
+    if !runs(dir) {
         return Ok(Reach::NoDataplane);
     }
     let adoption = wait_adopted(dir, generation, patience)?;
     if !adoption.adopted {
-        return Ok(if adoption.dataplane.running { Reach::Behind(adoption) } else { Reach::NoDataplane });
+        // One that ended meanwhile is none; one that has only begun has said nothing yet.
+        return Ok(if runs(dir) { Reach::Behind(adoption) } else { Reach::NoDataplane });
     }
     if standing.role == Role::Active && standing.armed() {
         return Ok(Reach::InUse { clones_left: 0 });

@@ -8,7 +8,7 @@
 //!
 //! A document is never older than the question while a dataplane runs: [`fresh_stats`] waits for values gathered
 //! after it was asked. A dataplane that has died leaves its last values behind; they are given with `running`
-//! false.
+//! false. It runs while it holds its lock ([`runs`]), in whatever PID namespace.
 
 mod ledger;
 mod live;
@@ -28,7 +28,9 @@ pub use ledger::{
     BindingRow, EntryRow, EntryShard, Meaning, PortRow, ShardRow, StatsReport, SwapLatency, UmemRow, Values,
     attained_rate, stats,
 };
-pub use live::{Adoption, Dataplane, FRESH_PATIENCE, ShardState, Stats, fresh_stats, last_stats, wait_adopted};
+pub use live::{
+    Adoption, Dataplane, FRESH_PATIENCE, ShardState, Stats, fresh_stats, last_stats, process, runs, wait_adopted,
+};
 pub use show::{MirrorState, Place, PortState, Show, show};
 
 use super::model::Snapshot;

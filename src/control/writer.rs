@@ -18,12 +18,16 @@ use super::compile::{Source, compile};
 use super::history::{History, Kept};
 use super::model::{Diagnostic, Reason, Snapshot};
 use super::sizing::shortage;
-use super::state::{Stats, last_stats, published};
+use super::state::{Stats, fresh_stats, last_stats, published};
 use super::units::Units;
+use crate::clock;
 use crate::region::{CONFIG_FILE, Publisher, RegionError};
 
 /// How long a writer waits for another one to finish.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a publish waits for the running dataplane's word of what it has; one that hangs must not stop it.
+const ANSWER_PATIENCE: Duration = Duration::from_millis(100);
 
 /// A snapshot that was not published. What was published before is still active.
 #[derive(Debug, Error)]
@@ -204,7 +208,7 @@ pub fn publish(
     gate(dir, snapshot).map_err(WriteError::Refused)?;
     let mut writer = ConfigWriter::open(dir)?;
     let Standing { role, flags } = writer.standing();
-    let source = Source { digest, role, flags, compiled_at: crate::clock::unix_ns() };
+    let source = Source { digest, role, flags, compiled_at: clock::unix_ns() };
     Ok(writer.publish(&mut compile(snapshot, admission, &source))?)
 }
 
@@ -232,7 +236,8 @@ pub fn remark(dir: &Path, snapshot: &Snapshot) -> Option<Diagnostic> {
     shortage(&Units::of(snapshot).places(&snapshot.mirrors), &snapshot.wires, &running(dir)?)
 }
 
-/// What the running dataplane says. A region that cannot be read says nothing.
+/// What the running dataplane says, from now on where it answers at once: the last word may be that of one which has
+/// been replaced. A region that cannot be read says nothing.
 fn running(dir: &Path) -> Option<Stats> {
-    last_stats(dir).ok().flatten().filter(Stats::running)
+    fresh_stats(dir, clock::monotonic_ns(), ANSWER_PATIENCE).ok().flatten().filter(Stats::running)
 }

@@ -102,17 +102,18 @@ impl Publisher {
 
     fn publish_with(&mut self, image: &mut Image, mut at: At<'_>) -> Result<u64, RegionError> {
         let kind = self.kind;
+        if !self.lock.is_current() {
+            // Its name is gone, maybe with the directory. Without the lock another writer may be there by now, and
+            // readers take this one for dead.
+            if let Some(dir) = self.path.parent() {
+                check_dir(dir, true)?;
+            }
+            self.lock = WriterLock::acquire(&self.path, Duration::ZERO)?;
+        }
         if let Some(file) = self.file.take_if(|file| !file.is_current() || !file.is_intact(kind)) {
             // Truncated, replaced or overwritten under us: readers of the old inode must look the name up again.
             let _ = Writer::new(&file, file.geometry()).supersede();
             file.wake();
-            // If the directory went with it, so did the lock, and another writer may be there by now.
-            if let Some(dir) = self.path.parent() {
-                check_dir(dir, true)?;
-            }
-            if !self.lock.is_current() {
-                self.lock = WriterLock::acquire(&self.path, Duration::ZERO)?;
-            }
             if let Ok(found) = RegionFile::open(&self.path, kind, Access::Write) {
                 self.take_up(found);
             }

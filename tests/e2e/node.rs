@@ -50,8 +50,13 @@ impl Node {
     }
 
     pub fn launch(&mut self, lab: &Lab, args: &[&str]) {
-        let daemon = self.command(lab, args).stderr(Stdio::piped()).spawn().expect("spanwired");
-        self.daemon = Some(daemon);
+        self.adopt(&mut self.command(lab, args));
+    }
+
+    /// Starts what runs a dataplane with this directory.
+    pub fn adopt(&mut self, command: &mut Command) {
+        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        self.daemon = Some(command.spawn().expect("spanwired"));
     }
 
     pub fn command(&self, lab: &Lab, args: &[&str]) -> Command {

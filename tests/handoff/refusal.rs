@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use shm_layout::header::RegionKind;
-use spanwire::region::{CONFIG_FILE, Polled, Publisher, RegionError, Subscriber};
+use spanwire::region::{CONFIG_FILE, Polled, Publisher, RegionError, Subscriber, is_held};
 
 use crate::payload::{LARGE, Stamper, stamp};
 use crate::process::{ARGUMENTS, Place, Process};
@@ -166,6 +166,30 @@ fn two_writers_at_once() {
     let next = place.next();
     assert_eq!(place.publisher().publish(Stamper::default().image(next)).expect("published"), next);
     drop(subscriber);
+}
+
+/// Readers tell by the lock whether its writer lives, so it has to be there under its name.
+#[test]
+fn a_lock_that_lost_its_name_is_taken_again() {
+    let (place, _subscriber) = published();
+    let (dir, lock) = (place.dir.path(), place.dir.path().join("config.shm.lock"));
+    assert_eq!(is_held(dir, CONFIG_FILE), Some(false), "its writer has ended");
+    let mut publisher = place.publisher();
+    assert_eq!(is_held(dir, CONFIG_FILE), Some(true));
+    fs::remove_file(&lock).expect("removed");
+    assert_eq!(is_held(dir, CONFIG_FILE), None, "nothing to be told by");
+    publisher.publish(Stamper::default().image(place.next())).expect("published");
+    assert_eq!(is_held(dir, CONFIG_FILE), Some(true));
+    assert_says(&refused(dir), &lock, "another writer holds the lock");
+    // Somebody else took the name: there are not two writers.
+    fs::remove_file(&lock).expect("removed");
+    let other = place.publisher();
+    let error = publisher.publish(Stamper::default().image(place.next())).expect_err("the other has the lock");
+    assert_says(&error.to_string(), &lock, "another writer holds the lock");
+    drop(other);
+    publisher.publish(Stamper::default().image(place.next())).expect("the only one again");
+    drop(publisher);
+    assert_eq!(is_held(dir, CONFIG_FILE), Some(false));
 }
 
 /// Runs a role on a tmpfs of its own, in a mount namespace of its own.

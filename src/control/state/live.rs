@@ -22,10 +22,13 @@ use super::show::PortState;
 use super::{StateError, published};
 use crate::clock;
 use crate::control::model::{Reason, printable};
-use crate::region::{Access, Polled, RegionError, RegionFile, STATS_FILE, Subscriber};
+use crate::region::{Access, Polled, RegionError, RegionFile, STATS_FILE, Subscriber, is_held};
 
 /// How long an answer newer than the question is waited for.
 pub const FRESH_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long ago a dataplane published at most that counts as running where its lock cannot be looked at.
+const BEAT: Duration = Duration::from_secs(2);
 
 /// The longest sleep before looking again whether the dataplane still runs; only its end is noticed that late,
 /// since a publish ends the sleep.
@@ -98,7 +101,7 @@ impl Stats {
         self.running
     }
 
-    /// Process id of the dataplane.
+    /// Process id of the dataplane, in the PID namespace it runs in: for messages. [`process`] is for all else.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.meta.pid
@@ -178,7 +181,7 @@ pub struct Dataplane {
     pub running: bool,
     /// Whether what it says is newer than the question.
     pub fresh: bool,
-    /// Process id; `None` where none has ever run here.
+    /// Process id in its own PID namespace; `None` where none has ever run here.
     pub pid: Option<u32>,
     /// Its release.
     pub release: Option<String>,
@@ -305,7 +308,11 @@ impl Adoption {
     pub fn behind(&self, waited: Duration) -> Reason {
         let late = self.shards.iter().filter(|shard| shard.adopted_generation < self.generation);
         let late: Vec<String> = late.map(|s| format!("shard {} at {}", s.id, s.adopted_generation)).collect();
-        let late = if late.is_empty() { "no shard has started".to_owned() } else { late.join(", ") };
+        let late = match late.as_slice() {
+            [] if !self.shards.is_empty() && !self.dataplane.fresh => "the dataplane does not answer".to_owned(),
+            [] => "no shard has started".to_owned(),
+            late => late.join(", "),
+        };
         let seconds = waited.as_secs_f64();
         let mut text = format!("generation {} is not in use everywhere after {seconds} s: {late}", self.generation);
         if !self.dataplane.last_reject.is_empty() {
@@ -315,8 +322,9 @@ impl Adoption {
     }
 }
 
-/// Waits at most `timeout` until every shard of a running dataplane uses `generation` or a newer one. The
-/// dataplane may still have to start.
+/// Waits at most `timeout` until every shard of a running dataplane says, from now on, that it uses `generation` or a
+/// newer one: what was said before may be the word of a dataplane that has been replaced since. The dataplane may
+/// still have to start.
 ///
 /// # Errors
 /// [`StateError`], once the time is up and `stats.shm` is there but cannot be read.
@@ -334,11 +342,13 @@ pub fn wait_adopted(dir: &Path, generation: u64, timeout: Duration) -> Result<Ad
             && (running.is_none_or(|stats| stats.meta.gathered_at >= asked) || Instant::now() >= grace);
         let adopted = running.is_some_and(|stats| {
             // An image from before the shards started has no rows, and all of none is not enough.
-            stats.shards.len() == stats.meta.shard_count as usize
+            stats.meta.gathered_at >= asked
+                && stats.shards.len() == stats.meta.shard_count as usize
                 && !stats.shards.is_empty()
                 && stats.shards.iter().all(|shard| shard.adopted_generation >= generation)
                 && is_of_region(dir, stats.meta.config_instance)
         });
+        let fresh = running.is_some_and(|stats| stats.meta.gathered_at >= asked);
         if adopted || is_late {
             return match failed {
                 Some(error) if !matches!(error, StateError::Region(RegionError::Missing { .. })) => Err(error),
@@ -346,7 +356,7 @@ pub fn wait_adopted(dir: &Path, generation: u64, timeout: Duration) -> Result<Ad
                     generation,
                     adopted,
                     shards: running.map(Stats::shard_states).unwrap_or_default(),
-                    dataplane: Dataplane::of(region.latest.as_ref()),
+                    dataplane: Dataplane { fresh, ..Dataplane::of(region.latest.as_ref()) },
                 }),
             };
         }
@@ -385,7 +395,7 @@ impl<'a> Region<'a> {
             Err(error) => Err(error.into()),
         };
         if let Some(stats) = &mut self.latest {
-            stats.running = runs(self.dir, stats.meta.pid);
+            stats.running = runs(self.dir);
         }
         polled
     }
@@ -398,17 +408,29 @@ impl<'a> Region<'a> {
     }
 }
 
-/// Whether process `pid` runs and is the one that wrote `stats.shm`, not a later one with its number.
-fn runs(dir: &Path, pid: u32) -> bool {
-    let Some(start) = process_start(pid) else { return false };
-    let wrote = RegionFile::open(&dir.join(STATS_FILE), RegionKind::Stats, Access::Read)
-        .ok()
-        .and_then(|file| Some((file.writer_pid().ok()?, file.load(WRITER_START, Relaxed).ok()?)));
-    match wrote {
-        Some((writer, wrote_at)) if writer == u64::from(pid) && wrote_at != 0 => wrote_at == start,
-        // Nothing to compare: that there is such a process has to do.
-        _ => true,
-    }
+/// Whether a dataplane runs with this directory: it holds the lock of `stats.shm` from its start to its end, and that
+/// shows from every PID namespace. Where the lock cannot be looked at, that it published a moment ago has to do.
+#[must_use]
+pub fn runs(dir: &Path) -> bool {
+    let beats = || {
+        let beat = open(dir)?.heartbeat().ok()?;
+        Some(clock::boottime_ns().saturating_sub(beat) < BEAT.as_nanos() as u64)
+    };
+    is_held(dir, STATS_FILE).or_else(beats).unwrap_or(false)
+}
+
+/// The dataplane that wrote `stats`, as a process of this PID namespace; `None` where it runs in another one or has
+/// ended, whatever process has its number here.
+#[must_use]
+pub fn process(dir: &Path, stats: &Stats) -> Option<u32> {
+    let file = open(dir)?;
+    let (writer, wrote_at) = (file.writer_pid().ok()?, file.load(WRITER_START, Relaxed).ok()?);
+    let pid = stats.meta.pid;
+    (writer == u64::from(pid) && wrote_at != 0 && process_start(pid) == Some(wrote_at)).then_some(pid)
+}
+
+fn open(dir: &Path) -> Option<RegionFile> {
+    RegionFile::open(&dir.join(STATS_FILE), RegionKind::Stats, Access::Read).ok()
 }
 
 /// Start time of a process, clock ticks since boot; `None` where it is gone, or dead and not yet reaped.

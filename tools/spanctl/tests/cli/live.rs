@@ -4,11 +4,12 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Fake, Place, SNAPSHOT, command, has_keys, publisher};
+use crate::support::{Fake, Place, SNAPSHOT, answering, command, has_keys, publisher};
 
 /// The keys of a dataplane.
 pub const DATAPLANE: [&str; 12] = [
@@ -181,7 +182,7 @@ fn a_dataplane_without_a_snapshot() {
 fn an_answer_is_not_older_than_the_question() {
     let place = Place::new().with_snapshot();
     let old = Fake { gathered_at: Some(1), ..Fake::of(&place) };
-    old.publish(&place);
+    let mut running = old.publish(&place);
     let start = Instant::now();
     let ran = place.run(&["stats", "--json"]).code(0);
     assert!(start.elapsed() >= Duration::from_millis(900), "{:?}", start.elapsed());
@@ -193,7 +194,7 @@ fn an_answer_is_not_older_than_the_question() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             std::thread::sleep(Duration::from_millis(300));
-            Fake::of(&place).publish(&place);
+            running.publish(&mut Fake::of(&place).image()).unwrap();
         });
         let ran = place.run(&["stats", "--json"]).code(0);
         assert_eq!((ran.stderr.as_str(), &ran.json()["dataplane"]["fresh"]), ("", &json!(true)));
@@ -203,13 +204,9 @@ fn an_answer_is_not_older_than_the_question() {
 #[test]
 fn a_dead_dataplane_leaves_its_last_values() {
     let place = Place::new().with_snapshot();
-    let mut zombie = Command::new("true").spawn().unwrap();
-    let state = || std::fs::read_to_string(format!("/proc/{}/stat", zombie.id())).unwrap();
-    while !state().contains(") Z ") {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    for pid in [dead(), zombie.id()] {
-        Fake { pid, gathered_at: Some(1), ..Fake::of(&place) }.publish(&place);
+    // Somebody else may have its number by now.
+    for pid in [dead(), std::process::id(), 1] {
+        Fake { pid, gathered_at: Some(1), ..Fake::of(&place) }.leave(&place);
         // There is nobody to wait for. A slow machine may take as long as a wait now and then, but not every time.
         let began = Instant::now();
         let ran = loop {
@@ -228,14 +225,29 @@ fn a_dead_dataplane_leaves_its_last_values() {
         assert_eq!(states(&shown)[0], ("unknown", "no dataplane is running"));
         assert_eq!((&shown["shards"], &shown["dataplane"]["pid"]), (&json!([]), &json!(pid)));
     }
-    zombie.wait().unwrap();
+}
+
+/// In a PID namespace of its own it has a number that is nobody's here, or somebody else's.
+#[test]
+fn a_dataplane_lives_while_it_holds_its_lock_whatever_its_number() {
+    let place = Place::new().with_snapshot();
+    for pid in [1, dead(), u32::MAX] {
+        Fake { pid, ..Fake::of(&place) }.answering(&place, || {
+            let dataplane = place.run(&["show", "--json"]).code(0).json()["dataplane"].clone();
+            assert_eq!((&dataplane["running"], &dataplane["fresh"]), (&json!(true), &json!(true)), "{pid}");
+        });
+    }
+    // Without the lock file, what was published a moment ago counts.
+    let _running = Fake::of(&place).publish(&place);
+    fs::remove_file(place.dir().join("stats.shm.lock")).unwrap();
+    assert_eq!(place.run(&["show", "--json"]).code(0).json()["dataplane"]["running"], true);
 }
 
 #[test]
 fn a_snapshot_the_dataplane_cannot_carry_is_refused() {
     let place = Place::new().with_snapshot();
     let fake = Fake { capabilities: 0, ..Fake::of(&place) };
-    fake.publish(&place);
+    let running = fake.publish(&place);
     let before = place.published();
     let ran = place.feed(SNAPSHOT.as_bytes(), &["import", "-", "--json"]).code(1);
     assert!(ran.stderr.contains("restart spanwired with --mirror-frames above 0"), "{ran:?}");
@@ -247,7 +259,7 @@ fn a_snapshot_the_dataplane_cannot_carry_is_refused() {
     place.feed(SNAPSHOT.as_bytes(), &["check", "-"]).code(1);
     place.feed(br#"{"mirror_configs":[]}"#, &["import", "-"]).code(0);
     // One that has died refuses nothing.
-    Fake { pid: dead(), ..fake }.publish(&place);
+    drop(running);
     place.with_snapshot();
 }
 
@@ -317,7 +329,7 @@ impl Drop for Killed {
 fn too_few_mirror_frames_are_told() {
     let place = Place::new();
     let small = Fake { mirror_frames: 127, ..Fake::of(&place) };
-    small.publish(&place);
+    let running = small.publish(&place);
     let want = "can need 128 mirror frames on each shard (2 batches of 64 a port; ports with entries: 1), but the \
                 running dataplane (process";
     // It is published all the same.
@@ -337,6 +349,7 @@ fn too_few_mirror_frames_are_told() {
     assert!(ran.stderr.contains(want), "{ran:?}");
     let log = served(&place, SNAPSHOT);
     assert_eq!(log.matches(want).count(), 1, "{log}");
+    drop(running);
     let show = |fake: &Fake| fake.answering(&place, || place.run(&["show", "--json"]).code(0).json());
     let shown = show(&small);
     assert_eq!(shortages(&shown).len(), 1, "{shown}");
@@ -352,10 +365,12 @@ fn too_few_mirror_frames_are_told() {
     let enough = Fake { mirror_frames: 128, ..small.clone() };
     let shown = show(&enough);
     assert_eq!((shortages(&shown).len(), frames(&shown)), (0, (Some(128), Some(128))));
+    let running = enough.publish(&place);
     for args in [["check", "-", "--json"], ["import", "-", "--json"]] {
         assert_eq!(shortages(&place.feed(SNAPSHOT.as_bytes(), &args).code(0).json()).len(), 0);
     }
-    Fake { pid: dead(), ..small }.publish(&place);
+    drop(running);
+    small.leave(&place);
     assert_eq!(shortages(&place.run(&["show", "--json"]).code(0).json()).len(), 0);
 }
 
@@ -364,14 +379,15 @@ fn waiting() {
     let place = Place::new().with_snapshot();
     let none = place.run(&["wait", "--generation", "1", "--timeout", "0.2"]).code(2);
     assert!(none.stderr.contains("no dataplane is running"), "{none:?}");
-    Fake { pid: dead(), ..Fake::of(&place) }.publish(&place);
+    Fake::of(&place).leave(&place);
     place.run(&["wait", "--generation", "1", "--timeout", "0"]).code(2);
 
     let fake = Fake { adopted: vec![5, 4], last_reject: "bad", ..Fake::of(&place) };
-    fake.publish(&place);
-    place.run(&["wait", "--generation", "4", "--timeout", "0"]).code(0);
     let start = Instant::now();
-    let late = place.run(&["wait", "--generation", "5", "--timeout", "0.4", "--json"]).code(1);
+    let late = fake.answering(&place, || {
+        place.run(&["wait", "--generation", "4", "--timeout", "60"]).code(0);
+        place.run(&["wait", "--generation", "5", "--timeout", "0.4", "--json"]).code(1)
+    });
     assert!(start.elapsed() >= Duration::from_millis(400));
     assert!(late.stderr.contains("shard 1 at 4; the dataplane refused a snapshot: bad"), "{late:?}");
     assert!(!late.stderr.contains("shard 0"), "{late:?}");
@@ -380,36 +396,40 @@ fn waiting() {
     assert_eq!((&found["generation"], &found["adopted"]), (&json!(5), &json!(false)));
     has_keys(&found["shards"][0], &["id", "cpu", "adopted_generation"], &[]);
 
-    Fake { adopted: Vec::new(), ..fake.clone() }.publish(&place);
-    let late = place.run(&["wait", "--generation", "0", "--timeout", "0"]).code(1);
+    let started = Fake { adopted: Vec::new(), ..fake.clone() };
+    let late = started.answering(&place, || place.run(&["wait", "--generation", "0", "--timeout", "0"]).code(1));
     assert!(late.stderr.contains("no shard has started"), "{late:?}");
 
     // The last shard follows, and the wait ends with it.
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            std::thread::sleep(Duration::from_millis(200));
-            Fake { adopted: vec![5, 5], ..fake.clone() }.publish(&place);
-        });
-        place.run(&["wait", "--generation", "5", "--timeout", "120"]).code(0);
-    });
+    let start = Instant::now();
+    let last = || if start.elapsed() < Duration::from_millis(200) { 4 } else { 5 };
+    let image = || Fake { adopted: vec![5, last()], ..fake.clone() }.image();
+    answering(&place, image, || place.run(&["wait", "--generation", "5", "--timeout", "120"]).code(0));
 }
 
 #[test]
 fn waiting_for_a_dataplane_to_appear() {
     let place = Place::new();
+    let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             std::thread::sleep(Duration::from_millis(200));
-            Fake { adopted: vec![1], ..Fake::of(&place) }.publish(&place);
+            Fake { adopted: vec![1], ..Fake::of(&place) }.answering(&place, || {
+                while !done.load(Relaxed) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            });
         });
-        place.run(&["wait", "--generation", "1"]).code(0);
+        let ran = place.run(&["wait", "--generation", "1"]);
+        done.store(true, Relaxed);
+        ran.code(0);
     });
 }
 
 #[test]
 fn a_stats_region_not_to_be_trusted() {
     let place = Place::new().with_snapshot();
-    Fake::of(&place).publish(&place);
+    Fake::of(&place).leave(&place);
     std::fs::write(place.dir().join("stats.shm"), b"scribble").unwrap();
     assert!(place.run(&["stats"]).code(2).stderr.contains("stats.shm"));
     // It must not stop the configuration.

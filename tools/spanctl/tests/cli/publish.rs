@@ -227,7 +227,7 @@ fn role_and_flags_stand_over_an_import() {
 #[test]
 fn generations_never_repeat() {
     let place = Place::new().with_snapshot();
-    Fake { generation: 41, ..Fake::of(&place) }.publish(&place);
+    Fake { generation: 41, ..Fake::of(&place) }.leave(&place);
     fs::remove_file(place.dir().join("config.shm")).unwrap();
     let report = place.feed(SNAPSHOT.as_bytes(), &["import", "-", "--json"]).code(0).json();
     assert_eq!(report["generation"], 42);

@@ -1,13 +1,14 @@
 //! What is refused leaves everything as it was, and says why.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use shm_layout::header::RegionKind;
 use spanwire::region::{CONFIG_FILE, Publisher};
 
-use crate::support::{Place, Ran, SNAPSHOT};
+use crate::support::{Place, Ran, SNAPSHOT, ended};
 
 /// Holds that `run` fails with this code, naming `want`, and changes nothing.
 #[track_caller]
@@ -159,6 +160,34 @@ fn a_region_not_to_be_trusted() {
     assert!(ran.stderr.contains("mode 0777"), "{ran:?}");
     open(0o750);
     assert_eq!(place.published(), before);
+}
+
+/// Root is told whose directory it is and what to do; the owner may do all.
+#[test]
+fn a_directory_of_another_user() {
+    const OTHER: u32 = 12345;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let place = Place::new();
+    let document = place.file("snapshot", SNAPSHOT.as_bytes());
+    fs::create_dir(place.dir()).unwrap();
+    chown(place.dir(), Some(OTHER), Some(OTHER)).unwrap();
+    let ran = place.run(&["import", &document]).code(2);
+    assert!(ran.stderr.contains("owned by uid 12345") && ran.stderr.contains("setpriv --reuid 12345"), "{ran:?}");
+    assert_eq!(fs::read_dir(place.dir()).unwrap().count(), 0, "nothing is left in it");
+
+    // A copy, as the build directory may be closed to others.
+    let copy = place.dir().join("spanctl");
+    fs::copy(env!("CARGO_BIN_EXE_spanctl"), &copy).unwrap();
+    fs::set_permissions(place.dir().parent().unwrap(), Permissions::from_mode(0o755)).unwrap();
+    let mut owner = Command::new("setpriv");
+    owner.args(["--reuid", "12345", "--clear-groups"]).arg(&copy).arg("--dir").arg(place.dir());
+    let published = ended(owner.args(["import", &document]).stdin(Stdio::null()).output().unwrap());
+    assert_eq!(published.code, 0, "{published:?}");
+    assert_eq!(fs::metadata(place.dir().join("config.shm")).unwrap().uid(), OTHER);
+    let ran = place.run(&["show"]).code(2);
+    assert!(ran.stderr.contains("config.shm: owned by uid 12345"), "reading is no different: {ran:?}");
 }
 
 #[test]

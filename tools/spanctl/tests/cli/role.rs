@@ -4,7 +4,7 @@ use serde_json::json;
 use spanwire::control::history::History;
 use spanwire::control::writer::ConfigWriter;
 
-use crate::support::{Fake, Place, SNAPSHOT, has_keys};
+use crate::support::{Fake, Place, SNAPSHOT, has_keys, publisher};
 
 const KEYS: [&str; 7] = ["role", "armed", "generation", "changed", "adopted", "clones_left", "reasons"];
 
@@ -56,7 +56,7 @@ fn a_damaged_region_is_replaced_and_the_snapshot_kept() {
 #[test]
 fn a_lost_snapshot_that_is_in_use_is_not_replaced_by_an_empty_one() {
     let place = Place::new().with_snapshot();
-    Fake::of(&place).publish(&place);
+    Fake::of(&place).leave(&place);
     std::fs::remove_file(place.dir().join("config.shm")).unwrap();
     std::fs::remove_dir_all(place.dir().join("history")).unwrap();
     let why = place.run(&["role", "standby"]).code(2).stderr;
@@ -77,12 +77,31 @@ fn it_is_done_when_every_shard_has_it() {
 
     fake.adopted = vec![2; 2];
     // As it plays it, clones never leave: it waits as long as it may, and says so.
-    let ran = fake.answering(&place, || place.run(&["role", "standby", "--json", "--timeout", "0.2"])).code(0);
+    let ran = fake.answering(&place, || place.run(&["role", "standby", "--json", "--timeout", "2"])).code(0);
     assert_eq!((&ran.json()["adopted"], &ran.json()["clones_left"]), (&json!(true), &json!(53)));
     assert!(ran.stderr.contains("warning: 53 clones from before"), "{ran:?}");
     fake.adopted = vec![3; 2];
     let ran = fake.answering(&place, || place.run(&["role", "active"])).code(0);
     assert_eq!(ran.stdout, "role active since generation 3, in use on every shard\n");
+}
+
+/// Whoever holds the lock runs, though it may have said nothing yet, or nothing since it was asked: what its
+/// predecessor said promises nothing.
+#[test]
+fn a_standby_that_nobody_confirms_is_no_success() {
+    let place = Place::new().with_snapshot();
+    let begun = publisher(&place);
+    let late = place.run(&["role", "standby", "--json", "--timeout", "0.2"]).code(1);
+    assert_eq!(late.json()["adopted"], false);
+    assert!(late.stderr.contains("no shard has started"), "{late:?}");
+    drop(begun);
+    let hung = Fake { adopted: vec![9; 2], ..Fake::of(&place) }.publish(&place);
+    let late = place.run(&["role", "standby", "--json", "--timeout", "0.2"]).code(1);
+    assert_eq!((&late.json()["adopted"], &late.json()["changed"]), (&json!(false), &json!(false)));
+    assert!(late.stderr.contains("does not answer"), "{late:?}");
+    drop(hung);
+    let ran = place.run(&["role", "standby", "--json"]).code(0);
+    assert_eq!(ran.json()["adopted"], json!(null), "it has ended");
 }
 
 #[test]

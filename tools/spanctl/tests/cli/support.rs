@@ -197,9 +197,17 @@ impl Fake {
         }
     }
 
-    /// Publishes it once.
-    pub fn publish(&self, place: &Place) {
-        publisher(place).publish(&mut self.image()).unwrap();
+    /// Publishes it once. It runs for as long as the writer lives.
+    #[must_use]
+    pub fn publish(&self, place: &Place) -> Publisher {
+        let mut publisher = publisher(place);
+        publisher.publish(&mut self.image()).unwrap();
+        publisher
+    }
+
+    /// Publishes it once, and has ended.
+    pub fn leave(&self, place: &Place) {
+        drop(self.publish(place));
     }
 
     /// Publishes it again and again while `during` runs.
@@ -320,9 +328,10 @@ pub fn answering<T>(place: &Place, image: impl Fn() -> Image + Sync, during: imp
     })
 }
 
-/// The writer of the statistics at `place`.
+/// The writer of the statistics at `place`. The lock of the one before is gone when every process that was just being
+/// started has closed what it inherited.
 pub fn publisher(place: &Place) -> Publisher {
-    Publisher::open(&place.dir(), STATS_FILE, RegionKind::Stats, Duration::ZERO).unwrap()
+    Publisher::open(&place.dir(), STATS_FILE, RegionKind::Stats, Duration::from_secs(60)).unwrap()
 }
 
 /// Values that differ: from, from + 1, …
