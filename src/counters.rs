@@ -15,7 +15,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 
 use bytemuck::Zeroable;
 use crossbeam_utils::CachePadded;
-use shm_layout::counters::{BINDING_VALUES, ENTRY_VALUES, Entry, PARTITION_VALUES, Partition, SHARD_VALUES};
+use shm_layout::counters::{
+    BINDING_VALUES, ENTRY_VALUES, Entry, PARTITION_VALUES, Partition, SHARD_VALUES, SIGHT_VALUES, Sight,
+};
 use shm_layout::record::{LATENCY_BUCKETS, latency_bucket};
 
 use crate::clock;
@@ -242,11 +244,14 @@ pub fn partition_row([size, free, fill_rx, tx, quarantined, lent]: [u32; PARTITI
 #[derive(Debug)]
 pub struct BindingBlock {
     values: CachePadded<[AtomicU64; BINDING_VALUES]>,
+    /// Seldom written.
+    sights: [AtomicU64; SIGHT_VALUES],
 }
 
 impl Default for BindingBlock {
     fn default() -> Self {
-        BindingBlock { values: array::from_fn(|_| AtomicU64::new(0)).into() }
+        let zero = |_| AtomicU64::new(0);
+        BindingBlock { values: array::from_fn(zero).into(), sights: array::from_fn(zero) }
     }
 }
 
@@ -261,6 +266,16 @@ impl BindingBlock {
     /// Every value.
     pub fn read(&self) -> [u64; BINDING_VALUES] {
         array::from_fn(|i| self.values[i].load(Relaxed))
+    }
+
+    /// Adds to what was seen. Only the owning shard.
+    pub fn add(&self, sight: Sight, n: u64) {
+        add(&self.sights[sight as usize], n);
+    }
+
+    /// What was seen.
+    pub fn sights(&self) -> [u64; SIGHT_VALUES] {
+        array::from_fn(|i| self.sights[i].load(Relaxed))
     }
 }
 

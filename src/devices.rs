@@ -5,9 +5,10 @@
 //!        └─ ethtool, for each: speed, VLAN offloads that stay on ───────────────────┘
 //! ```
 //!
-//! All of it is asked in the network namespace of the calling thread. A name that is not UTF-8, on whatever device,
+//! In `stats.shm` they are a [`listing`]. All of it is asked in the network namespace of the calling thread. A name that is not UTF-8, on whatever device,
 //! is no reason to know nothing of the others: that device goes by its ifindex.
 
+pub mod listing;
 mod message;
 mod netlink;
 

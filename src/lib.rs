@@ -15,4 +15,5 @@ pub mod shard;
 pub mod signals;
 pub mod snapshot;
 pub mod steer;
+pub mod told;
 pub mod xsk;

@@ -1,6 +1,8 @@
 //! The network devices that the control plane builds and judges snapshots with.
 //!
-//! [`devices`] of the network namespace of the dataplane where one runs, since that is where a snapshot's ports are.
+//! [`devices`] of the network namespace of the dataplane where one runs, since that is where a snapshot's ports are: as
+//! it tells of them, since a process with capabilities is closed to its own user. What it does not tell is looked up
+//! in its namespace, where that can be entered.
 
 use std::fs::File;
 use std::io;
@@ -10,7 +12,9 @@ use std::path::Path;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use thiserror::Error;
 
-use crate::control::model::{Interface, Link, Links};
+use crate::clock;
+use crate::control::model::{Interface, Link, Links, printable};
+use crate::control::state::{FRESH_PATIENCE, Stats, fresh_devices, process};
 use crate::devices::{self, Device, ETHERNET};
 
 /// Why the devices are not known.
@@ -27,30 +31,90 @@ pub enum LinksError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The dataplane is of a release that tells none.
+    #[error(
+        "the running dataplane (process {pid} of another PID namespace, release {}) does not tell of its devices \
+         (restart it with this release)",
+        printable(release)
+    )]
+    Older {
+        /// The dataplane.
+        pid: u32,
+        /// Its release.
+        release: String,
+    },
+    /// There are more than it tells of.
+    #[error(
+        "the dataplane has {total} network devices and tells of {told}: run this as root in its PID namespace, where all \
+         can be seen"
+    )]
+    TooMany {
+        /// Devices there are.
+        total: u32,
+        /// Devices it tells of.
+        told: usize,
+    },
     /// The kernel did not answer as it should.
     #[error("cannot list the network devices: {0}")]
     Netlink(#[from] io::Error),
 }
 
-/// The devices in the network namespace of the process `dataplane`, or in the caller's own without one.
+/// The devices in the network namespace of the dataplane that runs with `dir`, or in the caller's own without one.
 ///
 /// # Errors
 /// [`LinksError`].
-pub fn read(dataplane: Option<u32>) -> Result<Links, LinksError> {
-    let Some(pid) = dataplane else {
-        return Ok(Links { all: all()?, place: "in this network namespace".to_owned() });
+pub fn read(dir: &Path) -> Result<Links, LinksError> {
+    // A region that cannot be read says nothing.
+    let stats = fresh_devices(dir, clock::monotonic_ns(), FRESH_PATIENCE).ok().flatten();
+    match stats.filter(Stats::running) {
+        Some(stats) => of_dataplane(dir, &stats),
+        None => own(),
+    }
+}
+
+/// The devices in the caller's network namespace.
+///
+/// # Errors
+/// [`LinksError::Netlink`].
+pub fn own() -> Result<Links, LinksError> {
+    Ok(Links { all: all()?, place: "in this network namespace".to_owned() })
+}
+
+fn of_dataplane(dir: &Path, stats: &Stats) -> Result<Links, LinksError> {
+    let told = stats.devices();
+    let whole = told.filter(|told| told.is_whole());
+    let place = "in the network namespace of the dataplane";
+    if let Some(told) = whole.filter(|_| stats.fresh()) {
+        return Ok(Links { all: links(&told.devices), place: place.to_owned() });
+    }
+    // One that hangs must not stop the configuration.
+    let why = match process(dir, stats).map(inside) {
+        Some(Ok(all)) => return Ok(Links { all, place: place.to_owned() }),
+        Some(Err(why)) => why,
+        None => LinksError::Older { pid: stats.pid(), release: stats.release().to_owned() },
     };
-    let place = "in the network namespace of the dataplane".to_owned();
+    match (whole, told) {
+        (Some(told), _) => {
+            let seconds = clock::monotonic_ns().saturating_sub(told.as_of) / 1_000_000_000;
+            Ok(Links { all: links(&told.devices), place: format!("{place} {seconds} s ago, when it last answered") })
+        }
+        (None, Some(told)) => Err(LinksError::TooMany { total: told.total, told: told.devices.len() }),
+        (None, None) => Err(why),
+    }
+}
+
+/// The devices in the network namespace of a process.
+fn inside(pid: u32) -> Result<Vec<Link>, LinksError> {
     let path = format!("/proc/{pid}/ns/net");
     // Links to the same namespace read the same; one that may not be read may not be entered either.
     let own = std::fs::read_link("/proc/thread-self/ns/net");
     if matches!((own, std::fs::read_link(&path)), (Ok(own), Ok(its)) if own == its) {
-        return Ok(Links { all: all()?, place });
+        return Ok(all()?);
     }
     let entered = || enter(Path::new(&path)).map_err(|source| LinksError::Namespace { pid, source });
     // A thread of its own, which takes the namespace with it when it ends.
     std::thread::scope(|scope| {
-        let there = scope.spawn(|| entered().and_then(|()| Ok(Links { all: all()?, place })));
+        let there = scope.spawn(|| entered().and_then(|()| Ok(all()?)));
         there.join().unwrap_or_else(|_| Err(LinksError::Netlink(io::Error::other("the asking thread ended"))))
     })
 }

@@ -189,8 +189,8 @@ fn remedy(me: u32, owner: u32) -> String {
         return String::new();
     }
     format!(
-        " (its owner can lead root elsewhere, and cannot use what root makes in it; run this as that user: \
-         setpriv --reuid {owner} --clear-groups …)"
+        ": its owner can lead root elsewhere, and cannot use what root makes in it; run this as that user \
+         (setpriv --reuid {owner} --clear-groups …)"
     )
 }
 
@@ -477,7 +477,8 @@ pub struct WriterLock {
 pub fn is_held(dir: &Path, name: &str) -> Option<bool> {
     let path = lock_path(&dir.join(name));
     let mut options = OpenOptions::new();
-    let file = options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK).open(&path).ok()?;
+    let file =
+        options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK).open(&path).ok()?;
     check_owner(&path, &file.metadata().ok()?, 0o640).ok()?;
     let mut lock = whole_file_lock();
     // SAFETY: the descriptor is open for as long as `file` lives and `lock` outlives the call, which writes to it alone.

@@ -251,7 +251,7 @@ fn attach_as_chosen(
             Ok(link) => Ok((link, None)),
             Err(native @ (LinkError::Unsupported { .. } | LinkError::Refused { .. })) => {
                 let link = XdpLink::attach(program, ifindex, XdpMode::Generic)?;
-                Ok((link, Some(native.to_string())))
+                Ok((link, Some(native.why())))
             }
             // Generic would fail just the same.
             Err(other) => Err(other),

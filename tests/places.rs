@@ -189,7 +189,8 @@ impl Node {
         let patience = Duration::from_secs(10);
         let publisher = Publisher::open(self.dir.path(), STATS_FILE, RegionKind::Stats, patience).expect("one writer");
         let (table, blocks) = (Arc::new(Current::new(table)), vec![Arc::clone(&self.block)]);
-        let (teller, stop) = (Stats::new(&config, publisher, table, blocks, Arc::new(report)), AtomicBool::new(false));
+        let teller = Stats::new(&config, publisher, table, blocks, Arc::new(report)).expect("a thread");
+        let stop = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| teller.run(&stop));
             let (start, asked, mut stats) = (Instant::now(), monotonic_ns(), Ok(None));

@@ -183,6 +183,7 @@ fn auto_falls_back_to_generic_and_says_why() {
         assert_eq!(port.mode(), XdpMode::Generic);
         let note = port.note().unwrap();
         assert!(note.contains("br (ifindex") && note.contains("no native XDP"), "{note}");
+        assert!(!note.contains("--xdp-mode"), "generic is in use: {note}");
         drop(port);
 
         let error = PortProgram::attach(br, XdpModeChoice::Native, 1, "bridge").unwrap_err();

@@ -117,6 +117,13 @@ values! {
 }
 
 values! {
+    /// What a look at some of a binding's frames found.
+    Sight, SIGHT_VALUES {
+        UnfinishedChecksums Counter "rx_unfinished_checksums" "frames" "Received frames, of those looked at, whose TCP or UDP checksum their sender left to hardware that never finished it."
+    }
+}
+
+values! {
     /// What the kernel counts for a binding's socket (`XDP_STATISTICS`).
     Kernel, KERNEL_VALUES {
         RxDropped Counter "kernel_rx_dropped" "frames" "Dropped by the kernel for other reasons (too large for a frame)."

@@ -48,6 +48,15 @@ impl ImageBuilder {
         at
     }
 
+    /// Appends a text that has many strings in it, at once. Where it begins; `None` where the string table would pass
+    /// 4 GiB.
+    pub fn text(&mut self, text: &str) -> Option<u32> {
+        u32::try_from(self.strings.len() + text.len()).ok()?;
+        let at = self.strings.len() as u32;
+        self.strings.extend_from_slice(text.as_bytes());
+        Some(at)
+    }
+
     /// Adds a section of `records`. At most `u32::MAX` of them.
     pub fn section<R: Record>(&mut self, need: Need, records: &[R]) -> &mut Self {
         let bytes = bytemuck::cast_slice::<R, u8>(records).to_vec();

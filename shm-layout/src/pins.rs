@@ -4,9 +4,9 @@
 
 use crate::header::{Geometry, Header};
 use crate::record::{
-    BindingRecord, DescriptorRecord, DiagnosticRecord, EntryRecord, EntryStateRecord, MetaRecord, MirrorRecord,
-    NativeVlanRecord, PlaceRecord, PortDeviceRecord, PortRecord, PortStateRecord, SectionEntry, ShardRecord,
-    SlotHeader, StatsMetaRecord, StrRef, SwapRecord, UmemRecord, WireRecord,
+    BindingRecord, DescriptorRecord, DiagnosticRecord, EntryRecord, EntryStateRecord, LinkListRecord, LinkRecord,
+    MetaRecord, MirrorRecord, NativeVlanRecord, PlaceRecord, PortDeviceRecord, PortRecord, PortStateRecord,
+    SectionEntry, ShardRecord, SightRecord, SlotHeader, StatsMetaRecord, StrRef, SwapRecord, UmemRecord, WireRecord,
 };
 
 /// Asserts a type's size and the offset of every field. The pattern makes a field that is not listed an error.
@@ -53,6 +53,12 @@ pin!(EntryRecord of 128 { ingress_ifindex: 0, output_ifindex: 4, rate: 8, shard:
 pin!(EntryStateRecord of 24 { ingress_ifindex: 0, output_ifindex: 4, rate: 8, state: 12, reason: 16 });
 pin!(UmemRecord of 56 { shard: 0, partition: 4, values: 8 });
 pin!(SwapRecord of 1304 { shard: 0, pad: 4, buckets: 8, max_ns: 1288, sum_ns: 1296 });
+pin!(SightRecord of 24 { ifindex: 0, queue: 4, shard: 8, pad: 12, values: 16 });
+pin!(LinkListRecord of 16 { as_of: 0, total: 8, pad: 12 });
+pin!(LinkRecord of 88 {
+    ifindex: 0, mtu: 4, below: 8, master: 12, speed: 16, vlan_id: 20, hardware: 22, flags: 24, mac: 28, pad: 34,
+    address: 36, name: 52, altnames: 60, kind: 68, stuck_offload: 76, reserved: 84,
+});
 pin!(Header of 4096 {
     magic: 0, endian: 8, layout_major: 12, layout_minor: 14, region_len: 16, slot_len: 24, slot_count: 32, kind: 36,
     instance_id: 40, created_at: 48, static_crc: 56, reserved0: 60, state: 64, writer_pid: 72, writer_start: 80,

@@ -3,7 +3,7 @@
 use bytemuck::{CheckedBitPattern, NoUninit, Pod, Zeroable};
 
 use crate::WORD;
-use crate::counters::{BINDING_VALUES, ENTRY_VALUES, KERNEL_VALUES, PARTITION_VALUES, SHARD_VALUES};
+use crate::counters::{BINDING_VALUES, ENTRY_VALUES, KERNEL_VALUES, PARTITION_VALUES, SHARD_VALUES, SIGHT_VALUES};
 
 /// A run of UTF-8 bytes in the STRINGS section.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -513,6 +513,85 @@ record! {
         sum_ns: u64,
     }
 }
+
+record! {
+    /// SIGHTS: one row for each socket that receives, in the order of BINDINGS.
+    SightRecord kind 109 size 24 {
+        /// Its port.
+        ifindex: u32,
+        /// Its queue.
+        queue: u32,
+        /// Its shard.
+        shard: u32,
+        /// Zero.
+        pad: u32,
+        /// Values of [`crate::counters::Sight`].
+        values: [u64; SIGHT_VALUES],
+    }
+}
+
+record! {
+    /// LINK_LIST: what LINKS is. One record.
+    LinkListRecord kind 110 size 16 {
+        /// These were the devices at this time, nanoseconds of `CLOCK_MONOTONIC`.
+        as_of: u64,
+        /// Devices there were; LINKS has the first of them where that is less.
+        total: u32,
+        /// Zero.
+        pad: u32,
+    }
+}
+
+record! {
+    /// LINKS: a network device of the dataplane's network namespace, in use or not.
+    LinkRecord kind 111 size 88 {
+        /// Its index.
+        ifindex: u32,
+        /// Bytes; 0 if it has none.
+        mtu: u32,
+        /// The device below it, or the other end of its cable; 0 for none.
+        below: u32,
+        /// The device whose port it is; 0 for none.
+        master: u32,
+        /// Megabits a second; 0 if it has none.
+        speed: u32,
+        /// VLAN id on the device below; 0 for none.
+        vlan_id: u16,
+        /// An `ARPHRD_*`.
+        hardware: u16,
+        /// [`LINK_UP`] and others.
+        flags: u32,
+        /// Where there is [`LINK_MAC`].
+        mac: [u8; 6],
+        /// Zero.
+        pad: [u8; 2],
+        /// An address, its first four bytes or all, where there is [`LINK_IPV4`] or [`LINK_IPV6`].
+        address: [u8; 16],
+        /// Its name; empty where that is not UTF-8.
+        name: StrRef,
+        /// Its other names, each behind a zero byte.
+        altnames: StrRef,
+        /// What the kernel calls its kind.
+        kind: StrRef,
+        /// The VLAN offload that cannot be turned off.
+        stuck_offload: StrRef,
+        /// Zero.
+        reserved: u32,
+    }
+}
+
+/// [`LinkRecord::flags`]: administratively up, with carrier.
+pub const LINK_UP: u32 = 1;
+/// [`LinkRecord::flags`]: its own IPv6 is on.
+pub const LINK_HAS_IPV6: u32 = 2;
+/// [`LinkRecord::flags`]: it has an Ethernet address.
+pub const LINK_MAC: u32 = 4;
+/// [`LinkRecord::flags`]: `address` is one of IPv4.
+pub const LINK_IPV4: u32 = 8;
+/// [`LinkRecord::flags`]: `address` is one of IPv6.
+pub const LINK_IPV6: u32 = 16;
+/// [`LinkRecord::flags`]: an XDP program is attached to it.
+pub const LINK_XDP: u32 = 32;
 
 /// The bucket of a latency of `ns` nanoseconds: exact below 4, then four buckets to a power of two.
 pub const fn latency_bucket(ns: u64) -> usize {

@@ -29,7 +29,8 @@ pub use ledger::{
     attained_rate, stats,
 };
 pub use live::{
-    Adoption, Dataplane, FRESH_PATIENCE, ShardState, Stats, fresh_stats, last_stats, process, runs, wait_adopted,
+    Adoption, Dataplane, FRESH_PATIENCE, ShardState, Stats, fresh_devices, fresh_stats, last_stats, process, runs,
+    wait_adopted,
 };
 pub use show::{MirrorState, Place, PortState, Show, show};
 

@@ -13,6 +13,8 @@ use crate::devices::{self, Gone};
 
 /// `RTMGRP_LINK`: devices come, go, and change.
 const LINK_GROUP: u32 = 1;
+/// `RTMGRP_IPV4_IFADDR`, `RTMGRP_IPV6_IFADDR`, `RTMGRP_IPV6_IFINFO`.
+const ADDRESS_GROUPS: u32 = 0x10 | 0x100 | 0x800;
 /// One change brings several messages: they are gathered for this long.
 const GATHER: Duration = Duration::from_millis(2);
 
@@ -28,13 +30,22 @@ pub struct Links {
 }
 
 impl Links {
-    /// News from now on. Where the kernel gives none, each [`Links::wait`] says that there was some.
+    /// News from now on. Where the kernel gives none, each question says that there was some.
     pub fn watch() -> Links {
+        Links::watch_groups(LINK_GROUP)
+    }
+
+    /// News of their addresses and their IPv6 too.
+    pub fn watch_addresses() -> Links {
+        Links::watch_groups(LINK_GROUP | ADDRESS_GROUPS)
+    }
+
+    fn watch_groups(groups: u32) -> Links {
         let open = || -> io::Result<OwnedFd> {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             // Protocol 0 is NETLINK_ROUTE.
             let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
-            bind(&socket, &SocketAddrNetlink::new(0, LINK_GROUP))?;
+            bind(&socket, &SocketAddrNetlink::new(0, groups))?;
             Ok(socket)
         };
         let socket = open().inspect_err(|error| tracing::debug!("no news of devices, they are asked: {error}")).ok();
@@ -59,15 +70,27 @@ impl Links {
             Ok(_) => std::thread::sleep(GATHER),
             Err(_) => std::thread::sleep(timeout),
         }
-        // What else the messages say is looked up: one may have been lost (ENOBUFS).
-        let mut message = [0u8; DATAGRAM];
-        loop {
-            match recv(&*socket, &mut message, RecvFlags::DONTWAIT) {
-                Ok((len, _)) => gone.extend(devices::gone(message.get(..len).unwrap_or_default())),
-                Err(Errno::NOBUFS) => {}
-                Err(_) => return true,
-            }
+        drain(socket, |message| gone.extend(devices::gone(message)));
+        true
+    }
+
+    /// Whether a device may have changed since the last question.
+    pub fn take(&self) -> bool {
+        self.socket.as_ref().is_none_or(|socket| drain(socket, |_| ()))
+    }
+}
+
+/// Takes all messages. Whether there were any: what else they say is looked up, as one may have been lost (ENOBUFS).
+fn drain(socket: &OwnedFd, mut each: impl FnMut(&[u8])) -> bool {
+    let mut message = [0u8; DATAGRAM];
+    let mut any = false;
+    loop {
+        match recv(socket, &mut message, RecvFlags::DONTWAIT) {
+            Ok((len, _)) => each(message.get(..len).unwrap_or_default()),
+            Err(Errno::NOBUFS) => {}
+            Err(_) => return any,
         }
+        any = true;
     }
 }
 
@@ -83,5 +106,6 @@ mod tests {
         let start = Instant::now();
         assert!(Links { socket: None, gone: Vec::new() }.wait(Duration::from_millis(3)));
         assert!(start.elapsed() >= Duration::from_millis(3));
+        assert!(Links { socket: None, gone: Vec::new() }.take());
     }
 }

@@ -11,10 +11,12 @@
 //! - [`worker`]: the thread that runs a shard
 //! - [`topology`]: follows the ports: attaches, binds, detaches
 //! - [`links`]: tells it when a device has changed
+//! - [`devices`]: the devices there are, for the control plane
 //! - [`report`]: what topology tells stats
 //! - [`stats`]: gathers and publishes
 
 pub mod config;
+pub mod devices;
 pub mod limits;
 pub mod links;
 pub mod report;
@@ -34,6 +36,7 @@ use crate::region::{CONFIG_FILE, Publisher, RegionError, STATS_FILE, Subscriber,
 use crate::shard::lanes::Wake;
 use crate::snapshot::adopter::{Adopter, Adoption};
 use crate::snapshot::table::Current;
+use crate::told::Told;
 use crate::xsk::socket;
 use config::Config;
 use report::Report;
@@ -140,6 +143,7 @@ impl Dataplane {
         };
         let stats = {
             let stats = Stats::new(config, publisher, Arc::clone(&table), blocks, Arc::clone(&report));
+            let stats = stats.map_err(system("start a thread"))?;
             let stop = Arc::clone(&stop);
             spawn("stats", move || stats.run(&stop.others)).map_err(system("start a thread"))?
         };
@@ -221,21 +225,27 @@ fn adopt(mut adopter: Adopter, wakers: &[Arc<worker::Waker>], report: &Report, s
     if let Err(error) = rustix::process::setpriority_process(None, ADOPTER_NICENESS) {
         tracing::debug!("the adopter keeps the priority of the others: {error}");
     }
+    let mut told = Told::default();
     while !stop.load(Relaxed) {
         match adopter.poll() {
             Adoption::None => {}
             Adoption::Adopted { generation } => {
                 wakers.iter().for_each(|waker| waker.wake());
                 report.accepted();
+                told.ends();
                 tracing::info!("adopted generation {generation}");
                 continue;
             }
             Adoption::Recovered => {
                 report.accepted();
-                tracing::info!("the snapshot can be read again, unchanged");
+                if let Some(news) = told.ends() {
+                    tracing::info!("the snapshot can be read again, unchanged{news}");
+                }
             }
             Adoption::Refused { reason } => {
-                tracing::warn!("snapshot refused, the last good one stays: {reason}");
+                if let Some(news) = told.is(&reason) {
+                    tracing::warn!("snapshot refused, the last good one stays: {news}");
+                }
                 report.refused(reason);
             }
         }

@@ -1,25 +1,30 @@
 //! Gathers every counter and state and publishes them in `stats.shm`.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
-use shm_layout::counters::{Binding, Description, Entry, Kernel, PARTITION_VALUES, Partition, Shard as ShardValue};
+use shm_layout::counters::{
+    Binding, Description, Entry, Kernel, PARTITION_VALUES, Partition, Shard as ShardValue, Sight,
+};
 use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{
     BindingRecord, CAP_MIRROR, DescriptorRecord, EntryRecord, EntryStateRecord, LiveState, PartitionKind, PlaceRecord,
-    PortDeviceRecord, PortStateRecord, Record, ShardRecord, StatsMetaRecord, SwapRecord, UmemRecord,
+    PortDeviceRecord, PortStateRecord, Record, ShardRecord, SightRecord, StatsMetaRecord, SwapRecord, UmemRecord,
 };
 
 use super::TICK;
 use super::config::Config;
+use super::devices::Devices;
 use super::report::{MISSING, Report, State};
 use crate::clock;
 use crate::counters::ShardBlock;
 use crate::region::Publisher;
 use crate::snapshot::table::{Current, Table, TableEntry};
+use crate::told::Told;
 
 /// Time between publishes that nobody asks for.
 const PERIOD: Duration = Duration::from_millis(200);
@@ -43,20 +48,23 @@ pub struct Stats {
     capabilities: u64,
     frame_size: u32,
     mirror_frames: u32,
-    /// The last failure told, so that a lasting one is told once.
-    told: String,
+    devices: Devices,
+    told: Told,
 }
 
 impl Stats {
     /// A writer over what these threads count and report.
+    ///
+    /// # Errors
+    /// The thread that reads devices cannot be started.
     pub fn new(
         config: &Config,
         publisher: Publisher,
         table: Arc<Current>,
         blocks: Vec<Arc<ShardBlock>>,
         report: Arc<Report>,
-    ) -> Stats {
-        Stats {
+    ) -> io::Result<Stats> {
+        Ok(Stats {
             publisher,
             table,
             blocks,
@@ -65,15 +73,18 @@ impl Stats {
             capabilities: if config.mirror_frames > 0 { CAP_MIRROR } else { 0 },
             frame_size: config.frame_size,
             mirror_frames: config.mirror_frames,
-            told: String::new(),
-        }
+            devices: Devices::watch()?,
+            told: Told::default(),
+        })
     }
 
     /// Publishes when a reader asks and now and then until `stop`, and once more after it.
     pub fn run(mut self, stop: &AtomicBool) {
+        let mut is_asked = false;
         loop {
             let last = stop.load(Relaxed);
             let (start, before) = (Instant::now(), processor_time());
+            self.devices.refresh(is_asked);
             self.publish();
             if last {
                 return;
@@ -84,7 +95,10 @@ impl Stats {
             while !stop.load(Relaxed) && !until(rested).is_zero() {
                 std::thread::sleep(until(rested));
             }
-            while !stop.load(Relaxed) && !until(due).is_zero() && !self.publisher.wait_asked(until(due)) {}
+            is_asked = false;
+            while !stop.load(Relaxed) && !until(due).is_zero() && !is_asked {
+                is_asked = self.publisher.wait_asked(until(due));
+            }
         }
     }
 
@@ -94,12 +108,14 @@ impl Stats {
             return;
         };
         match self.publisher.publish(&mut image) {
-            Ok(_) => self.told.clear(),
+            Ok(_) => {
+                if let Some(news) = self.told.ends() {
+                    tracing::info!("statistics are published again{news}");
+                }
+            }
             Err(error) => {
-                let text = error.to_string();
-                if text != self.told {
-                    tracing::warn!("statistics cannot be published: {text}");
-                    self.told = text;
+                if let Some(news) = self.told.is(&error.to_string()) {
+                    tracing::warn!("statistics cannot be published: {news}");
                 }
             }
         }
@@ -149,6 +165,7 @@ impl Stats {
         let devices: Vec<PortDeviceRecord> =
             here.map(|port| PortDeviceRecord { ifindex: port.ifindex, device_ifindex: port.device }).collect();
         let bindings = binding_rows(&state);
+        let sights = sight_rows(&state);
         image
             .section(Need::Required, &[meta])
             .section(Need::Optional, &descriptors)
@@ -160,7 +177,9 @@ impl Stats {
             .section(Need::Optional, &places)
             .section(Need::Optional, &ports)
             .section(Need::Optional, &devices)
-            .section(Need::Optional, &bindings);
+            .section(Need::Optional, &bindings)
+            .section(Need::Optional, &sights);
+        self.devices.put(&mut image);
         Some(image.finish())
     }
 
@@ -232,10 +251,11 @@ impl<'a> PortsNow<'a> {
 }
 
 fn descriptors(image: &mut ImageBuilder) -> Vec<DescriptorRecord> {
-    let tables: [(u32, usize, &[Description]); 5] = [
+    let tables: [(u32, usize, &[Description]); 6] = [
         (ShardRecord::KIND, std::mem::offset_of!(ShardRecord, values), ShardValue::DESCRIPTIONS),
         (BindingRecord::KIND, std::mem::offset_of!(BindingRecord, values), Binding::DESCRIPTIONS),
         (BindingRecord::KIND, std::mem::offset_of!(BindingRecord, kernel), Kernel::DESCRIPTIONS),
+        (SightRecord::KIND, std::mem::offset_of!(SightRecord, values), Sight::DESCRIPTIONS),
         (EntryRecord::KIND, std::mem::offset_of!(EntryRecord, values), Entry::DESCRIPTIONS),
         (UmemRecord::KIND, std::mem::offset_of!(UmemRecord, values), Partition::DESCRIPTIONS),
     ];
@@ -301,6 +321,17 @@ fn binding_rows(state: &State) -> Vec<BindingRecord> {
         pad: 0,
         values: binding.block.read(),
         kernel: binding.kernel,
+    };
+    state.bindings.iter().map(row).collect()
+}
+
+fn sight_rows(state: &State) -> Vec<SightRecord> {
+    let row = |binding: &super::report::BindingStatus| SightRecord {
+        ifindex: binding.ifindex,
+        queue: binding.queue,
+        shard: binding.shard,
+        pad: 0,
+        values: binding.block.sights(),
     };
     state.bindings.iter().map(row).collect()
 }

@@ -115,7 +115,7 @@ impl Args {
 
 /// The devices around this process, which are the dataplane's.
 fn devices(_: &Path) -> Option<Links> {
-    links::read(None).inspect_err(|error| tracing::warn!("whether the ports are there is not checked: {error}")).ok()
+    links::own().inspect_err(|error| tracing::warn!("whether the ports are there is not checked: {error}")).ok()
 }
 
 fn is_busy(poll_mode: Option<&str>) -> bool {

@@ -9,6 +9,7 @@
 //! In the order a frame passes:
 //! - [`port`]: one socket and what the shard knows of it
 //! - [`rx`]: a batch from a port, and frames back to its fill ring
+//! - [`look`]: looks at one of them now and then
 //! - [`mirror`]: samples the batch and copies the selected frames
 //! - [`lanes`]: clones for monitor queues of other shards, over queues of [`spsc`]
 //! - [`forward`]: moves the batch to the wire's other port
@@ -21,6 +22,7 @@
 pub mod complete;
 pub mod forward;
 pub mod lanes;
+mod look;
 pub mod mailbox;
 pub mod mirror;
 pub mod port;
@@ -125,6 +127,7 @@ impl<D: Doorbell> Shard<D> {
             }
             moved += self.batch.len();
             let (ports, umem) = (&mut self.ports, &mut self.umem);
+            look::look(&mut ports[at], &self.batch, umem);
             mirror::sample(at, &self.batch, ports, umem, &mut self.mirror, &mut self.lanes, &self.block);
             forward::push(at, &mut self.batch, ports, umem, &mut self.primary);
         }

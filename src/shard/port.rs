@@ -7,6 +7,7 @@ use shm_layout::record::PortRole;
 
 use super::MAX_PORTS;
 use super::lanes::Remote;
+use super::look::Looks;
 use crate::counters::BindingBlock;
 use crate::snapshot::table::PortPolicy;
 use crate::xsk::abi::Desc;
@@ -72,6 +73,7 @@ pub struct Port<D> {
     pub(super) stuck: u32,
     /// Breaths to go before the next one.
     pub(super) rest: u32,
+    pub(super) looks: Looks,
     pub(super) values: [u64; BINDING_VALUES],
     /// Whether `values` has changed since it was committed.
     pub(super) dirty: bool,
@@ -123,6 +125,7 @@ impl<D: Doorbell> Port<D> {
             taken: 0,
             stuck: 0,
             rest: 0,
+            looks: Looks::default(),
             values: [0; BINDING_VALUES],
             dirty: true,
             block,

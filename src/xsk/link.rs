@@ -59,7 +59,7 @@ pub enum LinkError {
         port: String,
     },
     /// EOPNOTSUPP: the driver has no XDP in this mode.
-    #[error("the driver of {port} has no {mode} XDP: use XDP mode generic or auto")]
+    #[error("{}{}", no_xdp(port, *mode), other_mode(*mode, "; use --xdp-mode generic or auto"))]
     Unsupported {
         /// Device.
         port: String,
@@ -87,11 +87,7 @@ pub enum LinkError {
         source: io::Error,
     },
     /// The driver refused the attach for a reason of its own.
-    #[error(
-        "cannot attach a {mode} XDP program to {port}: {source}; drivers refuse native XDP when \
-         the MTU (or, on veth, the peer's) needs more than one buffer, when LRO is on, or when \
-         queues do not suffice: lower the MTU or use XDP mode generic"
-    )]
+    #[error("{}{}", refused(port, *mode, source), other_mode(*mode, "; lower the MTU or use --xdp-mode generic"))]
     Refused {
         /// Device.
         port: String,
@@ -100,6 +96,35 @@ pub enum LinkError {
         /// What the kernel said.
         source: io::Error,
     },
+}
+
+impl LinkError {
+    /// What it says without advice: for who has taken another mode already.
+    pub fn why(&self) -> String {
+        match self {
+            LinkError::Unsupported { port, mode } => no_xdp(port, *mode),
+            LinkError::Refused { port, mode, source } => refused(port, *mode, source),
+            other => other.to_string(),
+        }
+    }
+}
+
+fn no_xdp(port: &str, mode: XdpMode) -> String {
+    format!("the driver of {port} has no {mode} XDP")
+}
+
+fn refused(port: &str, mode: XdpMode, source: &io::Error) -> String {
+    let why = other_mode(
+        mode,
+        "; drivers refuse native XDP when the MTU (or, on veth, the peer's) needs more than one buffer, when LRO is on, \
+         or when queues do not suffice",
+    );
+    format!("cannot attach a {mode} XDP program to {port}: {source}{why}")
+}
+
+/// What is to be said of native XDP alone: generic is the last resort.
+fn other_mode(mode: XdpMode, advice: &'static str) -> &'static str {
+    if mode == XdpMode::Native { advice } else { "" }
 }
 
 /// `BPF_LINK_CREATE` of linux/bpf.h, `enum bpf_cmd`.
@@ -197,5 +222,28 @@ fn explain(source: io::Error, ifindex: u32, mode: XdpMode) -> LinkError {
         Some(libc::EPERM | libc::EACCES) => LinkError::NotPermitted { port },
         _ if is_shortage(&source) => LinkError::Short { port, source },
         _ => LinkError::Refused { port, mode, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_is_never_what_is_done_already() {
+        let refused = |mode| {
+            let port = "p (ifindex 7)".to_owned();
+            [
+                LinkError::Unsupported { port: port.clone(), mode },
+                LinkError::Refused { port, mode, source: io::Error::from_raw_os_error(libc::EINVAL) },
+            ]
+        };
+        for error in refused(XdpMode::Native) {
+            assert!(error.to_string().contains("use --xdp-mode generic"), "{error}");
+            assert!(!error.why().contains("--xdp-mode"), "{error}");
+        }
+        for error in refused(XdpMode::Generic) {
+            assert!(error.to_string().contains("generic XDP") && !error.to_string().contains("use "), "{error}");
+        }
     }
 }

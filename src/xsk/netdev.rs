@@ -100,6 +100,7 @@ pub struct Netdev {
     state: LinkState,
     driver: String,
     queues: Queues,
+    hardware: u16,
     mac: [u8; 6],
 }
 
@@ -111,13 +112,15 @@ impl Netdev {
     pub fn open(ifindex: u32) -> Result<Netdev, NetdevError> {
         let control = Control::open()?;
         control.stable(ifindex, |name| {
+            let (hardware, mac) = control.address(name)?;
             Ok(Netdev {
                 name: name.to_string(),
                 ifindex,
                 state: control.link_state(name)?,
                 driver: control.driver(name)?,
                 queues: control.queues(name)?,
-                mac: control.mac(name)?,
+                hardware,
+                mac,
             })
         })
     }
@@ -167,6 +170,27 @@ impl Netdev {
     /// Administratively up and with carrier.
     pub fn up(&self) -> bool {
         self.state.up
+    }
+
+    /// Why it cannot be a port: its frames are no Ethernet frames. `None` where they are.
+    pub fn no_ethernet(&self) -> Option<String> {
+        let Netdev { name, ifindex, hardware, .. } = self;
+        (*hardware != libc::ARPHRD_ETHER).then(|| {
+            let kind = match *hardware {
+                libc::ARPHRD_LOOPBACK => "loopback",
+                libc::ARPHRD_INFINIBAND => "InfiniBand",
+                libc::ARPHRD_PPP => "PPP",
+                libc::ARPHRD_CAN => "CAN",
+                libc::ARPHRD_TUNNEL | libc::ARPHRD_TUNNEL6 | libc::ARPHRD_SIT => "an IP tunnel",
+                libc::ARPHRD_IPGRE => "a GRE tunnel",
+                libc::ARPHRD_IEEE80211 | libc::ARPHRD_IEEE80211_PRISM | libc::ARPHRD_IEEE80211_RADIOTAP => {
+                    "raw wireless frames"
+                }
+                libc::ARPHRD_NONE => "packets without a link layer, as of tun or WireGuard",
+                _ => "another kind",
+            };
+            format!("{name} (ifindex {ifindex}) is no Ethernet device: its hardware type is {hardware} ({kind})")
+        })
     }
 
     /// Driver name, e.g. `veth`; empty when the driver does not say.
@@ -376,15 +400,16 @@ impl Control {
         Ok(LinkState { up: flags & up == up, mtu: mtu.cast_unsigned() })
     }
 
-    pub(super) fn mac(&self, name: &IfName) -> Result<[u8; 6], Refusal> {
+    /// The hardware type, and the first bytes of an address of that type.
+    pub(super) fn address(&self, name: &IfName) -> Result<(u16, [u8; 6]), Refusal> {
         let request = self.ask(name, libc::SIOCGIFHWADDR, "the MAC address")?;
         // SAFETY: SIOCGIFHWADDR filled this member; any bytes are a valid sockaddr.
-        let address = unsafe { request.ifr_ifru.ifru_hwaddr.sa_data };
+        let address = unsafe { request.ifr_ifru.ifru_hwaddr };
         let mut mac = [0; 6];
-        for (to, from) in mac.iter_mut().zip(address) {
+        for (to, from) in mac.iter_mut().zip(address.sa_data) {
             *to = from.cast_unsigned_byte();
         }
-        Ok(mac)
+        Ok((address.sa_family, mac))
     }
 
     fn driver(&self, name: &IfName) -> Result<String, Refusal> {

@@ -142,7 +142,7 @@ impl VlanOffload {
         }
         let done = |name: &IfName| {
             // By name or by address: either may have been changed. What has neither is another device.
-            if name.to_string() != self.device.name() && self.control.mac(name)? != self.device.mac() {
+            if name.to_string() != self.device.name() && self.control.address(name)?.1 != self.device.mac() {
                 return Err(Refusal { what: "the device", source: io::Error::from_raw_os_error(libc::ENODEV) });
             }
             self.control.set_features(name, &self.changed, on)

@@ -6,15 +6,19 @@
 mod container;
 mod devices;
 mod failover;
+mod far_end;
+mod flapping;
 mod helper;
 mod identity;
 mod lifecycle;
+mod no_ethernet;
 mod node;
 mod offloads;
 mod producer;
 mod script;
 mod signals;
 mod units;
+mod unprivileged;
 
 use std::time::Duration;
 

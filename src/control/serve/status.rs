@@ -380,8 +380,8 @@ mod tests {
     }
 
     fn socket(ifindex: u32, queue: u32) -> BindingRow {
-        let [values, kernel] = [Values::no_entry(), Values::no_entry()];
-        BindingRow { ifindex, queue, shard: 0, values, kernel }
+        let [values, kernel, sights] = [0; 3].map(|_| Values::no_entry());
+        BindingRow { ifindex, queue, shard: 0, values, kernel, sights }
     }
 
     /// An entry of frames that arrive on `port`, of which `mirrored` are mirrored.

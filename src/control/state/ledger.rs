@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
-use shm_layout::counters::{Binding, Description, ENTRY_VALUES, Entry, Kernel, Partition, Shard};
+use shm_layout::counters::{Binding, Description, ENTRY_VALUES, Entry, Kernel, Partition, Shard, Sight};
 use shm_layout::record::{
     BindingRecord, EntryRecord, PartitionKind, ShardRecord, SwapRecord, UmemRecord, latency_bucket_top,
 };
@@ -158,6 +158,9 @@ pub struct PortRow {
     /// Values of [`Kernel`].
     #[serde(flatten)]
     pub kernel: Values,
+    /// Values of [`Sight`].
+    #[serde(flatten)]
+    pub sights: Values,
 }
 
 /// One socket.
@@ -175,6 +178,9 @@ pub struct BindingRow {
     /// Values of [`Kernel`].
     #[serde(flatten)]
     pub kernel: Values,
+    /// Values of [`Sight`].
+    #[serde(flatten)]
+    pub sights: Values,
 }
 
 /// One mirror entry: the sum of its shards.
@@ -324,12 +330,16 @@ impl StatsReport {
 }
 
 fn bindings(stats: &Stats) -> Vec<BindingRow> {
+    let sights: HashMap<_, _> = stats.sights.iter().map(|row| ((row.ifindex, row.queue, row.shard), row)).collect();
     let row = |(i, row): (usize, &BindingRecord)| BindingRow {
         ifindex: row.ifindex,
         queue: row.queue,
         shard: row.shard,
         values: Values::new(Binding::DESCRIPTIONS, &row.values),
         kernel: Values::new(Kernel::DESCRIPTIONS, &row.kernel).with(stats.newer.tail::<BindingRecord>(i)),
+        sights: sights
+            .get(&(row.ifindex, row.queue, row.shard))
+            .map_or_else(|| Values::zero(Sight::DESCRIPTIONS), |row| Values::new(Sight::DESCRIPTIONS, &row.values)),
     };
     stats.bindings.iter().enumerate().map(row).collect()
 }
@@ -343,6 +353,7 @@ fn ports(stats: &Stats, bindings: &[BindingRow]) -> Vec<PortRow> {
         name: name.to_owned(),
         values: Values::zero(Binding::DESCRIPTIONS),
         kernel: Values::zero(Kernel::DESCRIPTIONS),
+        sights: Values::zero(Sight::DESCRIPTIONS),
     };
     rows.extend(stats.ports.iter().map(|port| blank(port.ifindex, port.device_ifindex, &port.name)));
     let mut at = index(rows.iter().map(|row| row.ifindex));
@@ -353,6 +364,7 @@ fn ports(stats: &Stats, bindings: &[BindingRow]) -> Vec<PortRow> {
         }
         rows[row].values.add(&binding.values);
         rows[row].kernel.add(&binding.kernel);
+        rows[row].sights.add(&binding.sights);
     }
     rows
 }

@@ -10,7 +10,7 @@ use shm_layout::counters::Partition;
 use shm_layout::header::{RegionKind, WRITER_START};
 use shm_layout::record::{
     BindingRecord, CAP_MIRROR, EntryRecord, EntryStateRecord, PartitionKind, PlaceRecord, PortDeviceRecord,
-    PortStateRecord, Record, ShardRecord, StatsMetaRecord, SwapRecord, UmemRecord,
+    PortStateRecord, Record, ShardRecord, SightRecord, StatsMetaRecord, SwapRecord, UmemRecord,
 };
 use shm_layout::view::{ImageView, LayoutError, Strings};
 use shm_layout::words::Words;
@@ -22,6 +22,7 @@ use super::show::PortState;
 use super::{StateError, published};
 use crate::clock;
 use crate::control::model::{Reason, printable};
+use crate::devices::listing::Listed;
 use crate::region::{Access, Polled, RegionError, RegionFile, STATS_FILE, Subscriber, is_held};
 
 /// How long an answer newer than the question is waited for.
@@ -45,6 +46,8 @@ pub struct Stats {
     pub(super) shards: Vec<ShardRecord>,
     pub(super) ports: Vec<PortState>,
     pub(super) bindings: Vec<BindingRecord>,
+    /// None where the dataplane is of an older release.
+    pub(super) sights: Vec<SightRecord>,
     pub(super) entries: Vec<EntryRecord>,
     /// Each with its reason.
     pub(super) entry_states: Vec<(EntryStateRecord, String)>,
@@ -54,6 +57,7 @@ pub struct Stats {
     pub(super) swaps: Vec<SwapRecord>,
     /// What the rows above have beyond this release.
     pub(super) newer: Newer,
+    devices: Option<Listed>,
     running: bool,
     fresh: bool,
 }
@@ -79,6 +83,7 @@ impl Stats {
                 })
                 .collect(),
             bindings: image.records()?.iter().collect(),
+            sights: image.records()?.iter().collect(),
             entries: image.records()?.iter().collect(),
             entry_states: image
                 .records::<EntryStateRecord>()?
@@ -89,6 +94,7 @@ impl Stats {
             umem: image.records()?.iter().collect(),
             swaps: image.records()?.iter().collect(),
             newer: Newer::read(&image, text)?,
+            devices: Listed::read(&image, text)?,
             meta,
             running: false,
             fresh: false,
@@ -99,6 +105,18 @@ impl Stats {
     #[must_use]
     pub fn running(&self) -> bool {
         self.running
+    }
+
+    /// Whether what it says is newer than the question it was read for.
+    #[must_use]
+    pub fn fresh(&self) -> bool {
+        self.fresh
+    }
+
+    /// Its release.
+    #[must_use]
+    pub fn release(&self) -> &str {
+        &self.release
     }
 
     /// Process id of the dataplane, in the PID namespace it runs in: for messages. [`process`] is for all else.
@@ -129,6 +147,12 @@ impl Stats {
     #[must_use]
     pub fn swaps(&self) -> &[SwapRecord] {
         &self.swaps
+    }
+
+    /// The devices of its network namespace; `None` of a dataplane of an older release.
+    #[must_use]
+    pub fn devices(&self) -> Option<&Listed> {
+        self.devices.as_ref()
     }
 
     /// The ports in use.
@@ -267,18 +291,39 @@ pub fn last_stats(dir: &Path) -> Result<Option<Stats>, StateError> {
 /// # Errors
 /// [`StateError`].
 pub fn fresh_stats(dir: &Path, asked: u64, patience: Duration) -> Result<Option<Stats>, StateError> {
+    let stats = stats_with(dir, patience, |stats| stats.meta.gathered_at >= asked)?;
+    Ok(stats.map(|stats| Stats { fresh: stats.meta.gathered_at >= asked, ..stats }))
+}
+
+/// As [`fresh_stats`], with the devices as they are at or after `asked`, which may take a moment longer.
+///
+/// # Errors
+/// [`StateError`].
+pub fn fresh_devices(dir: &Path, asked: u64, patience: Duration) -> Result<Option<Stats>, StateError> {
+    let as_of = |stats: &Stats| stats.devices.as_ref().map_or(stats.meta.gathered_at, |devices| devices.as_of);
+    let stats = stats_with(dir, patience, |stats| as_of(stats) >= asked)?;
+    Ok(stats.map(|stats| Stats { fresh: as_of(&stats) >= asked, ..stats }))
+}
+
+fn stats_with(dir: &Path, patience: Duration, enough: impl Fn(&Stats) -> bool) -> Result<Option<Stats>, StateError> {
     let deadline = Instant::now() + patience;
     let mut region = Region::new(dir);
     loop {
         let failed = region.poll().err();
-        if let Some(stats) = region.latest.take_if(|stats| !stats.running || stats.meta.gathered_at >= asked) {
-            return Ok(Some(Stats { fresh: stats.meta.gathered_at >= asked, ..stats }));
+        if let Some(stats) = region.latest.take_if(|stats| !stats.running || enough(stats)) {
+            return Ok(Some(stats));
         }
         let late = Instant::now() >= deadline;
         match failed {
-            Some(StateError::Region(RegionError::Missing { .. })) if region.latest.is_none() => return Ok(None),
-            // Replaced or overwritten while it was read: it will not be the next time.
-            Some(StateError::Region(RegionError::Read { .. })) if !late || region.latest.is_some() => {}
+            Some(StateError::Region(RegionError::Missing { .. }))
+                if region.latest.is_none() && (late || !runs(dir)) =>
+            {
+                return Ok(None);
+            }
+            // The first comes soon, of one that has only begun. Replaced or overwritten while it was read, it will not
+            // be the next time.
+            Some(StateError::Region(RegionError::Missing { .. } | RegionError::Read { .. }))
+                if !late || region.latest.is_some() => {}
             Some(error) if region.latest.is_none() => return Err(error),
             _ => {}
         }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use shm_layout::record::PortRole;
 
 use super::identity::Sighting;
+use super::sights::Sights;
 use super::{Failed, Lanes, Topology, Want};
 use crate::counters::BindingBlock;
 use crate::rings::RING_ENTRIES;
@@ -65,6 +66,7 @@ pub(super) struct Attached {
     pub(super) program: Option<PortProgram>,
     /// Held for what they undo when dropped.
     pub(super) promiscuous: Option<Promiscuous>,
+    pub(super) sights: Sights,
     pub(super) offload: Option<VlanOffload>,
 }
 
@@ -90,12 +92,9 @@ impl Topology {
             Ok(port) => {
                 let mode = port.program.as_ref().map_or("transmit only", |p| p.mode().as_str());
                 let copy = if port.zero_copy { "zero-copy" } else { "copy" };
-                tracing::info!(
-                    "port {} (ifindex {ifindex}, {}): attached, {mode}, {copy}, {} queue(s)",
-                    port.device.name(),
-                    port.device.driver(),
-                    port.bound.len()
-                );
+                let (name, driver, queues) = (port.device.name(), port.device.driver(), port.bound.len());
+                let what = format!("ifindex {ifindex}, {driver}: attached, {mode}, {copy}, {queues} queue(s)");
+                self.news.info(ifindex, name, what);
                 self.failed.remove(&ifindex);
                 self.attached.insert(ifindex, port);
             }
@@ -104,9 +103,8 @@ impl Topology {
     }
 
     pub(super) fn fail(&mut self, ifindex: u32, reason: String) {
-        if self.failed.get(&ifindex).is_none_or(|failed| failed.reason != reason) {
-            tracing::warn!("port {}: {reason}", self.label(ifindex));
-        }
+        let label = self.label(ifindex);
+        self.news.warn(ifindex, &label, reason.clone());
         self.failed.insert(ifindex, Failed { since: Instant::now(), reason });
     }
 
@@ -125,10 +123,14 @@ impl Topology {
             bound: Vec::new(),
             program: None,
             promiscuous: None,
+            sights: Sights::default(),
             offload: None,
             is_lost: false,
             device,
         };
+        if let Some(problem) = port.device.no_ethernet() {
+            return Err(problem);
+        }
         if port.want.role() == PortRole::Wire {
             if let Some(problem) = mtu_problem(link.mtu, self.config.frame_size) {
                 return Err(problem);
@@ -207,7 +209,7 @@ impl Topology {
 
     pub(super) fn detach(&mut self, ifindex: u32) {
         if let Some(port) = self.attached.remove(&ifindex) {
-            tracing::info!("port {} (ifindex {ifindex}): detached", port.device.name());
+            self.news.info(ifindex, port.device.name(), "detached".to_owned());
             self.close(port);
         }
     }
@@ -288,7 +290,12 @@ impl Bound {
 pub(super) fn mtu_problem(mtu: u32, frame_size: u32) -> Option<String> {
     let fits = max_rx_len(frame_size) - ETH_HLEN - 2 * VLAN_HLEN;
     (mtu > fits).then(|| {
-        let advice = if frame_size < 4096 { "; --frame-size 4096 takes more" } else { "" };
+        let larger = max_rx_len(4096) - ETH_HLEN - 2 * VLAN_HLEN;
+        let advice = match frame_size < 4096 {
+            true if mtu <= larger => "; --frame-size 4096 takes it".to_owned(),
+            true => format!("; --frame-size 4096 takes at most {larger}"),
+            false => String::new(),
+        };
         format!("MTU {mtu} does not fit frames of {frame_size} bytes (at most {fits}){advice}")
     })
 }
@@ -303,8 +310,11 @@ mod tests {
         assert_eq!(mtu_problem(1500, 2048), None);
         assert_eq!(mtu_problem(1770, 2048), None);
         let problem = mtu_problem(1771, 2048).unwrap();
-        assert!(problem.contains("1771") && problem.contains("1770") && problem.contains("4096"), "{problem}");
+        assert!(problem.contains("1771") && problem.contains("1770") && problem.contains("4096 takes it"), "{problem}");
         assert_eq!(mtu_problem(3818, 4096), None);
-        assert!(mtu_problem(9000, 4096).unwrap().contains("3818"));
+        // No advice to do what is done, or what does not help.
+        let problem = mtu_problem(9000, 4096).unwrap();
+        assert!(problem.contains("3818") && !problem.contains("--frame-size"), "{problem}");
+        assert!(mtu_problem(9000, 2048).unwrap().contains("--frame-size 4096 takes at most 3818"));
     }
 }

@@ -6,6 +6,7 @@ use super::identity::{Devices, Sighting, bury};
 use super::{Places, Topology, Want};
 use crate::devices::{self, Device, Gone};
 use crate::snapshot::table::Table;
+use crate::told::Told;
 use crate::xsk::netdev::Netdev;
 
 /// What the last look saw.
@@ -14,10 +15,10 @@ pub(super) struct Lookout {
     devices: Vec<Device>,
     /// Those that were gone then.
     gone: Vec<Gone>,
-    /// The last failure to look, so that a lasting one is told once.
-    failure: String,
-    /// What was told of each port.
-    told: HashMap<u32, String>,
+    /// Of failures to look.
+    failure: Told,
+    /// Of each port.
+    told: HashMap<u32, Told>,
 }
 
 impl Lookout {
@@ -36,14 +37,14 @@ impl Lookout {
         match devices::present() {
             Ok(devices) => {
                 self.devices = devices;
-                self.failure.clear();
+                if let Some(news) = self.failure.ends() {
+                    tracing::info!("network devices can be listed again{news}");
+                }
             }
             // What is attached stays so meanwhile.
             Err(error) => {
-                let failure = error.to_string();
-                if self.failure != failure {
-                    tracing::warn!("cannot list the network devices: {failure}");
-                    self.failure = failure;
+                if let Some(news) = self.failure.is(&error.to_string()) {
+                    tracing::warn!("cannot list the network devices: {news}");
                 }
             }
         }
@@ -80,9 +81,9 @@ impl Topology {
 
     /// Notes the ports whose devices are gone, also where each has been made again under its ifindex: the sockets know.
     fn find_lost(&mut self) {
-        for port in self.attached.values_mut().filter(|port| !port.is_lost) {
+        for (&ifindex, port) in self.attached.iter_mut().filter(|(_, port)| !port.is_lost) {
             if let Some(error) = port.bound.iter().find_map(|bound| bound.socket.take_error()) {
-                tracing::warn!("port {} is gone: {error}", port.device.name());
+                self.news.warn(ifindex, port.device.name(), format!("gone: {error}"));
                 port.is_lost = true;
             }
         }
@@ -93,13 +94,12 @@ impl Topology {
         self.lookout.told.retain(|port, _| places.contains_key(port));
         for (&port, place) in places {
             let told = self.lookout.told.entry(port).or_default();
-            if told != place.news() {
-                place.news().clone_into(told);
+            if place.news().is_empty() {
+                told.ends();
+            } else if let Some(news) = told.is(place.news()) {
                 match place.device() {
-                    Some(_) if told.is_empty() => {}
-                    Some(_) => tracing::info!("port {port}: {told}"),
-                    None if told.is_empty() => {}
-                    None => tracing::warn!("port {port} is missing: {told}"),
+                    Some(_) => tracing::info!("port {port}: {news}"),
+                    None => tracing::warn!("port {port} is missing: {news}"),
                 }
             }
         }

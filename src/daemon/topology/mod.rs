@@ -12,8 +12,10 @@
 mod attach;
 mod identity;
 mod lookout;
+mod news;
 mod record;
 mod restore;
+mod sights;
 mod tell;
 
 use std::collections::{BTreeMap, HashMap};
@@ -35,6 +37,7 @@ use crate::xsk::netdev::{self, Netdev, NetdevError, Queues};
 use attach::{Attached, IdPool, mtu_problem};
 use identity::Place;
 use lookout::Lookout;
+use news::News;
 use record::Record;
 
 /// How long a port that failed is left alone.
@@ -126,6 +129,7 @@ pub struct Topology {
     failed: HashMap<u32, Failed>,
     record: Record,
     lookout: Lookout,
+    news: News,
     ids: Vec<IdPool>,
     /// Outputs the shards have been told are up.
     outputs_up: Vec<Output>,
@@ -144,6 +148,7 @@ impl Topology {
             report,
             attached: BTreeMap::new(),
             failed: HashMap::new(),
+            news: News::default(),
             ids,
             outputs_up: Vec::new(),
         }
@@ -167,6 +172,7 @@ impl Topology {
                 self.audit();
             }
             self.tell_report(&plan);
+            self.news.catch_up();
         }
         plan = self.plan(links.gone());
         self.tell_report(&plan);
@@ -208,6 +214,7 @@ impl Topology {
             }
         }
         self.failed.retain(|ifindex, _| wanted.contains_key(ifindex));
+        self.news.retain(|ifindex| wanted.contains_key(&ifindex));
         for (&ifindex, &want) in wanted {
             let rested = self.failed.get(&ifindex).is_none_or(|failed| failed.since.elapsed() >= RETRY);
             if !rested || self.attached.contains_key(&ifindex) {
@@ -260,22 +267,23 @@ impl Topology {
         // Queues changed, or another port at the wire's other end: frames would go to queues nobody serves. While
         // the other end is not there, everything stays as it is.
         if matches!(Lanes::of(ifindex, port.want, places), Ok(Some(lanes)) if lanes != port.lanes) {
-            tracing::info!("port {}: the wire's queues have changed", port.device.name());
+            self.news.info(ifindex, port.device.name(), "the wire's queues have changed".to_owned());
             return true;
         }
         let link = match netdev::link_state(device) {
             Ok(Some(link)) => link,
             Ok(None) => {
-                tracing::warn!("port {} is gone", port.device.name());
+                self.news.warn(ifindex, port.device.name(), "gone".to_owned());
                 return true;
             }
             Err(error) => {
-                tracing::warn!("cannot ask for the link of {}: {error}", port.device.name());
+                self.news.warn(ifindex, port.device.name(), format!("cannot ask for its link: {error}"));
                 return false;
             }
         };
         if link != port.link {
-            tracing::info!("port {}: {}, MTU {}", port.device.name(), up_down(link.up), link.mtu);
+            let what = format!("{}, MTU {}", up_down(link.up), link.mtu);
+            self.news.info(ifindex, port.device.name(), what);
             port.link = link;
             if port.want.role() == PortRole::Wire && mtu_problem(link.mtu, self.config.frame_size).is_some() {
                 return true;

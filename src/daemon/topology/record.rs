@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::identity::{Known, Sighting};
 use crate::region::{RegionError, check_dir, read_beside, write_beside};
+use crate::told::Told;
 use crate::xsk::netdev;
 
 /// Name of the record in the directory.
@@ -63,8 +64,7 @@ pub(super) struct Record {
     ports: BTreeMap<u32, Known>,
     /// Whether the file says something else.
     dirty: bool,
-    /// The last failure told, so that a lasting one is told once.
-    told: String,
+    told: Told,
 }
 
 impl Record {
@@ -78,7 +78,7 @@ impl Record {
         });
         let here = Content { boot: boot.trim().to_owned(), namespace, ..Content::default() };
         let path = dir.join(FILE);
-        let told = String::new();
+        let told = Told::default();
         let mut record = Record { dir: dir.to_owned(), content: here, ports: BTreeMap::new(), dirty: false, told };
         match read(&path) {
             Ok(None) => {}
@@ -178,13 +178,14 @@ impl Record {
         match self.write(&path) {
             Ok(()) => {
                 self.dirty = false;
-                self.told.clear();
+                if let Some(news) = self.told.ends() {
+                    tracing::info!("what this run changes on ports is on record again{news}");
+                }
             }
             Err(problem) => {
                 self.dirty = true;
-                if self.told != problem {
-                    tracing::warn!("{problem}; the next run will not know what this one changes on ports");
-                    self.told = problem;
+                if let Some(news) = self.told.is(&problem) {
+                    tracing::warn!("the next run will not know what this one changes on ports: {news}");
                 }
             }
         }

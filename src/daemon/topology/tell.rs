@@ -42,19 +42,22 @@ impl Topology {
         }
     }
 
-    pub(super) fn tell_report(&self, plan: &Plan) {
-        let ports = plan.wanted.iter().map(|(&ifindex, &want)| self.status(ifindex, want, plan)).collect();
-        let bindings = self.attached.iter().flat_map(|(&ifindex, port)| {
-            port.bound.iter().map(move |bound| BindingStatus {
+    pub(super) fn tell_report(&mut self, plan: &Plan) {
+        let mut bindings = Vec::new();
+        for (&ifindex, port) in &mut self.attached {
+            let first = bindings.len();
+            bindings.extend(port.bound.iter().map(|bound| BindingStatus {
                 ifindex,
                 queue: bound.queue,
                 shard: self.hands[bound.hand].id,
                 block: Arc::clone(&bound.block),
                 // A socket that is going away has no more to tell.
                 kernel: bound.socket.kernel_stats().unwrap_or_default(),
-            })
-        });
-        self.report.set_ports(ports, bindings.collect());
+            }));
+            port.sights.take(&port.device, &bindings[first..]);
+        }
+        let ports = plan.wanted.iter().map(|(&ifindex, &want)| self.status(ifindex, want, plan)).collect();
+        self.report.set_ports(ports, bindings);
     }
 
     fn status(&self, ifindex: u32, want: Want, Plan { table, places, .. }: &Plan) -> PortStatus {
@@ -89,7 +92,7 @@ impl Topology {
                 driver: port.device.driver().to_owned(),
                 reason: if port.link.up {
                     let program = port.program.as_ref().and_then(|p| p.note()).unwrap_or_default();
-                    let notes = [news, program].into_iter().filter(|note| !note.is_empty());
+                    let notes = [news, program, port.sights.note()].into_iter().filter(|note| !note.is_empty());
                     notes.collect::<Vec<_>>().join("; ")
                 } else {
                     "link down".to_owned()

@@ -8,7 +8,6 @@ use serde::Serialize;
 use shm_layout::header::MAX_SLOT;
 use spanwire::control::json;
 use spanwire::control::source::{self, Format, Ports};
-use spanwire::control::state::{Stats, last_stats, process};
 use spanwire::control::writer::gate;
 use spanwire::control::{Admission, Diagnostic, Links, Mirror, OnAmbiguous, Reason, Snapshot, Wire};
 use spanwire::links;
@@ -96,8 +95,7 @@ fn listed(file: &Path) -> Result<Links, Failure> {
 
 /// The devices of the live system. A snapshot can do without them.
 pub(crate) fn live(dir: &Path, format: Format) -> Result<Option<Links>, Failure> {
-    let stats = last_stats(dir).ok().flatten().filter(Stats::running);
-    match (links::read(stats.and_then(|stats| process(dir, &stats))), format) {
+    match (links::read(dir), format) {
         (Ok(links), _) => Ok(Some(links)),
         (Err(error), Format::Junos) => {
             Err(Failure::Error(format!("{error} (--interfaces FILE gives the interfaces instead)")))

@@ -85,7 +85,7 @@ fn ports(report: &StatsReport, all: bool, rates: Option<&Rates<'_>>, text: &mut 
     if let Some(rates) = rates {
         table.rates(PORT, report.ports.iter().map(|port| rates.port(port)).collect());
     }
-    let rows: Vec<_> = report.ports.iter().map(|p| vec![&p.values, &p.kernel]).collect();
+    let rows: Vec<_> = report.ports.iter().map(|p| vec![&p.values, &p.kernel, &p.sights]).collect();
     table.first(&rows, &FIRST);
     table.number("loss", report.ports.iter().map(lost));
     table.rest(&rows, &FIRST, |name, values| all || (any(values) && !ROUTINE.contains(&name)));

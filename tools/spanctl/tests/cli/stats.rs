@@ -8,11 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::{Value, json};
-use shm_layout::counters::{Binding, Entry, Kernel, Partition, Shard};
+use shm_layout::counters::{Binding, Description, Entry, Kernel, Partition, Shard, Sight};
 use spanwire::clock::monotonic_ns;
 
 use crate::live::DATAPLANE;
 use crate::support::{Fake, Place, answering, command, has_keys, keys};
+
+/// What is counted of a socket.
+const COUNTED: [&[Description]; 3] = [Binding::DESCRIPTIONS, Kernel::DESCRIPTIONS, Sight::DESCRIPTIONS];
 
 #[test]
 fn stats_documents() {
@@ -26,13 +29,9 @@ fn stats_documents() {
     has_keys(&report["dataplane"], &DATAPLANE, &[]);
     has_keys(&report["shards"][0], &["id", "cpu", "adopted_generation", "swap_latency"], &[Shard::DESCRIPTIONS]);
     has_keys(&report["shards"][0]["swap_latency"], &["count", "p50_ns", "p99_ns", "p999_ns", "max_ns"], &[]);
-    has_keys(
-        &report["ports"][0],
-        &["ifindex", "device_ifindex", "name"],
-        &[Binding::DESCRIPTIONS, Kernel::DESCRIPTIONS],
-    );
+    has_keys(&report["ports"][0], &["ifindex", "device_ifindex", "name"], &COUNTED);
     let binding = ["ifindex", "queue", "shard"];
-    has_keys(&report["bindings"][0], &binding, &[Binding::DESCRIPTIONS, Kernel::DESCRIPTIONS]);
+    has_keys(&report["bindings"][0], &binding, &COUNTED);
     let mirror = ["ingress_ifindex", "output_ifindex", "rate", "attained_rate", "shards"];
     has_keys(&report["mirrors"][0], &mirror, &[Entry::DESCRIPTIONS]);
     has_keys(&report["mirrors"][0]["shards"][1], &["shard"], &[Entry::DESCRIPTIONS]);
@@ -51,6 +50,9 @@ fn stats_documents() {
         );
     }
     assert_eq!(ports[0]["kernel_rx_dropped"], 300);
+    let sights = |list: &str| report[list].as_array().unwrap().iter().map(|row| &row["rx_unfinished_checksums"]);
+    assert_eq!(sights("bindings").collect::<Vec<_>>(), [3, 4, 0], "none of a dataplane that does not tell");
+    assert_eq!(sights("ports").collect::<Vec<_>>(), [7, 0, 0]);
 
     // Entries are the sums of their shards, in the order of the table.
     let mirrors = report["mirrors"].as_array().unwrap();
@@ -147,7 +149,7 @@ fn tables_show_what_there_is_to_see() {
     }
     let parts: Vec<_> = mirrors[1..].iter().map(|row| (row[2].as_str(), row[5].as_str())).collect();
     assert_eq!(parts, [("all", "60"), ("0", "20"), ("1", "40"), ("all", "0")]);
-    for d in Binding::DESCRIPTIONS.iter().skip(4).chain(Kernel::DESCRIPTIONS) {
+    for d in Binding::DESCRIPTIONS.iter().skip(4).chain(Kernel::DESCRIPTIONS).chain(Sight::DESCRIPTIONS) {
         assert!(table(&text, PORTS)[0].iter().any(|heading| heading == d.name), "{}: {text}", d.name);
     }
 }

@@ -10,12 +10,13 @@ use std::time::Duration;
 use serde_json::Value;
 use shm_layout::counters::{
     BINDING_VALUES, Binding, Description, ENTRY_VALUES, Entry, KERNEL_VALUES, PARTITION_VALUES, SHARD_VALUES,
+    SIGHT_VALUES,
 };
 use shm_layout::header::RegionKind;
 use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{
     BindingRecord, CAP_MIRROR, EntryRecord, EntryStateRecord, LiveState, PartitionKind, PortRole, PortStateRecord,
-    ShardRecord, StatsMetaRecord, StrRef, UmemRecord,
+    ShardRecord, SightRecord, StatsMetaRecord, StrRef, UmemRecord,
 };
 use spanwire::clock::monotonic_ns;
 use spanwire::region::{Publisher, STATS_FILE};
@@ -274,6 +275,8 @@ impl Fake {
         };
         // 33 is a port that has left.
         let bindings = [binding(11, 0, 0, 100), binding(11, 1, 1, 200), binding(33, 0, 0, 7)];
+        let sight = |ifindex, queue, shard, n| SightRecord { ifindex, queue, shard, pad: 0, values: [n; SIGHT_VALUES] };
+        let sights = [sight(11, 0, 0, 3), sight(11, 1, 1, 4)];
         let entry = |shard| EntryRecord {
             ingress_ifindex: 11,
             output_ifindex: 22,
@@ -296,6 +299,7 @@ impl Fake {
             .section(Need::Required, &shards)
             .section(Need::Required, &ports)
             .section(Need::Required, &bindings)
+            .section(Need::Optional, &sights)
             .section(Need::Required, &[entry(0), entry(1)])
             .section(Need::Required, &states)
             .section(Need::Required, &[umem(0, PartitionKind::Primary), umem(0, PartitionKind::Mirror)]);
