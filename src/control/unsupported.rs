@@ -70,7 +70,7 @@ const FOREIGN: [&str; 59] = [
 /// The kinds of filters whose terms have actions.
 const FILTERS: [&str; 4] = ["filter", "service-filter", "simple-filter", "fast-update-filter"];
 
-/// A statement that leads a text which was shown to someone who may not see all of it may hide what is looked for.
+/// What is read: where one of these was withheld from who got the text, nobody knows what it says.
 const LOOKED_AT: [&[&str]; 6] = [
     &["interfaces"],
     &["forwarding-options"],

@@ -218,3 +218,22 @@ fn a_device_that_is_called_otherwise_is_taken_as_found_and_told_of() {
     node.wait_for_ports(&[A]);
     assert!(lab.ns(Role::Dut).ip(&["link", "show", "ge-0-0-0"]).is_ok());
 }
+
+/// `--wire NAME:NAME` names the devices for the dataplane too, in a document that knows none.
+#[test]
+fn a_wire_of_device_names_follows_them() {
+    let lab = lab(LabSpec::default());
+    let a = &lab.wire(0).unwrap().a;
+    let node = Node::start(&lab, &[]);
+    node.wait_for_running();
+    let bare = node.file(r#"{"version":3}"#);
+    node.json(&["import", bare.to_str().unwrap(), "--wire", "w0a:w0b"]);
+    node.wait_for_ports(&[A, B]);
+    ip(&lab, "link del w0a");
+    make_stranger(&lab, A);
+    wait_for_refusal(&node, A, "w0a");
+    make(&lab, a, 31);
+    node.wait_for_ports(&[A, B]);
+    exchange(&lab, 1, 300, None, None);
+    check_stranger(&lab);
+}
