@@ -4,7 +4,7 @@
 //! release before minor 1 wrote none, and its dataplane made of the other sections what [`older`] makes: that is what
 //! such an image means, and what a dataplane does that skips PLACES.
 
-use crate::record::{MirrorRecord, NativeVlanRecord, PLACE_UNTAGGED, PlaceRecord, PortRecord, Record, WireRecord};
+use crate::record::{NativeVlanRecord, PLACE_UNTAGGED, PlaceRecord, PortRecord, Record};
 use crate::view::{LayoutError, SnapshotView, check as check_record, has_twice};
 
 impl PlaceRecord {
@@ -22,27 +22,30 @@ impl PlaceRecord {
 /// ifindex, parent and id of a VLAN interface.
 type Vlan = (u32, u32, u16);
 
-fn vlans(ports: impl Iterator<Item = PortRecord>) -> Vec<Vlan> {
-    let vlans = ports.filter(|port| port.ifindex != 0 && port.parent_ifindex != 0 && port.vlan_id != 0);
-    vlans.map(|port| (port.ifindex, port.parent_ifindex, port.vlan_id)).collect()
+fn vlans(interfaces: impl Iterator<Item = Vlan>) -> Vec<Vlan> {
+    interfaces.filter(|&(ifindex, parent, vlan_id)| ifindex != 0 && parent != 0 && vlan_id != 0).collect()
 }
 
-/// The places of `mirrors` by the rule of minor 0: an ingress on a wire is that port, another one the first VLAN
-/// interface of its ifindex, or else a port; an output is a port.
+fn vlan(port: PortRecord) -> Vlan {
+    (port.ifindex, port.parent_ifindex, port.vlan_id)
+}
+
+/// The places of entries by the rule of minor 0: an ingress on a wire is that port, another one the first VLAN
+/// interface of its ifindex, or else a port; an output is a port. `interfaces` are ifindex, parent and VLAN id of
+/// each, `ends` the ports of wires, `mirrors` ingress and output.
 pub fn older(
-    ports: impl Iterator<Item = PortRecord>,
-    wires: impl Iterator<Item = WireRecord>,
-    mirrors: impl Iterator<Item = MirrorRecord>,
+    interfaces: impl Iterator<Item = (u32, u32, u16)>,
+    ends: impl Iterator<Item = u32>,
+    mirrors: impl Iterator<Item = (u32, u32)>,
 ) -> Vec<PlaceRecord> {
-    let mut vlans = vlans(ports);
+    let mut vlans = vlans(interfaces);
     // Stable: of several with the same ifindex the first stays.
     vlans.sort_by_key(|&(ifindex, ..)| ifindex);
     vlans.dedup_by_key(|&mut (ifindex, ..)| ifindex);
-    let mut ends: Vec<u32> = wires.flat_map(|wire| [wire.a_ifindex, wire.b_ifindex]).collect();
+    let mut ends: Vec<u32> = ends.collect();
     ends.sort_unstable();
-    let place = |mirror: MirrorRecord| {
-        let ingress = mirror.ingress_ifindex;
-        let whole = PlaceRecord::of_ports(ingress, mirror.output_ifindex);
+    let place = |(ingress, output)| {
+        let whole = PlaceRecord::of_ports(ingress, output);
         let vlan = vlans.binary_search_by_key(&ingress, |&(ifindex, ..)| ifindex);
         match vlan.ok().filter(|_| ends.binary_search(&ingress).is_err()).map(|at| vlans[at]) {
             Some((_, port_ifindex, vlan_id)) => PlaceRecord { port_ifindex, vlan_id, ..whole },
@@ -122,7 +125,7 @@ struct Known {
 
 impl Known {
     fn of(view: &SnapshotView<'_>) -> Known {
-        let mut vlans = vlans(view.ports.iter());
+        let mut vlans = vlans(view.ports.iter().map(vlan));
         let mut parents: Vec<_> = vlans.iter().map(|&(_, parent, _)| parent).collect();
         // Both sections are in the order of PORTS.
         let mut records = view.native_vlans.iter().peekable();

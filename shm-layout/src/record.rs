@@ -358,6 +358,8 @@ record! {
 
 /// [`StatsMetaRecord::capabilities`]: the dataplane has Mirror partitions.
 pub const CAP_MIRROR: u64 = 1;
+/// [`StatsMetaRecord::capabilities`]: the dataplane reads [`PlaceRecord`]s.
+pub const CAP_PLACES: u64 = 2;
 
 record! {
     /// DESCRIPTORS: the meaning of one value of the rows of a section.

@@ -393,7 +393,11 @@ impl SnapshotView<'_> {
     pub fn places(&self) -> Vec<PlaceRecord> {
         match self.places {
             Some(places) => places.iter().collect(),
-            None => places::older(self.ports.iter(), self.wires.iter(), self.mirrors.iter()),
+            None => places::older(
+                self.ports.iter().map(|port| (port.ifindex, port.parent_ifindex, port.vlan_id)),
+                self.wires.iter().flat_map(|wire| [wire.a_ifindex, wire.b_ifindex]),
+                self.mirrors.iter().map(|mirror| (mirror.ingress_ifindex, mirror.output_ifindex)),
+            ),
         }
     }
 

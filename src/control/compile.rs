@@ -10,7 +10,7 @@
 use sha2::{Digest, Sha256};
 use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{
-    DiagnosticRecord, MetaRecord, MirrorRecord, NativeVlanRecord, Placement, PortRecord, Role, WireRecord,
+    DiagnosticRecord, MetaRecord, MirrorRecord, NativeVlanRecord, PlaceRecord, Placement, PortRecord, Role, WireRecord,
 };
 use shm_layout::{places, record, view::SnapshotView};
 
@@ -80,8 +80,7 @@ pub fn compile(snapshot: &Snapshot, admission: &Admission, source: &Source) -> I
         })
         .collect();
     let places = Units::of(snapshot).places(&snapshot.mirrors);
-    let older = places::older(ports.iter().copied(), wires.iter().copied(), mirrors.iter().copied());
-    let places_need = if places == older { Need::Optional } else { Need::Required };
+    let places_need = if places == older_places(snapshot) { Need::Optional } else { Need::Required };
     let diagnostics: Vec<DiagnosticRecord> = admission
         .diagnostics
         .iter()
@@ -104,6 +103,21 @@ pub fn compile(snapshot: &Snapshot, admission: &Admission, source: &Source) -> I
         .section(Need::Optional, &native_vlans(&snapshot.interfaces))
         .section(places_need, &places);
     image.finish()
+}
+
+/// Whether a dataplane that does not know PLACES would mirror a snapshot otherwise than it means.
+#[must_use]
+pub fn needs_places(snapshot: &Snapshot) -> bool {
+    Units::of(snapshot).places(&snapshot.mirrors) != older_places(snapshot)
+}
+
+/// What such a dataplane makes of it.
+fn older_places(snapshot: &Snapshot) -> Vec<PlaceRecord> {
+    places::older(
+        snapshot.interfaces.iter().map(|i| (i.ifindex, i.parent_ifindex, i.vlan_id)),
+        snapshot.wires.iter().flat_map(|wire| [wire.a_ifindex, wire.b_ifindex]),
+        snapshot.mirrors.iter().map(|mirror| (mirror.ingress_ifindex, mirror.output_ifindex)),
+    )
 }
 
 fn native_vlans(interfaces: &[Interface]) -> Vec<NativeVlanRecord> {

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use shm_layout::header::RegionKind;
 use shm_layout::image::Image;
-use shm_layout::record::{CAP_MIRROR, META_DISARMED, MetaRecord, Role};
+use shm_layout::record::{CAP_MIRROR, CAP_PLACES, META_DISARMED, MetaRecord, Role};
 use shm_layout::view::SnapshotView;
 use thiserror::Error;
 
 use super::admission::{Admission, admit};
-use super::compile::{Source, compile};
+use super::compile::{Source, compile, needs_places};
 use super::history::{History, Kept};
 use super::model::{Diagnostic, Reason, Snapshot};
 use super::sizing::shortage;
@@ -220,14 +220,22 @@ pub fn publish(
 pub fn gate(dir: &Path, snapshot: &Snapshot) -> Result<(), Reason> {
     let Some(stats) = running(dir) else { return Ok(()) };
     let entries = snapshot.mirrors.len();
-    if entries == 0 || stats.capabilities() & CAP_MIRROR != 0 {
-        return Ok(());
+    let can = |what: u64| stats.capabilities() & what != 0;
+    if entries > 0 && !can(CAP_MIRROR) {
+        return Err(Reason::new(format!(
+            "mirror_configs: {entries} entries, but the running dataplane (process {}) has no mirror frames (restart \
+             spanwired with --mirror-frames above 0, or publish a snapshot without mirror entries)",
+            stats.pid()
+        )));
     }
-    Err(Reason::new(format!(
-        "mirror_configs: {entries} entries, but the running dataplane (process {}) has no mirror frames (restart \
-         spanwired with --mirror-frames above 0, or publish a snapshot without mirror entries)",
-        stats.pid()
-    )))
+    if !can(CAP_PLACES) && needs_places(snapshot) {
+        return Err(Reason::new(format!(
+            "mirror_configs: the running dataplane (process {}) is of an older release, which knows no native VLAN, no \
+             VLAN unit as an output, and no interface that is its own parent (restart spanwired with this release)",
+            stats.pid()
+        )));
+    }
+    Ok(())
 }
 
 /// Warns of what the running dataplane has too little of for a snapshot that it can use all the same.

@@ -12,8 +12,9 @@ use shm_layout::counters::{
 };
 use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{
-    BindingRecord, CAP_MIRROR, DescriptorRecord, EntryRecord, EntryStateRecord, LiveState, PartitionKind, PlaceRecord,
-    PortDeviceRecord, PortStateRecord, Record, ShardRecord, SightRecord, StatsMetaRecord, SwapRecord, UmemRecord,
+    BindingRecord, CAP_MIRROR, CAP_PLACES, DescriptorRecord, EntryRecord, EntryStateRecord, LiveState, PartitionKind,
+    PlaceRecord, PortDeviceRecord, PortStateRecord, Record, ShardRecord, SightRecord, StatsMetaRecord, SwapRecord,
+    UmemRecord,
 };
 
 use super::TICK;
@@ -70,7 +71,7 @@ impl Stats {
             blocks,
             report,
             started_at: clock::unix_ns(),
-            capabilities: if config.mirror_frames > 0 { CAP_MIRROR } else { 0 },
+            capabilities: CAP_PLACES | if config.mirror_frames > 0 { CAP_MIRROR } else { 0 },
             frame_size: config.frame_size,
             mirror_frames: config.mirror_frames,
             devices: Devices::watch()?,

@@ -249,7 +249,8 @@ impl Table {
             }
         }
         // A VLAN unit may bear its port's name.
-        let is_device = |port: &PortRecord| port.ifindex != 0 && (port.parent_ifindex == 0 || port.vlan_id == 0);
+        let is_unit = |p: &PortRecord| ![0, p.ifindex].contains(&p.parent_ifindex) && p.vlan_id != 0;
+        let is_device = |port: &PortRecord| port.ifindex != 0 && !is_unit(port);
         let named = view.ports.iter().filter(|port| is_device(port) && port.linux_name.len > 0);
         let devices = ByIfindex::new(named.map(|port| (port.ifindex, port.linux_name)).collect());
         let port = |((ifindex, peer), policy): (_, Option<PortPolicy>)| {

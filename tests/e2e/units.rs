@@ -68,16 +68,6 @@ fn untagged_frames_are_mirrored_by_the_native_vlans_entry() {
     let mirrors = [(native, MON, 1), (other, MON + 1, 1), (A, MON + 2, 1)];
     node.import(&document_with(&[(A, B)], &mirrors, &interfaces));
     node.wait_for_ports(&[A, B, MON, MON + 1, MON + 2]);
-    let show = node.json(&["show"]);
-    for (ingress, wanted) in [
-        (native, json!([A, 10, true, MON])),
-        (other, json!([A, 20, false, MON + 1])),
-        (A, json!([A, 0, false, MON + 2])),
-    ] {
-        let entry = mirror_of(&show, ingress);
-        assert_eq!((&entry["state"], place(entry)), (&json!("active"), wanted), "{entry}");
-    }
-
     let kinds: [&[Tag]; 9] = [
         &[],
         &[(0x8100, 0)],
@@ -93,6 +83,15 @@ fn untagged_frames_are_mirrored_by_the_native_vlans_entry() {
     let stats = node.settled_stats();
     for (ingress, kinds) in [(native, 6), (other, 2), (A, 1)] {
         assert_eq!(mirror_of(&stats, ingress)["mirrored_packets"], 20 * kinds, "{stats:#}");
+    }
+    let show = node.json(&["show"]);
+    for (ingress, wanted) in [
+        (native, json!([A, 10, true, MON])),
+        (other, json!([A, 20, false, MON + 1])),
+        (A, json!([A, 0, false, MON + 2])),
+    ] {
+        let entry = mirror_of(&show, ingress);
+        assert_eq!((&entry["state"], place(entry)), (&json!("active"), wanted), "{entry}");
     }
 
     // Without that entry they are the port's own again.

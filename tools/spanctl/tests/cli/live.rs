@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use shm_layout::record::{CAP_MIRROR, CAP_PLACES};
 
 use crate::support::{Fake, Place, SNAPSHOT, answering, command, has_keys, publisher};
 
@@ -84,18 +85,20 @@ fn show_without_a_dataplane() {
     }
 }
 
+/// A native VLAN, and a VLAN unit as an output.
+const UNITS: &str = r#"{"version":39,
+    "interfaces":[{"name":"ge-0/0/0","ifindex":11,"native_vlan_id":10},
+        {"name":"ge-0/0/0.10","ifindex":1073741825,"parent_ifindex":11,"vlan_id":10},
+        {"name":"ge-0/0/0.20","ifindex":1073741826,"parent_ifindex":11,"vlan_id":20},
+        {"name":"mon.7","ifindex":1073741827,"parent_ifindex":22,"vlan_id":7}],
+    "mirror_configs":[{"ingress_ifindex":1073741825,"output_ifindex":1073741827,"rate":1},
+        {"ingress_ifindex":1073741826,"output_ifindex":22,"rate":1}],
+    "wires":[{"name":"w1","a_ifindex":11,"b_ifindex":12}]}"#;
+
 #[test]
 fn show_tells_what_vlan_units_come_to() {
     let place = Place::new();
-    let document = r#"{"version":39,
-        "interfaces":[{"name":"ge-0/0/0","ifindex":11,"native_vlan_id":10},
-            {"name":"ge-0/0/0.10","ifindex":1073741825,"parent_ifindex":11,"vlan_id":10},
-            {"name":"ge-0/0/0.20","ifindex":1073741826,"parent_ifindex":11,"vlan_id":20},
-            {"name":"mon.7","ifindex":1073741827,"parent_ifindex":22,"vlan_id":7}],
-        "mirror_configs":[{"ingress_ifindex":1073741825,"output_ifindex":1073741827,"rate":1},
-            {"ingress_ifindex":1073741826,"output_ifindex":22,"rate":1}],
-        "wires":[{"name":"w1","a_ifindex":11,"b_ifindex":12}]}"#;
-    place.feed(document.as_bytes(), &["import", "-"]).code(0);
+    place.feed(UNITS.as_bytes(), &["import", "-"]).code(0);
     let shown = place.run(&["show", "--json"]).code(0).json();
     let told =
         |i: usize| ["ingress_port", "vlan_id", "untagged", "output_port"].map(|key| shown["mirrors"][i][key].clone());
@@ -261,6 +264,25 @@ fn a_snapshot_the_dataplane_cannot_carry_is_refused() {
     // One that has died refuses nothing.
     drop(running);
     place.with_snapshot();
+}
+
+#[test]
+fn a_snapshot_that_an_older_dataplane_would_mirror_otherwise_is_refused() {
+    let place = Place::new().with_snapshot();
+    let older = Fake { capabilities: CAP_MIRROR, ..Fake::of(&place) };
+    let running = older.publish(&place);
+    let before = place.published();
+    let ran = place.feed(UNITS.as_bytes(), &["import", "-"]).code(1);
+    assert!(ran.stderr.contains("is of an older release") && ran.stderr.contains("restart spanwired"), "{ran:?}");
+    assert_eq!(place.published(), before);
+    // What it knows itself it takes.
+    let known = UNITS
+        .replace(r#","native_vlan_id":10"#, "")
+        .replace(r#""output_ifindex":1073741827"#, r#""output_ifindex":22"#);
+    place.feed(known.as_bytes(), &["import", "-"]).code(0);
+    drop(running);
+    let _running = Fake { capabilities: CAP_MIRROR | CAP_PLACES, ..older }.publish(&place);
+    place.feed(UNITS.as_bytes(), &["import", "-"]).code(0);
 }
 
 /// The warnings of a document about mirror frames.
