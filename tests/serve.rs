@@ -650,6 +650,24 @@ fn the_socket_is_for_owner_and_group_and_goes_with_the_server() {
     }
 }
 
+/// A client that keeps its connection after it was refused, or sends nothing at all, does not hold up the end.
+#[test]
+fn the_end_waits_for_nobody_who_only_sits_there() {
+    let server = Serving::new(|_| ());
+    let mut refused = UnixStream::connect(server.socket()).unwrap();
+    refused.write_all(b"nothing\n").unwrap();
+    assert_eq!(answer(&mut refused).unwrap()["ok"], false);
+    let mut idle = UnixStream::connect(server.sessions()).unwrap();
+    let asked = Instant::now();
+    server.done(&json!({"type": "shutdown"}));
+    let (_root, ended) = server.ended();
+    ended.unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
+    // It was not accepted yet, or learns why.
+    let told = answer(&mut idle);
+    assert!(told.as_ref().map_or(true, |told| told["error"] == "the server ends"), "{told:?}");
+}
+
 /// Sixty-four at once; three of them mean harm. The others are served all the while.
 #[test]
 fn a_slow_a_huge_and_a_senseless_client_hold_nobody_up() {

@@ -47,6 +47,8 @@ use process::Process;
 use socket::{Door, Sockets};
 
 pub use exchange::{MAX_REQUEST, MIB_TIME, READ_TIME};
+pub use record::RECORD_FILE;
+pub use socket::SESSIONS_SOCKET;
 
 /// How long it may take until a request to stop is seen.
 const TICK: Duration = Duration::from_millis(50);

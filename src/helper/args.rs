@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser};
 use super::words::Words;
 use crate::control::OnAmbiguous;
 use crate::control::model::Links;
-use crate::control::serve::{Asked, Options};
+use crate::control::serve::{Asked, Options, RECORD_FILE, SESSIONS_SOCKET};
 use crate::daemon::config::Config;
 use crate::links;
 use crate::region::{CONFIG_FILE, STATS_FILE};
@@ -90,8 +90,10 @@ impl Args {
         let mut config = self.dataplane.with_shards(workers, available);
         config.busy |= is_busy(self.poll_mode.as_deref());
         let config = config.resolve(available)?;
-        let others = [self.control_socket.clone(), config.dir.join(CONFIG_FILE), config.dir.join(STATS_FILE)];
-        if let Some(file) = self.state_file.as_ref().filter(|file| others.contains(file)) {
+        let sessions = self.control_socket.with_file_name(SESSIONS_SOCKET);
+        let files = [CONFIG_FILE, STATS_FILE, RECORD_FILE].map(|name| config.dir.join(name));
+        let is_other = |file: &&PathBuf| **file == self.control_socket || **file == sessions || files.contains(file);
+        if let Some(file) = self.state_file.as_ref().filter(is_other) {
             return Err(format!("--state-file: {} is there for something else (give it another name)", file.display()));
         }
         let wires = if self.wires.is_empty() { split(&self.wire_list) } else { self.wires };
@@ -225,10 +227,13 @@ mod tests {
                 "helper --control-socket /s --dir /d --state-file /d/config.shm",
                 "config.shm is there for something else",
             ),
-            ("helper --control-socket /s --state-file /s", "/s is there for something else"),
             (
-                "helper --control-socket /s --dir /d --state-file /d/config.shm",
-                "/d/config.shm is there for something else",
+                "helper --control-socket /r/s --state-file /r/userspace-dp-sessions.sock",
+                "sessions.sock is there for something else",
+            ),
+            (
+                "helper --control-socket /s --dir /d --state-file /d/producer.json",
+                "/d/producer.json is there for something else",
             ),
             ("helper --control-socket /s --on-ambiguous perhaps", "omit"),
         ] {

@@ -164,7 +164,11 @@ impl Desk {
         let parsed = if request.is_large() { client.wait() } else { Ok(()) }.and_then(|()| parse(request.bytes()));
         let (done, suppressed) = match parsed {
             Ok(request) => (self.obey(&request, client, stop), request.suppress_status == Some(true)),
-            Err(why) => (Err(why), false),
+            Err(why) => {
+                // Others need not wait until the status is gathered.
+                drop(client);
+                (Err(why), false)
+            }
         };
         let status = if suppressed { None } else { self.reporter.status(&self.producer) };
         let status = status.filter(|status| {

@@ -24,8 +24,6 @@ pub(super) const MAX_ANSWER: usize = 64 << 20;
 pub(super) const SMALL: usize = 64 << 10;
 /// Of larger ones there are so many at once: at most 160 MiB of them all.
 pub(super) const LARGER: [Class; 2] = [Class { size: 1 << 20, most: 32 }, Class { size: MAX_REQUEST, most: 2 }];
-/// How long an answer may take to be read, and [`MIB_TIME`] more for each MiB of it.
-const WRITE_TIME: Duration = Duration::from_secs(1);
 /// How long what a client goes on sending after its answer is read, and thrown away, and [`MIB_TIME`] more for each MiB of
 /// it: one that is not done by then does not mean to read the answer.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
@@ -145,9 +143,9 @@ pub(super) fn has_gone(stream: &UnixStream) -> bool {
     poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
-/// When an answer of so many bytes has to be read.
+/// When an answer of so many bytes has to be read: it may take what a request may.
 pub(super) fn reading_ends(answer: usize) -> Instant {
-    Instant::now() + WRITE_TIME + per_mib(answer)
+    Instant::now() + READ_TIME + per_mib(answer)
 }
 
 /// Writes an answer and a newline. A client that does not read it before `deadline` does not get it.

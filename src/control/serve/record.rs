@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::process::Process;
 
-/// Its name in the directory.
-const FILE: &str = "producer.json";
+/// The record of the producer, in the directory of the regions.
+pub const RECORD_FILE: &str = "producer.json";
 /// More than it ever has, bytes.
 const MOST: u64 = 4096;
 
@@ -33,7 +33,7 @@ pub(super) struct Record {
 impl Record {
     /// The record in a directory, if there is one that can be read.
     pub(super) fn read(dir: &Path) -> Option<Record> {
-        let path = dir.join(FILE);
+        let path = dir.join(RECORD_FILE);
         let read = || -> io::Result<Record> {
             let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
             let file = OpenOptions::new().read(true).custom_flags(flags).open(&path)?;
@@ -62,8 +62,8 @@ impl Record {
     /// # Errors
     /// The file, and what the system says.
     pub(super) fn write(&self, dir: &Path) -> Result<(), (PathBuf, io::Error)> {
-        let path = dir.join(FILE);
-        let temporary = dir.join(format!("{FILE}.{}.new", std::process::id()));
+        let path = dir.join(RECORD_FILE);
+        let temporary = dir.join(format!("{RECORD_FILE}.{}.new", std::process::id()));
         let write = || -> io::Result<()> {
             // One left behind by a process of the same id that died is in nobody's way.
             let flags = OFlags::NOFOLLOW.bits() as i32;
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn a_record_is_read_back_if_it_can_be_trusted() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(FILE);
+        let path = dir.path().join(RECORD_FILE);
         assert_eq!(Record::read(dir.path()), None);
         let record = Record {
             version: 43,

@@ -22,7 +22,7 @@ const MODE: u32 = 0o660;
 const BACKLOG: i32 = 256;
 
 /// The name of the second socket, in the directory of the first.
-const SESSIONS: &str = "userspace-dp-sessions.sock";
+pub const SESSIONS_SOCKET: &str = "userspace-dp-sessions.sock";
 
 /// Where a client comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub(super) struct Sockets([(Door, Socket); 2]);
 impl Sockets {
     /// Listens at `path` and beside it.
     pub(super) fn bind(path: &Path) -> Result<Sockets, ServeError> {
-        let sessions = path.with_file_name(SESSIONS);
+        let sessions = path.with_file_name(SESSIONS_SOCKET);
         if sessions == path {
             return Err(ServeError::Reserved { path: sessions });
         }
