@@ -1,5 +1,6 @@
 //! What lasts, or comes again and again: told when it begins, when it changes and when it ends, and not each time.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Changes told one after another; of what goes on changing, one is told each [`PACE`].
@@ -59,6 +60,27 @@ impl Told {
         self.room = self.room.saturating_add(more).min(AT_ONCE);
         self.filled = Some(if self.room == AT_ONCE { now } else { filled + more * PACE });
         self.room > 0
+    }
+}
+
+/// As [`Told`], of what several threads meet.
+#[derive(Debug, Default)]
+pub struct Shared(Mutex<Told>);
+
+impl Shared {
+    fn told(&self) -> MutexGuard<'_, Told> {
+        // At worst a line too many or too few.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// See [`Told::is`].
+    pub fn is(&self, what: &str) -> Option<String> {
+        self.told().is(what)
+    }
+
+    /// See [`Told::ends`].
+    pub fn ends(&self) -> Option<String> {
+        self.told().ends()
     }
 }
 

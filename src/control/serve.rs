@@ -40,6 +40,7 @@ use thiserror::Error;
 
 use super::draft::OnAmbiguous;
 use super::model::Links;
+use crate::told;
 use clients::{Clients, Seat};
 use desk::{Answer, Client, Desk};
 use exchange::{LARGER, Unread, per_mib};
@@ -145,6 +146,8 @@ pub struct Server {
     sockets: Sockets,
     clients: Clients,
     desk: Desk,
+    /// Of clients and requests that do not come as far as the desk.
+    refused: told::Shared,
 }
 
 impl Server {
@@ -155,7 +158,12 @@ impl Server {
     pub fn bind(options: Options) -> Result<Server, ServeError> {
         let sockets = Sockets::bind(&options.socket)?;
         tracing::info!("listening at {} for {}", options.socket.display(), options.dir.display());
-        Ok(Server { sockets, clients: Clients::new(MAX_CLIENTS, &LARGER), desk: Desk::new(options) })
+        Ok(Server {
+            sockets,
+            clients: Clients::new(MAX_CLIENTS, &LARGER),
+            desk: Desk::new(options),
+            refused: told::Shared::default(),
+        })
     }
 
     /// The status, as a client is told it.
@@ -182,8 +190,10 @@ impl Server {
                     let spawned = thread::Builder::new()
                         .name("client".to_owned())
                         .spawn_scoped(scope, move || self.serve(door, &seat, stop));
-                    if let Err(error) = spawned {
-                        tracing::warn!("a client is turned away: cannot start a thread: {error}");
+                    if let Err(error) = spawned
+                        && let Some(news) = self.refused.is(&format!("cannot start a thread: {error}"))
+                    {
+                        tracing::warn!("a client is turned away: {news}");
                     }
                 }
             };
@@ -199,7 +209,9 @@ impl Server {
         let stream: &UnixStream = seat.stream();
         let answer = match self.sockets.check_peer(door, stream) {
             Err(why) => {
-                tracing::warn!("a client is refused: {why}");
+                if let Some(news) = self.refused.is(&why) {
+                    tracing::warn!("a client is refused: {news}");
+                }
                 Answer::refusal(why)
             }
             Ok(pid) => match exchange::read(seat, start + READ_TIME) {
@@ -208,6 +220,7 @@ impl Server {
                         // Sent away, so this may be a part of it.
                         return;
                     }
+                    self.refused.ends();
                     // At once: those that are whole later come later.
                     let turn = self.desk.turn();
                     let deadline = start + READ_TIME + per_mib(request.bytes().len());
@@ -216,7 +229,9 @@ impl Server {
                 }
                 Err(Unread::Gone) => return,
                 Err(why) => {
-                    tracing::warn!("a request is refused: {why}");
+                    if let Some(news) = self.refused.is(&why.to_string()) {
+                        tracing::warn!("a request is refused: {news}");
+                    }
                     Answer::refusal(why.to_string())
                 }
             },

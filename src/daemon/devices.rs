@@ -17,6 +17,8 @@ use crate::told::Told;
 
 /// However often something changes, reading takes one part in this many of a processor.
 const SHARE: u32 = 20;
+/// And this while somebody asks, who waits for it.
+const ASKED_SHARE: u32 = 4;
 /// Not all that changes is told of (an alternative name of a device that is down, a speed): who asks gets what was
 /// read no longer ago than this, or than this many times what reading takes.
 const AGE: Duration = Duration::from_secs(1);
@@ -45,6 +47,8 @@ struct Shared {
 struct State {
     /// Whether they are to be read again.
     is_wanted: bool,
+    /// Whether somebody waits for that.
+    is_asked: bool,
     is_reading: bool,
     listing: Arc<Listing>,
     /// When they were read, and how long that took.
@@ -92,6 +96,10 @@ impl Devices {
             state.is_wanted = true;
             self.shared.changed.notify_one();
         }
+        if is_asked && state.is_wanted && !state.is_asked {
+            state.is_asked = true;
+            self.shared.changed.notify_one();
+        }
         self.listing = Arc::clone(&state.listing);
         if !state.is_wanted && !state.is_reading {
             self.as_of = now;
@@ -116,7 +124,7 @@ fn read(shared: &Shared) {
     let mut told = Told::default();
     let mut state = shared.state();
     while !state.is_over {
-        let rest = state.rest(SHARE);
+        let rest = state.rest(if state.is_asked { ASKED_SHARE } else { SHARE });
         if !state.is_wanted || !rest.is_zero() {
             state = match state.is_wanted {
                 true => shared.changed.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0,
@@ -124,7 +132,7 @@ fn read(shared: &Shared) {
             };
             continue;
         }
-        (state.is_wanted, state.is_reading) = (false, true);
+        (state.is_wanted, state.is_asked, state.is_reading) = (false, false, true);
         drop(state);
         let start = Instant::now();
         let devices = devices::all();

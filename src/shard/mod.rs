@@ -9,7 +9,7 @@
 //! In the order a frame passes:
 //! - [`port`]: one socket and what the shard knows of it
 //! - [`rx`]: a batch from a port, and frames back to its fill ring
-//! - [`look`]: looks at one of them now and then
+//! - `look`: looks at one of them now and then
 //! - [`mirror`]: samples the batch and copies the selected frames
 //! - [`lanes`]: clones for monitor queues of other shards, over queues of [`spsc`]
 //! - [`forward`]: moves the batch to the wire's other port

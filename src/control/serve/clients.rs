@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{SendFlags, send};
 
 use super::exchange::{Unread, per_mib};
+use crate::told::Shared;
 
 /// How long to wait for a client that has to go before the next one has to go too.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -39,6 +40,8 @@ pub(super) struct Clients {
     classes: &'static [Class],
     seats: Mutex<Seats>,
     left: Condvar,
+    /// Of seats that are all taken.
+    full: Shared,
 }
 
 #[derive(Debug, Default)]
@@ -100,7 +103,7 @@ impl Seats {
 impl Clients {
     /// At most `most` at once; of those with requests too large for everybody, what `classes` say, smallest first.
     pub(super) fn new(most: usize, classes: &'static [Class]) -> Clients {
-        Clients { most, classes, seats: Mutex::default(), left: Condvar::new() }
+        Clients { most, classes, seats: Mutex::default(), left: Condvar::new(), full: Shared::default() }
     }
 
     /// A seat for a new client. Where all are taken, the one who has been sending longest has to go: an honest
@@ -108,10 +111,15 @@ impl Clients {
     pub(super) fn seat(&self, stream: UnixStream) -> Seat<'_> {
         let stream = Arc::new(stream);
         let mut seats = lock(&self.seats);
+        if seats.taken.len() < self.most {
+            self.full.ends();
+        }
         while seats.taken.len() >= self.most {
             let slowest = seats.sending().next();
             if let Some(slowest) = slowest {
-                tracing::warn!("{} clients at once: the slowest has to go", self.most);
+                if let Some(news) = self.full.is("the slowest has to go") {
+                    tracing::warn!("{} clients at once: {news}", self.most);
+                }
                 end(&slowest, "too many clients at once (try again)");
             }
             seats = self.left.wait_timeout(seats, PATIENCE).unwrap_or_else(PoisonError::into_inner).0;

@@ -25,6 +25,7 @@ use crate::control::model::{Diagnostic, Reason, Snapshot, clipped};
 use crate::control::role::{self, Reach};
 use crate::control::source::complete;
 use crate::control::writer::{Standing, publish, remark};
+use crate::told::Shared;
 
 /// How long a change of the role is seen through to the shards: well within what a producer waits.
 const ROLE_PATIENCE: Duration = Duration::from_secs(1);
@@ -136,12 +137,20 @@ pub(super) struct Desk {
     reporter: Reporter,
     /// One change at a time, and so one large document taken apart at a time.
     line: Line,
+    /// Of snapshots that are refused.
+    refused: Shared,
 }
 
 impl Desk {
     /// A desk that begins now.
     pub(super) fn new(options: Options) -> Desk {
-        Desk { producer: Producer::new(&options), reporter: Reporter::new(&options), options, line: Line::default() }
+        Desk {
+            producer: Producer::new(&options),
+            reporter: Reporter::new(&options),
+            options,
+            line: Line::default(),
+            refused: Shared::default(),
+        }
     }
 
     /// The status, gathered now.
@@ -266,11 +275,9 @@ impl Desk {
         let admission = draft.admit_or(self.options.on_ambiguous, links.as_ref());
         let snapshot = draft.snapshot;
         if !admission.accepted() {
-            tracing::warn!(
-                "generation {} of the producer is refused: {}",
-                snapshot.generation,
-                joined(&admission.reasons)
-            );
+            if let Some(news) = self.refused.is(&joined(&admission.reasons)) {
+                tracing::warn!("generation {} of the producer is refused: {news}", snapshot.generation);
+            }
             return Err(admission.reasons);
         }
         Ok((snapshot, admission))
@@ -280,6 +287,7 @@ impl Desk {
         let receipt = publish(&self.options.dir, snapshot, admission, digest)
             .map_err(|error| vec![Reason::new(error.to_string())])?;
         let (published, given) = (receipt.generation, snapshot.generation);
+        self.refused.ends();
         tracing::info!("published generation {published}, generation {given} of the producer");
         if let Some(error) = receipt.unkept {
             tracing::warn!("generation {published} is not in the history: {error}");

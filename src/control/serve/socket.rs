@@ -15,6 +15,7 @@ use rustix::net::sockopt::socket_peercred;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with};
 
 use super::ServeError;
+use crate::told::Shared;
 
 /// Who may connect: the owner and the group.
 const MODE: u32 = 0o660;
@@ -83,6 +84,8 @@ struct Socket {
     listener: UnixListener,
     /// Device and inode of the file.
     file: (u64, u64),
+    /// Of clients that cannot be accepted.
+    told: Shared,
     /// Held for as long as the socket: of two servers that start at once, one gets it.
     _lock: File,
 }
@@ -114,17 +117,28 @@ impl Socket {
         };
         let listener = listening().map_err(io("listen there"))?;
         let meta = fs::symlink_metadata(path).map_err(io("look at it"))?;
-        Ok(Socket { path: path.to_owned(), listener, file: (meta.dev(), meta.ino()), _lock: lock })
+        Ok(Socket {
+            path: path.to_owned(),
+            listener,
+            file: (meta.dev(), meta.ino()),
+            told: Shared::default(),
+            _lock: lock,
+        })
     }
 
     /// The next client, if one is there.
     fn accept(&self, patience: Duration) -> Option<UnixStream> {
         match self.listener.accept() {
-            Ok((stream, _)) => Some(stream),
+            Ok((stream, _)) => {
+                self.told.ends();
+                Some(stream)
+            }
             Err(error) => {
                 // Gone again before it was accepted, or descriptors are short: for a moment, so do not spin.
                 if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) {
-                    tracing::warn!("a client cannot be accepted: {error}");
+                    if let Some(news) = self.told.is(&error.to_string()) {
+                        tracing::warn!("a client cannot be accepted: {news}");
+                    }
                     std::thread::sleep(patience);
                 }
                 None
