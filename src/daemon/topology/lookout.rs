@@ -7,7 +7,7 @@ use super::{Places, Topology, Want};
 use crate::devices::{self, Device, Gone};
 use crate::snapshot::table::Table;
 use crate::told::Told;
-use crate::xsk::netdev::Netdev;
+use crate::xsk::netdev::{LinkState, Netdev};
 
 /// What the last look saw.
 #[derive(Debug, Default)]
@@ -25,6 +25,12 @@ impl Lookout {
     /// Whether an XDP program is attached to the device.
     pub(super) fn has_program(&self, ifindex: u32) -> bool {
         self.devices.iter().any(|device| device.ifindex == ifindex && device.xdp)
+    }
+
+    /// Whether a device is up, and its MTU; `None` where it is not there.
+    pub(super) fn link(&self, ifindex: u32) -> Option<LinkState> {
+        let device = self.devices.iter().find(|device| device.ifindex == ifindex)?;
+        Some(LinkState { up: device.up, mtu: device.mtu })
     }
 
     /// The devices that had just gone to another network namespace, by the ifindexes they had here.

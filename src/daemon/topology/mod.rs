@@ -33,7 +33,7 @@ use super::worker::Hand;
 use crate::devices::Gone;
 use crate::shard::mailbox::Output;
 use crate::snapshot::table::{Current, Table};
-use crate::xsk::netdev::{self, Netdev, NetdevError, Queues};
+use crate::xsk::netdev::{Netdev, NetdevError, Queues};
 use attach::{Attached, IdPool, mtu_problem};
 use identity::Place;
 use lookout::Lookout;
@@ -270,17 +270,7 @@ impl Topology {
             self.news.info(ifindex, port.device.name(), "the wire's queues have changed".to_owned());
             return true;
         }
-        let link = match netdev::link_state(device) {
-            Ok(Some(link)) => link,
-            Ok(None) => {
-                self.news.warn(ifindex, port.device.name(), "gone".to_owned());
-                return true;
-            }
-            Err(error) => {
-                self.news.warn(ifindex, port.device.name(), format!("cannot ask for its link: {error}"));
-                return false;
-            }
-        };
+        let Some(link) = self.lookout.link(device) else { return true };
         if link != port.link {
             let what = format!("{}, MTU {}", up_down(link.up), link.mtu);
             self.news.info(ifindex, port.device.name(), what);

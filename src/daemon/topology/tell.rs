@@ -9,7 +9,6 @@ use super::identity::Place;
 use super::{Plan, Topology, Want};
 use crate::daemon::report::{BindingStatus, MISSING, PortStatus};
 use crate::shard::mailbox::{Command, Output};
-
 use crate::xsk::socket::Socket;
 
 impl Topology {
