@@ -332,8 +332,9 @@ fn a_wire_follows_the_queues_of_both_its_ports() {
             lab.ns(Role::Sink).enter(|| spanwire_lab::wire_io::WireIo::open(ifindex_of(host))).unwrap().unwrap(),
         )
         .unwrap();
-        lab.sender(&wire.a).unwrap().send(&frames, spanwire_lab::traffic::Pace::default()).unwrap();
-        let got = capture.finish(frames.len(), Duration::from_millis(800)).unwrap();
+        let pace = spanwire_lab::traffic::Pace::default();
+        lab.sender(&wire.a).unwrap().send_ahead_of(&frames, pace, &[&capture]).unwrap();
+        let got = capture.finish(frames.len(), Duration::from_secs(5)).unwrap();
         let verdict = spanwire_lab::verify::compare_in_order(&frames, &got.frames);
         assert!(verdict.is_complete(), "{queues} queues: {verdict}\n{:#}", node.json(&["stats"]));
         lab.dut().ip(&["link", "del", b]).unwrap();

@@ -181,7 +181,7 @@ fn a_vlan_entry_mirrors_its_tag_with_the_tag() {
     let frames: Vec<Vec<u8>> = (0..200u32).map(|n| tagged(n, [None, Some(42), Some(43)][n as usize % 3])).collect();
     let sink = lab.capture(&wire.b).unwrap();
     let monitor = lab.capture(lab.monitor(0).unwrap()).unwrap();
-    lab.sender(&wire.a).unwrap().send(&frames, Pace::default()).unwrap();
+    lab.sender(&wire.a).unwrap().send_ahead_of(&frames, Pace::default(), &[&sink]).unwrap();
     let idle = Duration::from_secs(5);
     assert_eq!(sink.finish(200, idle).unwrap().frames, frames);
     let of_vlan: Vec<_> = frames.iter().filter(|f| f[12..16] == [0x81, 0, 0, 42]).collect();
@@ -277,7 +277,7 @@ fn a_monitor_with_one_queue_serves_two_shards() {
     let monitor = lab.capture(lab.monitor(0).unwrap()).unwrap();
     // A shard is lent frames once it has said that it wants some, within its first breaths.
     node.wait_for("loans", |_| node.json(&["stats"])["umem"].to_string().contains("\"lent\":512"));
-    lab.sender(&wire.a).unwrap().send(&frames, Pace::per_second(20_000)).unwrap();
+    lab.sender(&wire.a).unwrap().send_ahead_of(&frames, Pace::per_second(20_000), &[&sink, &monitor]).unwrap();
     let idle = Duration::from_secs(5);
     let of_flow = |frames: &[Vec<u8>], flow: u32| -> Vec<Vec<u8>> {
         frames.iter().filter(|f| f[34..36] == (5000 + flow as u16).to_be_bytes()).cloned().collect()

@@ -41,8 +41,8 @@ fn send(lab: &Lab, frames: &[(usize, Vec<u8>)], wanted: &[&[usize]]) {
     let wire = lab.wire(0).unwrap();
     let sink = lab.capture(&wire.b).unwrap();
     let monitors: Vec<_> = (0..wanted.len()).map(|i| lab.capture(lab.monitor(i).unwrap()).unwrap()).collect();
-    lab.sender(&wire.a).unwrap().send(&all, Pace::default()).unwrap();
-    let idle = Duration::from_secs(1);
+    lab.sender(&wire.a).unwrap().send_ahead_of(&all, Pace::default(), &[&sink]).unwrap();
+    let idle = Duration::from_secs(5);
     assert!(sink.finish(all.len(), idle).unwrap().frames == all, "not every frame crossed as it was");
     for ((monitor, kinds), i) in monitors.into_iter().zip(wanted).zip(0..) {
         let (clones, wanted) = (monitor.finish(of(kinds).len(), idle).unwrap().frames, of(kinds));

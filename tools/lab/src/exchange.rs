@@ -1,6 +1,7 @@
 //! One experiment: frames both ways at once, captured at both hosts and the monitor, compared byte for byte.
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use serde::Serialize;
 
 use crate::error::{LabError, Result};
 use crate::topology::Lab;
-use crate::traffic::{Capture, Captured, Direction, FrameSpec, Pace, SendReport, Tag};
+use crate::traffic::{Capture, Captured, Direction, FrameSpec, ON_THE_WAY, Pace, SendReport, Tag};
 use crate::verify::{Verdict, compare_in_order, selected_after};
 
 /// How often the observer of a running exchange is told.
@@ -168,9 +169,21 @@ pub fn run(lab: &Lab, spec: &ExchangeSpec, mut observe: impl FnMut(Progress)) ->
             clones: monitor.as_ref().map_or(0, Capture::count),
         });
     };
+    // Both directions share the monitor; of its clones the fewest that are right are waited for.
+    let (clones_of_a, clones_of_b) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let room = |sink: &Capture, clones: &AtomicUsize, mirror: Option<Mirror>, sent: usize| {
+        let fewest = |mirror: Mirror| (sent / to_usize(mirror.rate.max(1))).saturating_sub(to_usize(spec.samplers));
+        clones.store(mirror.map_or(0, fewest), Relaxed);
+        let due = clones_of_a.load(Relaxed) + clones_of_b.load(Relaxed);
+        sent < sink.count() + ON_THE_WAY && monitor.as_ref().is_none_or(|monitor| due < monitor.count() + ON_THE_WAY)
+    };
     let (a_sent, b_sent) = thread::scope(|scope| {
-        let a = scope.spawn(|| a_sender.send(&a_frames, spec.pace));
-        let b = scope.spawn(|| b_sender.send(&b_frames, spec.pace));
+        let a = scope.spawn(|| {
+            a_sender.send_while(&a_frames, spec.pace, |sent| room(&at_sink, &clones_of_a, spec.mirror_a, sent))
+        });
+        let b = scope.spawn(|| {
+            b_sender.send_while(&b_frames, spec.pace, |sent| room(&at_gen, &clones_of_b, spec.mirror_b, sent))
+        });
         while !(a.is_finished() && b.is_finished()) {
             thread::park_timeout(PROGRESS.min(Duration::from_millis(20)));
             tell();

@@ -15,8 +15,12 @@ use crate::wire_io::{Sent, WireIo};
 
 /// How long a full transmit path is retried before the sender gives up.
 const STUCK: Duration = Duration::from_secs(60);
-/// Pause before a refused frame is offered again.
+/// Pause before a refused frame is offered again, and between looks whether there is room.
 const RETRY: Duration = Duration::from_micros(50);
+/// Frames that a sender who looks at the receivers has on the way, at most: what any ring between them holds.
+pub const ON_THE_WAY: usize = 256;
+/// How long such a sender waits for frames that do not arrive: they are lost, and the receivers will say so.
+const LOST: Duration = Duration::from_secs(5);
 /// How often the capture thread looks whether it should stop.
 const TICK: Duration = Duration::from_millis(20);
 /// Silence after the last expected frame, in which a duplicate or a stray frame still gets caught.
@@ -74,7 +78,26 @@ impl Sender {
 
     /// Sends every frame, in order, at `pace`.
     pub fn send(&mut self, frames: &[Vec<u8>], pace: Pace) -> Result<SendReport> {
+        self.send_while(frames, pace, |_| true)
+    }
+
+    /// As [`Sender::send`], but no more than [`ON_THE_WAY`] ahead of what these captures have got of them: however
+    /// little of a processor whoever forwards the frames has, its rings hold them. Each capture is to get every frame,
+    /// and nothing else.
+    pub fn send_ahead_of(&mut self, frames: &[Vec<u8>], pace: Pace, captures: &[&Capture]) -> Result<SendReport> {
+        self.send_while(frames, pace, |sent| captures.iter().all(|capture| sent < capture.count() + ON_THE_WAY))
+    }
+
+    /// As [`Sender::send`], but waits before each window for as long as `has_room` says no of the number of frames sent
+    /// by then. Frames that do not arrive are waited for once, and from then on no more.
+    pub fn send_while(
+        &mut self,
+        frames: &[Vec<u8>],
+        pace: Pace,
+        has_room: impl Fn(usize) -> bool,
+    ) -> Result<SendReport> {
         let mut report = SendReport::default();
+        let mut waits = true;
         match pace {
             Pace::Unpaced => self.send_window(frames, &mut report)?,
             Pace::Windowed { burst, per_second } => {
@@ -84,6 +107,11 @@ impl Sender {
                 let mut next = Instant::now();
                 for chunk in frames.chunks(burst) {
                     thread::sleep(next.saturating_duration_since(Instant::now()));
+                    let since = Instant::now();
+                    while waits && !has_room(report.sent) {
+                        waits = since.elapsed() < LOST;
+                        thread::sleep(RETRY);
+                    }
                     self.send_window(chunk, &mut report)?;
                     next = (next + window).max(Instant::now());
                 }
