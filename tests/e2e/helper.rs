@@ -84,7 +84,9 @@ fn start(lab: &Lab, node: &Node, more: &[&str]) -> Child {
     let mut command = lab.dut().command(program("spanwire-helper").to_str().unwrap());
     command.arg("--control-socket").arg(path("userspace-dp.sock")).arg("--state-file").arg(path("userspace-dp.json"));
     command.args(["--workers", "1", "--ring-entries", "1024", "--poll-mode", "interrupt"]).args(more);
-    command.env("SPANWIRE_DIR", node.dir.path()).env("SPANWIRE_WIRES", format!("{A}:{B}"));
+    // By the names of the devices, which are not those of the producer's interfaces.
+    let wire = lab.wire(0).unwrap();
+    command.env("SPANWIRE_WIRES", format!("{}:{}", wire.a.name, wire.b.name)).env("SPANWIRE_DIR", node.dir.path());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
@@ -143,7 +145,8 @@ fn a_producer_starts_it_publishes_and_shuts_it_down() {
         for words in ["--event-socket /nowhere", "--numa=0", "--quick"] {
             assert!(log.contains(&format!("{words} on the command line is unknown here and ignored")), "{log}");
         }
-        assert_eq!(state_of(&helper.node)["last_snapshot_generation"], 1);
+        let state = state_of(&helper.node);
+        assert_eq!((&state["last_snapshot_generation"], &state["enabled"]), (&json!(1), &json!(false)));
     }
 }
 
