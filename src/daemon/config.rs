@@ -23,9 +23,9 @@ pub struct Config {
     /// Processors to pin shards to, one shard each: "0,1" or "2-5"; the last one by default
     #[arg(long = "cpus", env = "SPANWIRE_CPUS", value_name = "LIST", default_value_t, hide_default_value = true)]
     cpus_wanted: CpuList,
-    /// Primary frames of each shard: for receiving and forwarding
-    #[arg(long, env = "SPANWIRE_FRAMES", default_value_t = 8192, value_name = "N", value_parser = clap::value_parser!(u32).range(64..=1 << 22))]
-    pub frames: u32,
+    /// Primary frames of each shard, for receiving and forwarding, at most; as many as its ports need by default
+    #[arg(long, env = "SPANWIRE_FRAMES", value_name = "N", value_parser = clap::value_parser!(u32).range(64..=1 << 22))]
+    pub frames: Option<u32>,
     /// Mirror frames of each shard: all that clones can ever hold; at least as many as shards, or 0 for no mirroring
     #[arg(long, env = "SPANWIRE_MIRROR_FRAMES", default_value_t = 1024, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1 << 22))]
     pub mirror_frames: u32,
@@ -195,7 +195,7 @@ mod tests {
         let line = "spanwired --dir D --cpus 0,1 --frames 4096 --mirror-frames 0 --frame-size 4096 \
                     --xdp-mode generic --bind zerocopy";
         let config = Config::try_parse_from(line.split_whitespace()).unwrap().resolve(&[0, 1]).unwrap();
-        assert_eq!((config.cpus.as_slice(), config.frames, config.frame_size), (&[0, 1][..], 4096, 4096));
+        assert_eq!((config.cpus.as_slice(), config.frames, config.frame_size), (&[0, 1][..], Some(4096), 4096));
         let config = Config::try_parse_from(["spanwired"]).unwrap();
         assert_eq!(config.clone().resolve(&[0, 3]).unwrap().cpus, [3]);
         assert!(config.resolve(&[]).is_err());

@@ -148,12 +148,12 @@ impl Dataplane {
             spawn("stats", move || stats.run(&stop.others)).map_err(system("start a thread"))?
         };
         tracing::info!(
-            "spanwired {} on {}: {} shard(s) on cpu {:?}, {} primary and {} mirror frames of {} bytes each",
+            "spanwired {} on {}: {} shard(s) on cpu {:?}, frames for wires: {}, for clones: {} each, of {} bytes",
             env!("CARGO_PKG_VERSION"),
             config.dir.display(),
             config.cpus.len(),
             config.cpus,
-            config.frames,
+            config.frames.map_or_else(|| "as many as they need".to_owned(), |frames| format!("at most {frames} each")),
             config.mirror_frames,
             config.frame_size
         );

@@ -48,6 +48,8 @@ pub struct BindingStatus {
     pub queue: u32,
     /// Its shard.
     pub shard: u32,
+    /// Frames a wire port's socket has of its own; 0 for a monitor's.
+    pub frames: u32,
     /// What it counts.
     pub block: Arc<BindingBlock>,
     /// What the kernel counts.

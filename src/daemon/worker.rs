@@ -84,7 +84,7 @@ pub struct Worker {
     /// Its thread.
     pub thread: JoinHandle<()>,
     mailbox: Arc<Mailbox<Socket>>,
-    area: Arc<Area>,
+    mirror_area: Arc<Area>,
     ended: Arc<AtomicBool>,
 }
 
@@ -93,8 +93,8 @@ pub struct Worker {
 pub struct Hand {
     /// Index of the shard.
     pub id: u32,
-    /// Its frames.
-    pub area: Arc<Area>,
+    /// Its frames for clones.
+    pub mirror_area: Arc<Area>,
     mailbox: Arc<Mailbox<Socket>>,
     waker: Arc<Waker>,
     ended: Arc<AtomicBool>,
@@ -116,7 +116,7 @@ impl Hand {
         self.waker.wake();
     }
 
-    /// The shard's answer to the one question that is open; `None` once its thread has ended.
+    /// The shard's next answer, in the order it was asked; `None` once its thread has ended.
     ///
     /// Waits for as long as the thread lives: giving up would leave an answer for the next question to find.
     pub fn answer(&self) -> Option<Event<Socket>> {
@@ -145,7 +145,6 @@ impl Worker {
             let mailbox = Arc::new(Mailbox::default());
             let waker = Arc::new(Waker::new()?);
             shards.push(Shard::new(
-                config.frames,
                 config.mirror_frames,
                 config.frame_size,
                 Arc::clone(table),
@@ -168,7 +167,7 @@ impl Worker {
         stop: &Arc<AtomicBool>,
         busy: bool,
     ) -> io::Result<Worker> {
-        let area = Arc::clone(shard.area());
+        let mirror_area = Arc::clone(shard.mirror_area());
         let ended = Arc::new(AtomicBool::new(false));
         let thread = {
             let (block, waker, stop) = (Arc::clone(&block), Arc::clone(&waker), Arc::clone(stop));
@@ -179,14 +178,14 @@ impl Worker {
                 run(shard, &block, &waker, &stop, busy);
             })?
         };
-        Ok(Worker { block, waker, thread, mailbox, area, ended })
+        Ok(Worker { block, waker, thread, mailbox, mirror_area, ended })
     }
 
     /// What topology needs of the shard.
     pub fn hand(&self) -> Hand {
         Hand {
             id: self.block.id,
-            area: Arc::clone(&self.area),
+            mirror_area: Arc::clone(&self.mirror_area),
             mailbox: Arc::clone(&self.mailbox),
             waker: Arc::clone(&self.waker),
             ended: Arc::clone(&self.ended),

@@ -152,7 +152,7 @@ mod tests {
         let line =
             format!("{LEAST} --state-file /run/x/state.json --workers 2 --ring-entries 1024 --poll-mode busy-poll");
         let Settings { config, serve, state_file } = settings(&line, &[0, 1, 5]).unwrap();
-        assert_eq!((config.cpus.as_slice(), config.busy, config.frames), (&[1, 5][..], true, 8192));
+        assert_eq!((config.cpus.as_slice(), config.busy, config.frames), (&[1, 5][..], true, None));
         assert_eq!((config.dir.as_path(), serve.dir.as_path()), (Path::new("/run/y"), Path::new("/run/y")));
         assert_eq!(serve.socket, Path::new("/run/x/dp.sock"));
         assert_eq!(state_file.as_deref(), Some(Path::new("/run/x/state.json")));

@@ -6,11 +6,12 @@ use shm_layout::record::PortRole;
 use super::lanes::{Lanes, Origin};
 use super::mirror::DropReason;
 use super::port::Port;
+use super::stores::Stores;
 use crate::counters::ShardBlock;
 use crate::xsk::Doorbell;
-use crate::xsk::pool::Pool;
 use crate::xsk::ring::Taken;
-use crate::xsk::umem::{Completed, Mirror, Primary, SocketId, Umem};
+use crate::xsk::store::Store;
+use crate::xsk::umem::{Completed, Mirror, Partition, Primary, SocketId, Umem};
 
 /// Audits that make up a round over all frames.
 pub const AUDITS: u32 = 20;
@@ -52,9 +53,8 @@ impl Delivered {
 /// Drains the port's completion ring. Returns the frames that came back.
 pub fn drain<D: Doorbell>(
     port: &mut Port<D>,
-    umem: &mut Umem,
-    primary: &mut Pool<Primary>,
-    mirror: &mut Pool<Mirror>,
+    stores: &mut Stores,
+    mirror: &mut Store<Mirror>,
     lanes: &mut Lanes,
     block: &ShardBlock,
 ) -> usize {
@@ -64,8 +64,11 @@ pub fn drain<D: Doorbell>(
     let addrs = port.completion.take(u32::MAX);
     let found = addrs.left();
     let Returned { frames, bytes } = match port.role {
-        PortRole::Wire => forwarded(addrs, port.socket, umem, primary),
-        PortRole::Monitor => mirrored(addrs, port.socket, umem, mirror, lanes, block),
+        PortRole::Wire => match stores.of(port.store) {
+            Some(store) => forwarded(addrs, port.socket, store),
+            None => return 0,
+        },
+        PortRole::Monitor => mirrored(addrs, port.socket, mirror, lanes, block),
     };
     if found > 0 {
         port.completion.release();
@@ -88,10 +91,10 @@ struct Returned {
 }
 
 #[inline(never)]
-fn forwarded(addrs: Taken<'_, u64>, socket: SocketId, umem: &mut Umem, primary: &mut Pool<Primary>) -> Returned {
+fn forwarded(addrs: Taken<'_, u64>, socket: SocketId, Store { umem, pool }: &mut Store<Primary>) -> Returned {
     let mut bytes = 0;
     let mut custody = umem.custody();
-    let mut free = primary.open();
+    let mut free = pool.open();
     for addr in addrs {
         if let Some(Completed { frame, len, .. }) = custody.take_completion(addr, socket) {
             bytes += u64::from(len);
@@ -105,14 +108,13 @@ fn forwarded(addrs: Taken<'_, u64>, socket: SocketId, umem: &mut Umem, primary: 
 fn mirrored(
     addrs: Taken<'_, u64>,
     socket: SocketId,
-    umem: &mut Umem,
-    mirror: &mut Pool<Mirror>,
+    Store { umem, pool }: &mut Store<Mirror>,
     lanes: &mut Lanes,
     block: &ShardBlock,
 ) -> Returned {
     let mut bytes = 0;
     let mut custody = umem.custody();
-    let mut free = mirror.open();
+    let mut free = pool.open();
     let mut delivered = Delivered::default();
     for addr in addrs {
         let Some(Completed { frame, len, tag }) = custody.take_completion(addr, socket) else { continue };
@@ -130,17 +132,19 @@ fn mirrored(
     Returned { frames: custody.sent().wrapping_neg(), bytes }
 }
 
-/// Takes back every frame of a closed socket. Clones it had not sent were on the way to a port that is gone.
-pub fn reclaim(
+/// Takes back every frame of a closed socket of a wire port.
+pub fn reclaim(socket: SocketId, Store { umem, pool }: &mut Store<Primary>) {
+    umem.custody().reclaim(socket, |_, Completed { frame, .. }| pool.put(frame));
+}
+
+/// Takes back every clone of a closed socket of a monitor port: they were on the way to a port that is gone.
+pub fn reclaim_clones(
     socket: SocketId,
-    umem: &mut Umem,
-    primary: &mut Pool<Primary>,
-    mirror: &mut Pool<Mirror>,
+    Store { umem, pool }: &mut Store<Mirror>,
     lanes: &mut Lanes,
     block: &ShardBlock,
 ) {
-    umem.custody().reclaim(socket, |_, Completed { frame, .. }| primary.put(frame));
-    let mut free = mirror.open();
+    let mut free = pool.open();
     umem.custody().reclaim(socket, |custody, Completed { frame, len, tag }| {
         let origin = Origin::from_tag(tag);
         match origin.peer() {
@@ -156,18 +160,11 @@ pub fn reclaim(
     });
 }
 
-/// Looks at one of `AUDITS` parts of the frames, or of more where the parts were too long for a breath, for completions
+/// Looks at one of `AUDITS` parts of a UMEM's frames, or of more where the parts were too long for a breath, for completions
 /// that are overdue. The frames in quarantine still count as held by their port: nobody knows whether the kernel will
 /// touch them again.
-pub fn audit<D: Doorbell>(part: &mut u32, ports: &[Port<D>], umem: &mut Umem) {
-    let len = umem.frames().div_ceil(AUDITS).clamp(1, AUDITED_AT_ONCE);
+pub fn audit<D: Doorbell, P: Partition>(ports: &[Port<D>], umem: &mut Umem<P>) {
     // What the kernel has not taken yet waits for the link or for room, and is not missing.
     let is_taken = |socket| ports.iter().any(|port| port.socket == socket && port.tx.pending() == 0);
-    for index in *part * len..(*part + 1) * len {
-        umem.audit(index, OVERDUE_ROUNDS, is_taken);
-    }
-    *part = (*part + 1) % umem.frames().div_ceil(len).max(1);
-    if *part == 0 {
-        umem.next_round();
-    }
+    umem.audit_part(AUDITS, AUDITED_AT_ONCE, OVERDUE_ROUNDS, is_taken);
 }

@@ -6,8 +6,8 @@ use super::port::Port;
 use super::rx::Batch;
 use crate::xsk::Doorbell;
 use crate::xsk::abi::max_forward_len;
-use crate::xsk::pool::Pool;
-use crate::xsk::umem::{Primary, Umem};
+use crate::xsk::store::Store;
+use crate::xsk::umem::Primary;
 
 /// Moves the batch that port `at` received to its peer. What cannot go is dropped and counted.
 #[inline(never)]
@@ -15,8 +15,7 @@ pub fn push<D: Doorbell>(
     at: usize,
     batch: &mut Batch,
     ports: &mut [Port<D>],
-    umem: &mut Umem,
-    pool: &mut Pool<Primary>,
+    Store { umem, pool }: &mut Store<Primary>,
 ) {
     let Some(peer) = ports[at].peer.filter(|&peer| ports[peer].up) else {
         ports[at].count(Binding::RxNoPeer, batch.len() as u64);
@@ -26,7 +25,7 @@ pub fn push<D: Doorbell>(
     let mut dropped = Dropped::default();
     let to = &mut ports[peer];
     let longest = max_forward_len(to.mtu);
-    let mut outlet = to.outlet::<Primary>(umem, batch.len() as u32);
+    let mut outlet = to.outlet(umem, batch.len() as u32);
     for (frame, extent) in batch.drain() {
         let fits = (1..=longest).contains(&extent.len);
         if fits && outlet.has_room() {

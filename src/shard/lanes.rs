@@ -30,6 +30,7 @@ use crate::counters::ShardBlock;
 use crate::xsk::Doorbell;
 use crate::xsk::abi::max_clone_len;
 use crate::xsk::pool::{OpenPool, Pool};
+use crate::xsk::store::Store;
 use crate::xsk::umem::{Area, Custody, Extent, Frame, Loan, Mirror, Umem};
 
 /// Wakes a shard that sleeps.
@@ -179,7 +180,7 @@ pub struct Lanes {
 /// Lays the lanes between the shards of one dataplane. `bells` wake them, in the same order; each shard lends every
 /// other an equal share of its Mirror partition, and keeps one itself.
 pub fn connect<D: Doorbell>(shards: &mut [Shard<D>], bells: &[Arc<dyn Wake>]) {
-    let facts: Vec<_> = shards.iter().map(|s| (Arc::clone(s.area()), s.census()[1].size)).collect();
+    let facts: Vec<_> = shards.iter().map(|s| (Arc::clone(s.mirror_area()), s.census()[1].size)).collect();
     let count = shards.len();
     let mut lanes: Vec<Lanes> = (0..count).map(|_| Lanes { shards: count as u32, ..Lanes::default() }).collect();
     for one in 0..count {
@@ -295,7 +296,7 @@ impl Lanes {
 
     /// Lends frames to the shards that want some; before this shard takes its own, so that it cannot leave them without.
     /// Returns how many.
-    pub(super) fn lend(&mut self, umem: &mut Umem, pool: &mut Pool<Mirror>) -> usize {
+    pub(super) fn lend(&mut self, Store { umem, pool }: &mut Store<Mirror>) -> usize {
         let mut lent = 0;
         for (index, Peer { lend, .. }) in self.peers.iter_mut().enumerate() {
             while lend.owes() {
@@ -313,8 +314,7 @@ impl Lanes {
     pub(super) fn accept<D: Doorbell>(
         &mut self,
         ports: &mut [Port<D>],
-        umem: &mut Umem,
-        pool: &mut Pool<Mirror>,
+        Store { umem, pool }: &mut Store<Mirror>,
     ) -> usize {
         let mut moved = 0;
         // Each shard is the first in turn: where the rings have little room, none is always the last.
@@ -410,7 +410,7 @@ impl Lend {
         Parcel { len, slot, note: (ifindex, queue), .. }: Parcel,
         peer: usize,
         ports: &mut [Port<D>],
-        umem: &mut Umem,
+        umem: &mut Umem<Mirror>,
     ) -> Result<(), (Frame<Mirror>, DropReason)> {
         // By its role too: a device that has become a wire port meanwhile must not send a clone.
         let is_it = |port: &Port<D>| port.ifindex == ifindex && port.queue == queue && port.role == PortRole::Monitor;

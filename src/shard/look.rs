@@ -5,7 +5,7 @@ use shm_layout::counters::Sight;
 use super::port::Port;
 use super::rx::Batch;
 use crate::packet::is_unfinished;
-use crate::xsk::umem::Umem;
+use crate::xsk::umem::Area;
 
 /// Batches from one look at a port to the next: a look may fetch what is in no cache.
 const EVERY: u32 = 64;
@@ -31,18 +31,18 @@ impl Default for Looks {
 
 /// Looks at a batch that a port received, if it is time.
 #[inline]
-pub(super) fn look<D>(port: &mut Port<D>, batch: &Batch, umem: &Umem) {
+pub(super) fn look<D>(port: &mut Port<D>, batch: &Batch, area: &Area) {
     port.looks.next -= 1;
     if port.looks.next == 0 {
-        look_closely(port, batch, umem);
+        look_closely(port, batch, area);
     }
 }
 
 #[cold]
 #[inline(never)]
-fn look_closely<D>(port: &mut Port<D>, batch: &Batch, umem: &Umem) {
+fn look_closely<D>(port: &mut Port<D>, batch: &Batch, area: &Area) {
     let first = batch.packets().iter().take(FRAMES);
-    let found = first.filter_map(|(frame, at)| is_unfinished(umem.area().packet(frame, *at))).next();
+    let found = first.filter_map(|(frame, at)| is_unfinished(area.packet(frame, *at))).next();
     let looks = &mut port.looks;
     looks.eager = if found == Some(true) { EAGER } else { looks.eager.saturating_sub(1) };
     looks.next = if looks.eager > 0 { 1 } else { EVERY };

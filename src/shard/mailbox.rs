@@ -4,11 +4,21 @@ use crossbeam_queue::ArrayQueue;
 
 use super::MAX_PORTS;
 use super::port::Port;
-use crate::xsk::umem::SocketId;
+use crate::xsk::store::Store;
+use crate::xsk::umem::{Primary, SocketId};
 
 /// What the control thread asks of a shard.
 #[derive(Debug)]
 pub enum Command<D> {
+    /// Keep these frames at this place, which is free, for ports to come.
+    Lay {
+        /// The place, by which ports name it.
+        at: usize,
+        /// The frames.
+        store: Box<Store<Primary>>,
+    },
+    /// The ports of the frames at this place are closed: answer [`Event::Lifted`].
+    Lift(usize),
     /// Serve this socket: fill its fill ring, answer [`Event::Filled`]. It is not bound yet.
     Add(Box<Port<D>>),
     /// The state of a socket's link, as bound.
@@ -34,7 +44,12 @@ pub enum Command<D> {
     /// Stop serving this socket, answer [`Event::Removed`]. Its frames stay with the kernel.
     Remove(SocketId),
     /// This socket is closed: take its frames back, answer [`Event::Reclaimed`].
-    Reclaim(SocketId),
+    Reclaim {
+        /// The socket.
+        socket: SocketId,
+        /// Where its frames are; `None` for a monitor port's.
+        store: Option<usize>,
+    },
 }
 
 /// A monitor port that is up.
@@ -57,6 +72,8 @@ pub enum Event<D> {
     Removed(Box<Port<D>>),
     /// The socket's frames are free again: its id may be used for another.
     Reclaimed(SocketId),
+    /// These frames are nobody's any more.
+    Lifted(Option<Box<Store<Primary>>>),
 }
 
 /// Both directions.

@@ -10,8 +10,8 @@ use crate::counters::{Row, ShardBlock};
 use crate::snapshot::table::{PortPolicy, Tap};
 use crate::xsk::Doorbell;
 use crate::xsk::abi::max_clone_len;
-use crate::xsk::pool::Pool;
-use crate::xsk::umem::{Extent, Mirror, Umem};
+use crate::xsk::store::Store;
+use crate::xsk::umem::{Area, Extent, Mirror};
 
 /// Why a selected frame was not cloned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,19 +157,18 @@ impl Picked<'_> {
     }
 }
 
-/// Samples the batch that port `at` received, and clones what is selected.
+/// Samples the batch that port `at` received into frames of `area`, and clones what is selected into frames of `clones`.
 pub fn sample<D: Doorbell>(
     at: usize,
-    batch: &Batch,
+    (batch, area): (&Batch, &Area),
     ports: &mut [Port<D>],
-    umem: &mut Umem,
-    pool: &mut Pool<Mirror>,
+    clones: &mut Store<Mirror>,
     lanes: &mut Lanes,
     block: &ShardBlock,
 ) {
     // Out of the port while its monitor ports are borrowed; a move, not a count.
     let Some(policy) = ports[at].policy.take() else { return };
-    let mut run = Run { at, ports, umem, pool, lanes, block };
+    let mut run = Run { at, ports, area, clones, lanes, block };
     match (&policy.vlans, &policy.plain) {
         (None, Some(tap)) => run.whole_batch(tap, batch.packets()),
         (None, None) => {}
@@ -190,8 +189,8 @@ enum Way {
 struct Run<'a, D> {
     at: usize,
     ports: &'a mut [Port<D>],
-    umem: &'a mut Umem,
-    pool: &'a mut Pool<Mirror>,
+    area: &'a Area,
+    clones: &'a mut Store<Mirror>,
     lanes: &'a mut Lanes,
     block: &'a ShardBlock,
 }
@@ -245,11 +244,12 @@ impl<D: Doorbell> Run<'_, D> {
 
     /// Each frame belongs to the entry of its tag.
     fn by_tag(&mut self, policy: &PortPolicy, packets: &[Received]) {
-        let entry_of = |umem: &Umem, (frame, at): &Received| classify(policy, umem.area().packet(frame, *at)).copied();
+        let area = self.area;
+        let entry_of = |(frame, at): &Received| classify(policy, area.packet(frame, *at)).copied();
         let mut rest = packets;
         while let Some(first) = rest.first() {
-            let tap = entry_of(self.umem, first);
-            let len = 1 + rest[1..].iter().take_while(|packet| entry_of(self.umem, packet) == tap).count();
+            let tap = entry_of(first);
+            let len = 1 + rest[1..].iter().take_while(|packet| entry_of(packet) == tap).count();
             let (row, behind) = rest.split_at(len);
             if let Some(tap) = tap {
                 self.whole_batch(&tap, row);
@@ -272,7 +272,7 @@ impl<D: Doorbell> Run<'_, D> {
             Err(DropReason::OutputDown)
         } else if !monitor.has_tx_room() {
             Err(DropReason::QueueFullSameWorker)
-        } else if self.pool.is_empty() {
+        } else if self.clones.pool.is_empty() {
             Err(DropReason::NoFrame)
         } else {
             Ok(Way::Local(index))
@@ -288,14 +288,15 @@ impl<D: Doorbell> Run<'_, D> {
             Way::Remote(to) => {
                 return picked.clone_each(|(frame, at)| {
                     valid(at)?;
-                    self.lanes.send(to, self.umem.area().packet(frame, *at), slot)
+                    self.lanes.send(to, self.area.packet(frame, *at), slot)
                 });
             }
         };
         let tag = Origin::own(slot).tag();
-        let longest = max_clone_len(monitor.mtu).min(self.umem.area().frame_size());
-        let mut outlet = monitor.outlet::<Mirror>(self.umem, picked.len());
-        let mut free = self.pool.open();
+        let Store { umem, pool } = &mut *self.clones;
+        let longest = max_clone_len(monitor.mtu).min(umem.area().frame_size());
+        let mut outlet = monitor.outlet(umem, picked.len());
+        let mut free = pool.open();
         picked.clone_each(|(frame, at)| {
             valid(at)?;
             if at.len > longest {
@@ -305,11 +306,14 @@ impl<D: Doorbell> Run<'_, D> {
                 return Err(DropReason::QueueFullSameWorker);
             }
             let mut copy = free.take().ok_or(DropReason::NoFrame)?;
-            let Some(placed) = outlet.custody.area().copy_packet(frame, *at, &mut copy) else {
-                free.put(copy);
-                return Err(DropReason::Oversize);
-            };
-            outlet.send(copy, placed, tag);
+            let packet = self.area.packet(frame, *at);
+            match outlet.custody.area().place(packet, &mut copy) {
+                Some(placed) if placed.len == at.len => outlet.send(copy, placed, tag),
+                _ => {
+                    free.put(copy);
+                    return Err(DropReason::Oversize);
+                }
+            }
             Ok(())
         })
     }

@@ -14,6 +14,7 @@
 //! - [`lanes`]: clones for monitor queues of other shards, over queues of [`spsc`]
 //! - [`forward`]: moves the batch to the wire's other port
 //! - [`tx`]: the kicks
+//! - [`stores`]: the frames, by wire
 //! - [`complete`]: frames back from transmission, clones into the ledger
 //!
 //! [`Shard::breathe`] has no lock, no allocation, no system call beyond the kicks, no logging, and writes to no
@@ -28,6 +29,7 @@ pub mod mirror;
 pub mod port;
 pub mod rx;
 pub mod spsc;
+pub mod stores;
 pub mod tx;
 
 use std::io;
@@ -39,29 +41,32 @@ use shm_layout::record::PortRole;
 use crate::counters::{ShardBlock, partition_row};
 use crate::snapshot::table::{Current, Table};
 use crate::xsk::Doorbell;
-use crate::xsk::pool::Pool;
-use crate::xsk::umem::{Area, Census, Mirror, Partition, Primary, Umem};
+use crate::xsk::store::Store;
+use crate::xsk::umem::{Area, Census, Mirror, Partition, Primary};
 use lanes::Lanes;
 use mailbox::{Command, Event, Mailbox, Output};
-use port::{Port, Target};
+use port::{Order, Port, Target};
 use rx::Batch;
+use stores::Stores;
 
 /// Sockets a shard can serve: what it reserves room for, so that a new one never allocates on the hot path.
-pub const MAX_PORTS: usize = 256;
+pub const MAX_PORTS: usize = 1024;
+/// Wires it can serve queues of: two ports each.
+pub const MAX_STORES: usize = MAX_PORTS / 2;
+/// Monitor ports it can send clones to.
+pub const MAX_OUTPUTS: usize = 256;
 
 /// One shard of the dataplane.
 #[derive(Debug)]
 pub struct Shard<D> {
-    umem: Umem,
-    primary: Pool<Primary>,
-    mirror: Pool<Mirror>,
+    stores: Stores,
+    mirror: Store<Mirror>,
     /// Wire ports first: in every breath the primary is sent before the clones are.
     ports: Vec<Port<D>>,
+    order: Order,
     /// Monitor ports that are up, whether or not a queue of theirs is served here.
     outputs: Vec<Output>,
     lanes: Lanes,
-    /// The next part of the frames to audit.
-    audit: u32,
     table: Arc<Current>,
     /// The table that ports, policies and targets refer to.
     bound: Arc<Table>,
@@ -74,27 +79,24 @@ pub struct Shard<D> {
 }
 
 impl<D: Doorbell> Shard<D> {
-    /// A shard with `primary` frames for forwarding and `mirror` frames for clones, `frame_size` bytes each.
+    /// A shard with `mirror` frames for clones, `frame_size` bytes each, and none for forwarding yet.
     ///
     /// # Errors
     /// The frame size is neither 2048 nor 4096, or memory is short.
     pub fn new(
-        primary: u32,
         mirror: u32,
         frame_size: u32,
         table: Arc<Current>,
         mailbox: Arc<Mailbox<D>>,
         block: Arc<ShardBlock>,
     ) -> io::Result<Shard<D>> {
-        let (umem, primaries, mirrors) = Umem::new(primary, mirror, frame_size)?;
         Ok(Shard {
-            umem,
-            primary: Pool::new(primaries),
-            mirror: Pool::new(mirrors),
+            stores: Stores::default(),
+            mirror: Store::new(mirror, frame_size)?,
             ports: Vec::with_capacity(MAX_PORTS),
-            outputs: Vec::with_capacity(MAX_PORTS),
+            order: Vec::with_capacity(MAX_PORTS),
+            outputs: Vec::with_capacity(MAX_OUTPUTS),
             lanes: Lanes::default(),
-            audit: 0,
             // The empty one, until the first breath looks.
             bound: Arc::default(),
             serial: 0,
@@ -116,29 +118,43 @@ impl<D: Doorbell> Shard<D> {
         }
         let mut moved = self.lanes.collect(&self.block);
         for port in &mut self.ports {
-            let (primary, mirror) = (&mut self.primary, &mut self.mirror);
-            moved += complete::drain(port, &mut self.umem, primary, mirror, &mut self.lanes, &self.block);
+            moved += complete::drain(port, &mut self.stores, &mut self.mirror, &mut self.lanes, &self.block);
         }
-        moved += self.lanes.lend(&mut self.umem, &mut self.mirror);
+        moved += self.lanes.lend(&mut self.mirror);
         for at in 0..self.ports.len() {
-            rx::pull(&mut self.ports[at], &mut self.umem, &mut self.batch);
+            // Monitors have none, and receive nothing.
+            let Some(store) = self.stores.of(self.ports[at].store) else { break };
+            rx::pull(&mut self.ports[at], &mut store.umem, &mut self.batch);
             if self.batch.is_empty() {
                 continue;
             }
             moved += self.batch.len();
-            let (ports, umem) = (&mut self.ports, &mut self.umem);
-            look::look(&mut ports[at], &self.batch, umem);
-            mirror::sample(at, &self.batch, ports, umem, &mut self.mirror, &mut self.lanes, &self.block);
-            forward::push(at, &mut self.batch, ports, umem, &mut self.primary);
+            let (ports, clones, lanes) = (&mut self.ports, &mut self.mirror, &mut self.lanes);
+            look::look(&mut ports[at], &self.batch, store.area());
+            mirror::sample(at, (&self.batch, store.area()), ports, clones, lanes, &self.block);
+            forward::push(at, &mut self.batch, ports, store);
         }
-        moved += self.lanes.accept(&mut self.ports, &mut self.umem, &mut self.mirror);
-        for port in &mut self.ports {
-            tx::kick(port);
-            rx::refill(port, &mut self.umem, &mut self.primary);
+        moved += self.lanes.accept(&mut self.ports, &mut self.mirror);
+        for at in 0..self.ports.len() {
+            tx::kick(&mut self.ports[at]);
+            self.refill(at);
         }
         self.lanes.submit();
         self.commit(moved);
         moved
+    }
+
+    /// Tops the fill ring of port `at` up.
+    #[inline]
+    fn refill(&mut self, at: usize) {
+        let port = &self.ports[at];
+        let level = port.fill_level(port.peer.map_or(0, |peer| self.ports[peer].in_tx));
+        if port.in_fill < level
+            && port.up
+            && let Some(store) = self.stores.of(port.store)
+        {
+            rx::refill(&mut self.ports[at], level, store);
+        }
     }
 
     /// Takes the newest table. What refers to the older one is let go of before this shard says so.
@@ -163,20 +179,25 @@ impl<D: Doorbell> Shard<D> {
     /// Resolves the table for the ports there are: after a swap and after a change of ports.
     fn rebind(&mut self) {
         let table = Arc::clone(&self.bound);
+        self.order.clear();
+        self.order.extend(self.ports.iter().enumerate().map(|(at, port)| (port.ifindex, port.queue, at)));
+        self.order.sort_unstable();
         for at in 0..self.ports.len() {
-            let (ifindex, queue) = (self.ports[at].ifindex, self.ports[at].queue);
-            let peer = table.peer(ifindex).and_then(|peer| port::serving(&self.ports, PortRole::Wire, peer, queue));
+            let (ifindex, queue, store) = (self.ports[at].ifindex, self.ports[at].queue, self.ports[at].store);
+            let serving = |peer| port::serving(&self.ports, &self.order, PortRole::Wire, peer, queue);
+            // Frames stay in their store: one that the ports do not share has not been left yet.
+            let peer = table.peer(ifindex).and_then(serving).filter(|&peer| self.ports[peer].store == store);
             let policy = table.policy(ifindex).cloned();
             let mut targets = std::mem::take(&mut self.ports[at].targets);
             targets.clear();
             // No more than there is room for: a shard cannot serve that many monitor ports either.
-            for &output in policy.iter().flat_map(|policy| &policy.outputs).take(MAX_PORTS) {
+            for &output in policy.iter().flat_map(|policy| &policy.outputs).take(MAX_OUTPUTS) {
                 targets.push(self.target(output, queue));
             }
             let port = &mut self.ports[at];
             (port.peer, port.policy, port.targets) = (peer, policy, targets);
         }
-        port::share_out(&mut self.ports, &self.umem, self.lanes.shards());
+        port::share_out(&mut self.ports, self.mirror.census().size, self.lanes.shards());
         let ports = &self.ports;
         self.lanes.want(|peer| {
             let leads = |target: &Target| matches!(target, Target::Remote(remote) if remote.peer == peer);
@@ -186,7 +207,7 @@ impl<D: Doorbell> Shard<D> {
 
     /// Where clones for `output` go, of frames that arrive on queue `queue`: to the same queue of it, or the only one.
     fn target(&self, output: u32, queue: u32) -> Target {
-        if let Some(index) = port::serving(&self.ports, PortRole::Monitor, output, queue) {
+        if let Some(index) = port::serving(&self.ports, &self.order, PortRole::Monitor, output, queue) {
             return Target::Local(index);
         }
         let Some(output) = self.outputs.iter().find(|up| up.ifindex == output) else { return Target::Down };
@@ -202,15 +223,22 @@ impl<D: Doorbell> Shard<D> {
         while let Some(command) = self.mailbox.commands.pop() {
             rebind |= !matches!(command, Command::Audit);
             let event = match command {
-                Command::Add(port) if self.ports.len() < MAX_PORTS => {
+                Command::Lay { at, store } => {
+                    self.stores.lay(at, store);
+                    None
+                }
+                Command::Lift(at) => Some(Event::Lifted(self.stores.lift(at))),
+                Command::Add(port) if self.has_room_for(&port) => {
                     let socket = port.socket;
                     let at = match port.role {
                         PortRole::Wire => self.wires(),
                         PortRole::Monitor => self.ports.len(),
                     };
                     self.ports.insert(at, *port);
-                    port::share_out(&mut self.ports, &self.umem, self.lanes.shards());
-                    rx::refill_all(&mut self.ports[at], &mut self.umem, &mut self.primary);
+                    let port = &mut self.ports[at];
+                    if let Some(store) = self.stores.of(port.store) {
+                        rx::refill(port, port.fill_target, store);
+                    }
                     Some(Event::Filled(socket))
                 }
                 Command::Add(port) => Some(Event::Removed(port)),
@@ -222,7 +250,7 @@ impl<D: Doorbell> Shard<D> {
                 }
                 Command::OutputUp(output) => {
                     self.outputs.retain(|up| up.ifindex != output.ifindex);
-                    if self.outputs.len() < MAX_PORTS {
+                    if self.outputs.len() < MAX_OUTPUTS {
                         self.outputs.push(output);
                     }
                     None
@@ -232,28 +260,31 @@ impl<D: Doorbell> Shard<D> {
                     None
                 }
                 Command::Audit => {
-                    complete::audit(&mut self.audit, &self.ports, &mut self.umem);
+                    self.stores.each().for_each(|store| complete::audit(&self.ports, &mut store.umem));
+                    complete::audit(&self.ports, &mut self.mirror.umem);
                     None
                 }
                 Command::Remove(socket) => {
                     let at = self.ports.iter().position(|p| p.socket == socket);
                     at.map(|at| {
                         // What is completed already has been sent, and is not to count as lost with the port.
-                        let (primary, mirror) = (&mut self.primary, &mut self.mirror);
-                        let lanes = &mut self.lanes;
-                        complete::drain(&mut self.ports[at], &mut self.umem, primary, mirror, lanes, &self.block);
+                        let (stores, mirror, lanes) = (&mut self.stores, &mut self.mirror, &mut self.lanes);
+                        complete::drain(&mut self.ports[at], stores, mirror, lanes, &self.block);
                         Event::Removed(Box::new(self.ports.remove(at)))
                     })
                 }
-                Command::Reclaim(socket) => {
-                    let (primary, mirror) = (&mut self.primary, &mut self.mirror);
-                    complete::reclaim(socket, &mut self.umem, primary, mirror, &mut self.lanes, &self.block);
+                Command::Reclaim { socket, store } => {
+                    match store.map(|at| self.stores.of(at)) {
+                        Some(Some(store)) => complete::reclaim(socket, store),
+                        Some(None) => {}
+                        None => complete::reclaim_clones(socket, &mut self.mirror, &mut self.lanes, &self.block),
+                    }
                     Some(Event::Reclaimed(socket))
                 }
             };
             // What became of other shards' clones is told before the control thread goes on, maybe to stop them.
             self.lanes.submit();
-            // The control thread has at most one question open at a time: there is room for every answer.
+            // The control thread has at most a question a port open at a time: there is room for every answer.
             if let Some(event) = event {
                 let _ = self.mailbox.events.push(event);
             }
@@ -262,6 +293,11 @@ impl<D: Doorbell> Shard<D> {
             self.rebind();
         }
         self.commit_partitions();
+    }
+
+    /// Whether a port can be served: there is a place for it, and a wire port's frames are here.
+    fn has_room_for(&mut self, port: &Port<D>) -> bool {
+        self.ports.len() < MAX_PORTS && (port.role == PortRole::Monitor || self.stores.of(port.store).is_some())
     }
 
     /// Wire ports, which are the first ones.
@@ -280,25 +316,21 @@ impl<D: Doorbell> Shard<D> {
     }
 
     fn commit_partitions(&self) {
-        self.block.commit_partition(Primary::INDEX, &self.partition::<Primary>(self.primary.len()));
-        self.block.commit_partition(Mirror::INDEX, &self.partition::<Mirror>(self.mirror.len()));
-    }
-
-    fn partition<P: Partition>(&self, free: u32) -> [u64; shm_layout::counters::PARTITION_VALUES] {
-        let Census { size, fill_rx, tx, quarantined, lent, .. } = self.umem.census::<P>();
-        partition_row([size, free, fill_rx, tx, quarantined, lent])
+        let row = |Census { size, fill_rx, tx, quarantined, lent, .. }, free| {
+            partition_row([size, free, fill_rx, tx, quarantined, lent])
+        };
+        self.block.commit_partition(Primary::INDEX, &row(self.stores.census(), self.stores.free()));
+        self.block.commit_partition(Mirror::INDEX, &row(self.mirror.census(), self.mirror.pool.len()));
     }
 
     /// Whether every frame of both partitions is accounted for: free, with the kernel, or lent. True between breaths.
     pub fn conserves_frames(&self) -> bool {
-        let whole = |census: Census, free: u32| census.in_hand == free;
-        whole(self.umem.census::<Primary>(), self.primary.len())
-            && whole(self.umem.census::<Mirror>(), self.mirror.len())
+        self.stores.conserve_frames() && self.mirror.conserves_frames()
     }
 
     /// Frames of each partition by holder, Primary first.
     pub fn census(&self) -> [Census; 2] {
-        [self.umem.census::<Primary>(), self.umem.census::<Mirror>()]
+        [self.stores.census(), self.mirror.census()]
     }
 
     /// Whether frames given out for transmission on any port, of this shard or another, are not completed.
@@ -313,12 +345,14 @@ impl<D: Doorbell> Shard<D> {
 
     /// Whether the mailbox, the table or another shard has something for this one: asked before it sleeps.
     pub fn has_news(&mut self) -> bool {
-        !self.mailbox.commands.is_empty() || self.table.serial() != self.serial || self.lanes.has_news(&self.mirror)
+        !self.mailbox.commands.is_empty()
+            || self.table.serial() != self.serial
+            || self.lanes.has_news(&self.mirror.pool)
     }
 
-    /// The memory of its frames, for registration with the kernel.
-    pub fn area(&self) -> &Arc<Area> {
-        self.umem.area()
+    /// The memory of its frames for clones, for registration with the kernel.
+    pub fn mirror_area(&self) -> &Arc<Area> {
+        self.mirror.area()
     }
 
     /// Its ports.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use shm_layout::counters::{BINDING_VALUES, Binding};
 use shm_layout::record::PortRole;
 
-use super::MAX_PORTS;
+use super::MAX_OUTPUTS;
 use super::lanes::Remote;
 use super::look::Looks;
 use crate::counters::BindingBlock;
@@ -47,6 +47,12 @@ pub struct Port<D> {
     pub mtu: u32,
     /// Whether the kernel sends from the frames themselves.
     pub zero_copy: bool,
+    /// The place of the frames it receives into.
+    pub(super) store: usize,
+    /// Of them its own: to receive into, or on their way out through the wire's other port.
+    pub(super) share: u32,
+    /// Whether other queues of its device send through the same queue of the wire's other port.
+    pub(super) shared: bool,
     pub(super) rx: Option<RxRing>,
     pub(super) fill: FillRing,
     pub(super) tx: TxRing,
@@ -57,7 +63,7 @@ pub struct Port<D> {
     pub(super) policy: Option<Arc<PortPolicy>>,
     /// One for each output of the policy.
     pub(super) targets: Vec<Target>,
-    /// Frames to keep in the fill ring.
+    /// Frames to keep in the fill ring, at most.
     pub(super) fill_target: u32,
     /// Frames given to it to receive into and not received.
     pub(super) in_fill: u32,
@@ -93,12 +99,26 @@ pub struct Identity {
     pub queues: u32,
     /// See [`Port::role`].
     pub role: PortRole,
+    /// A wire port's frames.
+    pub seat: Option<Seat>,
+}
+
+/// The frames of a wire port; see the fields of [`Port`].
+#[derive(Clone, Copy, Debug)]
+pub struct Seat {
+    /// See [`Port::store`].
+    pub store: usize,
+    /// See [`Port::share`].
+    pub share: u32,
+    /// See [`Port::shared`].
+    pub shared: bool,
 }
 
 impl<D: Doorbell> Port<D> {
     /// A port that is not up yet.
     pub fn new(identity: Identity, rings: Rings, doorbell: D, block: Arc<BindingBlock>) -> Port<D> {
-        let Identity { socket, ifindex, queue, queues, role } = identity;
+        let Identity { socket, ifindex, queue, queues, role, seat } = identity;
+        let Seat { store, share, shared } = seat.unwrap_or(Seat { store: usize::MAX, share: 0, shared: false });
         let Rings { fill, rx, tx, completion } = rings;
         Port {
             socket,
@@ -109,6 +129,10 @@ impl<D: Doorbell> Port<D> {
             up: false,
             mtu: 0,
             zero_copy: false,
+            store,
+            share,
+            shared,
+            fill_target: (if shared { (share / 2).max(1) } else { share }).min(rx.as_ref().map_or(0, |rx| rx.size())),
             rx,
             fill,
             tx,
@@ -116,8 +140,7 @@ impl<D: Doorbell> Port<D> {
             doorbell,
             peer: None,
             policy: None,
-            targets: Vec::with_capacity(MAX_PORTS),
-            fill_target: 0,
+            targets: Vec::with_capacity(MAX_OUTPUTS),
             in_fill: 0,
             tx_cap: 0,
             in_tx: 0,
@@ -144,6 +167,12 @@ impl<D: Doorbell> Port<D> {
         (self.stuck, self.rest) = (0, 0);
     }
 
+    /// Frames to have in the fill ring while `sent` are on their way out through the wire's other port.
+    #[inline]
+    pub(super) fn fill_level(&self, sent: u32) -> u32 {
+        if self.shared { self.fill_target } else { self.fill_target.min(self.share.saturating_sub(sent)) }
+    }
+
     /// Whether one more frame may be queued for transmission.
     #[inline]
     pub(super) fn has_tx_room(&mut self) -> bool {
@@ -153,7 +182,7 @@ impl<D: Doorbell> Port<D> {
     /// The way out through this port for up to `want` frames: fewer where the port may not hold as many, or its tx
     /// ring has no room.
     #[inline]
-    pub(super) fn outlet<'a, P: Partition>(&'a mut self, umem: &'a mut Umem, want: u32) -> Outlet<'a, P> {
+    pub(super) fn outlet<'a, P: Partition>(&'a mut self, umem: &'a mut Umem<P>, want: u32) -> Outlet<'a, P> {
         let places = self.tx.places(want.min(self.tx_cap.saturating_sub(self.in_tx)));
         Outlet { socket: self.socket, places, custody: umem.custody(), in_tx: &mut self.in_tx, dirty: &mut self.dirty }
     }
@@ -191,39 +220,45 @@ impl<P: Partition> Drop for Outlet<'_, P> {
     }
 }
 
+/// Ports by device and queue: `(ifindex, queue, index)`, in order.
+pub(super) type Order = Vec<(u32, u32, usize)>;
+
 /// The port of device `ifindex` in this role that serves what arrives on queue `queue` elsewhere: the same queue, or
 /// the only one.
-pub(super) fn serving<D>(ports: &[Port<D>], role: PortRole, ifindex: u32, queue: u32) -> Option<usize> {
-    ports.iter().position(|p| {
-        p.ifindex == ifindex
-            && p.role == role
-            && match role {
-                // Wires run on the smaller number of queues of their ports.
-                PortRole::Wire => p.queue == queue % p.queues.max(1),
-                PortRole::Monitor => p.queue == queue || p.queues == 1,
-            }
-    })
+pub(super) fn serving<D>(ports: &[Port<D>], order: &Order, role: PortRole, ifindex: u32, queue: u32) -> Option<usize> {
+    let all = &order[order.partition_point(|port| port.0 < ifindex)..];
+    let queues = all.first().filter(|port| port.0 == ifindex).map(|port| ports[port.2].queues)?;
+    let wanted = match role {
+        // Wires run on the smaller number of queues of their ports.
+        PortRole::Wire => queue % queues.max(1),
+        PortRole::Monitor if queues == 1 => 0,
+        PortRole::Monitor => queue,
+    };
+    let found = all.binary_search_by_key(&(ifindex, wanted), |port| (port.0, port.1)).ok()?;
+    Some(all[found].2).filter(|&at| ports[at].role == role)
 }
 
-/// Divides the partitions among the ports, so that no port can take what another needs.
+/// How many frames each port may hold for transmission.
 ///
-/// Of Primary, each wire port gets an equal share, half for its fill ring and half for its tx ring. Of Mirror,
-/// a single monitor device may take all. Several get equal shares, which any of their queues may take, of what one of
-/// the `shards` that clone from the partition has: so no monitor can hold all that a shard has for the others.
-pub(super) fn share_out<D>(ports: &mut [Port<D>], umem: &Umem, shards: u32) {
-    use crate::xsk::umem::{Mirror, Primary};
-    let primary = umem.census::<Primary>().size;
-    let mirror = umem.census::<Mirror>().size;
-    let wires = ports.iter().filter(|p| p.role == PortRole::Wire).count().max(1) as u32;
+/// A wire port has a share of its wire's frames for good. They are in its fill ring, or on their way out through its
+/// peer, where a quarter of them never is: whatever becomes of those, it can receive. Of ports that send through the same
+/// peer nobody can tell whose frames are on the way, so each keeps one half to receive into. Of the `mirror` frames for
+/// clones a single monitor device may take all. Several get equal shares, which any of their queues may take, of what
+/// one of the `shards` that clone from them has: so no monitor can hold all that a shard has for the others.
+pub(super) fn share_out<D>(ports: &mut [Port<D>], mirror: u32, shards: u32) {
     let is_first = |at: usize, ifindex| ports[..at].iter().all(|p| p.ifindex != ifindex);
     let of_monitor = |(at, p): &(usize, &Port<D>)| p.role == PortRole::Monitor && is_first(*at, p.ifindex);
     let monitors = ports.iter().enumerate().filter(of_monitor).count().max(1) as u32;
-    let share = (primary / (2 * wires)).max(1);
     let most = if monitors == 1 { mirror } else { mirror / monitors / shards }.max(1);
-    for port in ports {
-        (port.fill_target, port.tx_cap) = match port.role {
-            PortRole::Wire => (share.min(port.fill.size()), share.min(port.tx.size())),
-            PortRole::Monitor => (0, most.min(port.tx.size())),
-        };
+    for port in ports.iter_mut() {
+        port.tx_cap = if port.role == PortRole::Monitor { most.min(port.tx.size()) } else { 0 };
+    }
+    for at in 0..ports.len() {
+        let Port { peer, share, shared, .. } = ports[at];
+        if let Some(peer) = peer {
+            let peer = &mut ports[peer];
+            let to_send = if shared { share / 2 } else { share - share.div_ceil(4) };
+            peer.tx_cap = (peer.tx_cap + to_send.max(1)).min(peer.tx.size());
+        }
     }
 }

@@ -5,7 +5,7 @@ use shm_layout::counters::Binding;
 
 use super::port::Port;
 use crate::xsk::Doorbell;
-use crate::xsk::pool::Pool;
+use crate::xsk::store::Store;
 use crate::xsk::umem::{Extent, Frame, Primary, Umem};
 
 /// Frames taken from a port at once.
@@ -56,11 +56,11 @@ impl Default for Batch {
 /// Takes at most [`BATCH`] packets from the port.
 // A function of its own, like the other loops over frames: within a larger one their variables do not stay in registers.
 #[inline(never)]
-pub fn pull<D: Doorbell>(port: &mut Port<D>, umem: &mut Umem, batch: &mut Batch) {
+pub fn pull<D: Doorbell>(port: &mut Port<D>, umem: &mut Umem<Primary>, batch: &mut Batch) {
     let Some(rx) = &mut port.rx else { return };
     let mut bytes = 0u64;
     let before = batch.len();
-    let mut custody = umem.custody::<Primary>();
+    let mut custody = umem.custody();
     let mut entries = rx.take((BATCH - before) as u32);
     let found = entries.left();
     while entries.left() > 0 {
@@ -82,21 +82,11 @@ pub fn pull<D: Doorbell>(port: &mut Port<D>, umem: &mut Umem, batch: &mut Batch)
     }
 }
 
-/// Tops the fill ring up after a pull.
-pub fn refill<D: Doorbell>(port: &mut Port<D>, umem: &mut Umem, pool: &mut Pool<Primary>) {
-    if port.in_fill < port.fill_target && port.up {
-        refill_all(port, umem, pool);
-    }
-}
-
-/// Fills the fill ring up to its target, as far as free frames go.
+/// Fills the fill ring up to `target`, as far as free frames go.
 #[inline(never)]
-pub fn refill_all<D: Doorbell>(port: &mut Port<D>, umem: &mut Umem, pool: &mut Pool<Primary>) {
-    if port.rx.is_none() {
-        return;
-    }
-    let mut custody = umem.custody::<Primary>();
-    let mut places = port.fill.places(port.fill_target.saturating_sub(port.in_fill));
+pub fn refill<D: Doorbell>(port: &mut Port<D>, target: u32, Store { umem, pool }: &mut Store<Primary>) {
+    let mut custody = umem.custody();
+    let mut places = port.fill.places(target.saturating_sub(port.in_fill));
     let before = places.left();
     let mut free = pool.open();
     while places.left() > 0 {

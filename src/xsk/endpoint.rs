@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Sends copies of one packet, each changed in place before it goes.
 #[derive(Debug)]
 pub struct Sender {
-    umem: Umem,
+    umem: Umem<Primary>,
     free: Tokens<Primary>,
     rings: Rings,
     socket: Socket,
@@ -57,7 +57,7 @@ impl Sender {
     /// bytes of each. Returns how many.
     pub fn push(&mut self, count: u32, mut write: impl FnMut(&mut [u8])) -> u32 {
         let mut places = self.rings.tx.places(count);
-        let mut custody = self.umem.custody::<Primary>();
+        let mut custody = self.umem.custody();
         let mut pushed = 0;
         while places.left() > 0 {
             let Some(mut frame) = self.free.pop() else { break };
@@ -83,7 +83,7 @@ impl Sender {
 
     /// Takes back the frames of packets that were sent.
     pub fn complete(&mut self) {
-        let mut custody = self.umem.custody::<Primary>();
+        let mut custody = self.umem.custody();
         for addr in self.rings.completion.take(u32::MAX) {
             self.free.extend(custody.take_completion(addr, SOCKET).map(|completed| completed.frame));
         }
@@ -93,14 +93,14 @@ impl Sender {
 
     /// Packets pushed whose frames are not back yet.
     pub fn outstanding(&self) -> u32 {
-        self.umem.census::<Primary>().tx
+        self.umem.census().tx
     }
 }
 
 /// Looks at what arrives.
 #[derive(Debug)]
 pub struct Receiver {
-    umem: Umem,
+    umem: Umem<Primary>,
     rings: Rings,
     socket: Socket,
 }
@@ -128,7 +128,7 @@ impl Receiver {
     /// Calls `look` with each of up to `limit` packets that have arrived. Returns how many there were.
     pub fn receive(&mut self, limit: u32, mut look: impl FnMut(&[u8])) -> u32 {
         let Some(rx) = &mut self.rings.rx else { return 0 };
-        let mut custody = self.umem.custody::<Primary>();
+        let mut custody = self.umem.custody();
         let mut seen = 0;
         let entries = rx.take(limit);
         let found = entries.left();
@@ -161,9 +161,6 @@ impl AsFd for Receiver {
     }
 }
 
-fn area(frames: u32) -> Result<(Umem, Tokens<Primary>), SocketError> {
-    match Umem::new(frames, 0, FRAME_SIZE) {
-        Ok((umem, free, _)) => Ok((umem, free)),
-        Err(source) => Err(SocketError { step: "make a UMEM", place: String::new(), source }),
-    }
+fn area(frames: u32) -> Result<(Umem<Primary>, Tokens<Primary>), SocketError> {
+    Umem::new(frames, FRAME_SIZE).map_err(|source| SocketError { step: "make a UMEM", place: String::new(), source })
 }

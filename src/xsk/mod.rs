@@ -2,7 +2,8 @@
 //!
 //! - [`abi`]: constants and structures of `linux/if_xdp.h`
 //! - [`umem`]: frames, partitions, and whose hands each frame is in
-//! - [`pool`]: the free lists of the partitions
+//! - [`pool`]: the free list of a UMEM's frames
+//! - [`store`]: both together
 //! - [`ring`]: the four rings
 //! - [`socket`]: a socket bound to one queue
 //! - [`shortage`]: the process has run out of something
@@ -24,6 +25,7 @@ pub mod pool;
 pub mod ring;
 pub mod shortage;
 pub mod socket;
+pub mod store;
 pub mod umem;
 
 use ring::{CompletionRing, FillRing, RxRing, TxRing};

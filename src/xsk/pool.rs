@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use super::umem::Frame;
 
-/// The free frames of one partition. It has room for all it was made with and never allocates.
+/// The free frames of one UMEM. It has room for all it was made with and never allocates.
 #[derive(Debug)]
 pub struct Pool<P> {
     /// Indices of frames that no other token exists for; those beyond `len` mean nothing.
@@ -14,7 +14,7 @@ pub struct Pool<P> {
 }
 
 impl<P> Pool<P> {
-    /// A pool of all frames of a partition.
+    /// A pool of all frames of a UMEM.
     pub(crate) fn new(frames: Vec<Frame<P>>) -> Pool<P> {
         let free: Box<[u32]> = frames.into_iter().map(Frame::into_index).collect();
         Pool { len: free.len(), free, partition: PhantomData }

@@ -1,14 +1,14 @@
-//! The UMEM: one area of frames per shard, in two partitions, each frame in exactly one hand.
+//! A UMEM: an area of frames, each frame in exactly one hand. A shard has one for clones and one for each wire.
 //!
 //! A [`Frame`] is a token. The UMEM makes one for every frame, once; giving a frame to the kernel consumes
 //! the token, and only an address that names a frame the kernel holds brings it back. So a token in hand means
 //! that nobody else touches the frame's bytes, and a frame can be lost but never be in two hands. Tokens of two
-//! UMEMs must not be mixed: only this crate can make or spend one, and a shard has one UMEM.
+//! UMEMs must not be mixed: only this crate can make or spend one, those of the two partitions have different types,
+//! and only ports of one wire, which share a UMEM, pass frames on to each other.
 //!
 //! ```text
-//!   0                        primary * size                  (primary + mirror) * size
-//!   | frame 0 | frame 1 | ... | frame primary | ...          |
-//!   '------- Primary --------''---------- Mirror ------------'     index = address >> log2(size)
+//!   0          size         2 * size                  frames * size
+//!   | frame 0  | frame 1    | ...                     |              index = address >> log2(size)
 //! ```
 #![allow(unsafe_code)]
 
@@ -180,6 +180,19 @@ pub struct Census {
     pub lent: u32,
 }
 
+impl std::iter::Sum for Census {
+    fn sum<I: Iterator<Item = Census>>(all: I) -> Census {
+        all.fold(Census::default(), |a, b| Census {
+            size: a.size + b.size,
+            in_hand: a.in_hand + b.in_hand,
+            fill_rx: a.fill_rx + b.fill_rx,
+            tx: a.tx + b.tx,
+            quarantined: a.quarantined + b.quarantined,
+            lent: a.lent + b.lent,
+        })
+    }
+}
+
 /// The memory of a UMEM. Shared between the shard that uses it and the thread that registers it.
 #[derive(Debug)]
 pub struct Area {
@@ -262,17 +275,16 @@ impl Area {
         }
     }
 
-    /// Copies the packet at `from` in one frame to the start of another. `None` where it does not fit.
+    /// Copies a packet to the start of a frame. `None` where it does not fit.
     #[inline]
-    pub(crate) fn copy_packet(&self, from: &Frame<Primary>, at: Extent, to: &mut Frame<Mirror>) -> Option<Extent> {
-        let start = self.position(from, at)?;
-        let placed = Extent { offset: 0, len: at.len };
-        let target = self.position(to, placed)?;
-        let base = self.memory.as_mut_ptr();
-        // SAFETY: both ranges lie inside their frames by `position`. Both tokens are borrowed, `to` exclusively,
-        // and of different partitions, so the frames differ and nobody else touches either.
-        unsafe { std::ptr::copy_nonoverlapping(base.add(start), base.add(target), at.len as usize) };
-        Some(placed)
+    pub(crate) fn place<P: Partition>(&self, packet: &[u8], to: &mut Frame<P>) -> Option<Extent> {
+        let at = Extent { offset: 0, len: u32::try_from(packet.len()).ok()? };
+        let bytes = self.packet_mut(to, at);
+        if bytes.len() != packet.len() {
+            return None;
+        }
+        bytes.copy_from_slice(packet);
+        Some(at)
     }
 
     #[inline]
@@ -308,49 +320,49 @@ pub fn memory(bytes: usize) -> io::Result<MmapMut> {
     Ok(memory)
 }
 
-/// A shard's UMEM and the record of whose hands each frame is in.
+/// A UMEM and the record of whose hands each frame is in.
 #[derive(Debug)]
-pub struct Umem {
+pub struct Umem<P> {
     area: Arc<Area>,
-    primary: u32,
     notes: Box<[Note]>,
-    /// By [`Partition::INDEX`].
-    counts: [Counts; 2],
+    counts: Counts,
+    /// Of audits, and the next part of the frames to look at.
     round: u8,
+    part: u32,
+    partition: PhantomData<P>,
 }
 
-/// Every token of a partition, handed out once.
+/// Frames of a UMEM at most: their numbers go through lanes in 24 bits.
+const MAX_FRAMES: u32 = 1 << 24;
+
+/// Every token of a UMEM, handed out once.
 pub type Tokens<P> = Vec<Frame<P>>;
 
-impl Umem {
-    /// An area of `primary` and `mirror` frames of `frame_size` bytes, and a token for each frame.
+impl<P: Partition> Umem<P> {
+    /// An area of `frames` frames of `frame_size` bytes, and a token for each frame.
     ///
     /// # Errors
     /// The frame size is neither 2048 nor 4096, there are too many frames, or memory is short.
-    pub(crate) fn new(
-        primary: u32,
-        mirror: u32,
-        frame_size: u32,
-    ) -> io::Result<(Umem, Tokens<Primary>, Tokens<Mirror>)> {
+    pub(crate) fn new(frames: u32, frame_size: u32) -> io::Result<(Umem<P>, Tokens<P>)> {
         let invalid = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
         if frame_size != 2048 && frame_size != 4096 {
             return Err(invalid("a UMEM frame has 2048 or 4096 bytes"));
         }
-        let count = primary.checked_add(mirror).filter(|&n| n <= 1 << 24);
-        let count = count.ok_or_else(|| invalid("a UMEM has at most 2^24 frames"))?;
-        let memory = MmapRaw::from(memory(count.max(1) as usize * frame_size as usize)?);
+        if frames > MAX_FRAMES {
+            return Err(invalid("a UMEM has at most 2^24 frames"));
+        }
+        let memory = MmapRaw::from(memory(frames.max(1) as usize * frame_size as usize)?);
         let note = Note { holder: Holder::HAND, tag: 0, len: 0, round: 0 };
         let umem = Umem {
             area: Arc::new(Area { memory, frame_size }),
-            primary,
-            notes: vec![note; count as usize].into_boxed_slice(),
-            counts: [Counts::default(); 2],
+            notes: vec![note; frames as usize].into_boxed_slice(),
+            counts: Counts::default(),
             round: 0,
+            part: 0,
+            partition: PhantomData,
         };
         // Reversed: a LIFO list made of them gives out low addresses first.
-        let primaries = (0..primary).rev().map(Frame::from_index).collect();
-        let mirrors = (primary..count).rev().map(Frame::from_index).collect();
-        Ok((umem, primaries, mirrors))
+        Ok((umem, (0..frames).rev().map(Frame::from_index).collect()))
     }
 
     /// The memory, for registration with the kernel.
@@ -358,37 +370,40 @@ impl Umem {
         &self.area
     }
 
-    /// Frames of a partition, to pass between hands.
+    /// Its frames, to pass between hands.
     #[inline]
-    pub(crate) fn custody<P: Partition>(&mut self) -> Custody<'_, P> {
-        let (primary, mirror) = self.notes.split_at_mut(self.primary as usize);
-        let (notes, first) = if P::INDEX == Primary::INDEX { (primary, 0) } else { (mirror, self.primary) };
+    pub(crate) fn custody(&mut self) -> Custody<'_, P> {
         Custody {
             area: &self.area,
-            notes,
-            first,
+            notes: &mut self.notes,
             shift: self.area.frame_size.trailing_zeros(),
             round: self.round,
             fill_rx: 0,
             tx: 0,
-            counts: &mut self.counts[P::INDEX],
+            counts: &mut self.counts,
             partition: PhantomData,
         }
     }
 
-    /// Frames of both partitions.
-    pub fn frames(&self) -> u32 {
-        self.notes.len() as u32
-    }
-
-    /// Begins another round of [`Umem::audit`].
-    pub(crate) fn next_round(&mut self) {
-        self.round = self.round.wrapping_add(1);
+    /// Looks at the next of `parts` parts of the frames, at most `most` of them, as [`Umem::audit`] does.
+    pub(crate) fn audit_part(&mut self, parts: u32, most: u32, rounds: u8, is_taken: impl Fn(SocketId) -> bool) {
+        let frames = self.notes.len() as u32;
+        let len = frames.div_ceil(parts).clamp(1, most);
+        // None is overdue where none is on its way.
+        if self.counts.tx > 0 {
+            for index in self.part * len..(self.part + 1) * len {
+                self.audit(index, rounds, &is_taken);
+            }
+        }
+        self.part = (self.part + 1) % frames.div_ceil(len).max(1);
+        if self.part == 0 {
+            self.round = self.round.wrapping_add(1);
+        }
     }
 
     /// Puts frame `index` into quarantine if the kernel has had it for more than `rounds` rounds. `is_taken` tells of a
     /// socket whether the kernel has taken all it was given.
-    pub(crate) fn audit(&mut self, index: u32, rounds: u8, is_taken: impl Fn(SocketId) -> bool) {
+    fn audit(&mut self, index: u32, rounds: u8, is_taken: impl Fn(SocketId) -> bool) {
         let Some(note) = self.notes.get_mut(index as usize) else { return };
         let socket = note.holder.id();
         if note.holder != Holder::tx(socket) {
@@ -399,25 +414,23 @@ impl Umem {
             note.round = self.round;
         } else if self.round.wrapping_sub(note.round) > rounds {
             note.holder = Holder::overdue(socket);
-            self.counts[usize::from(index >= self.primary)].quarantined += 1;
+            self.counts.quarantined += 1;
         }
     }
 
-    /// Frames of a partition by holder.
-    pub fn census<P: Partition>(&self) -> Census {
-        let size = if P::INDEX == Primary::INDEX { self.primary } else { self.notes.len() as u32 - self.primary };
-        let Counts { fill_rx, tx, quarantined, lent } = self.counts[P::INDEX];
+    /// Its frames by holder.
+    pub fn census(&self) -> Census {
+        let size = self.notes.len() as u32;
+        let Counts { fill_rx, tx, quarantined, lent } = self.counts;
         Census { size, in_hand: size - fill_rx - tx - lent, fill_rx, tx, quarantined, lent }
     }
 }
 
-/// The frames of one partition, while they pass between a shard's hands and the rings.
+/// The frames of a UMEM, while they pass between a shard's hands and the rings.
 #[derive(Debug)]
 pub(crate) struct Custody<'a, P> {
     area: &'a Area,
     notes: &'a mut [Note],
-    /// Index of its first frame.
-    first: u32,
     /// log2 of a frame's size.
     shift: u32,
     round: u8,
@@ -482,7 +495,7 @@ impl<P: Partition> Custody<'_, P> {
     pub(crate) fn take_completion(&mut self, addr: u64, socket: SocketId) -> Option<Completed<P>> {
         let (index, _) = self.locate(addr);
         let Custody { counts, .. } = self;
-        let note = note_of(self.notes, self.first, index)?;
+        let note = note_of(self.notes, index)?;
         let Note { holder, tag, len, .. } = *note;
         if holder != Holder::tx(socket) {
             end_quarantine(holder, socket, counts)?;
@@ -500,13 +513,13 @@ impl<P: Partition> Custody<'_, P> {
 
     #[inline]
     fn at(&mut self, index: u64) -> Option<&mut Note> {
-        note_of(self.notes, self.first, index)
+        note_of(self.notes, index)
     }
 
     /// Takes every frame back that `socket` held, each with a call of `taken`. The socket must be closed, and its driver
     /// done with a zero-copy pool.
     pub(crate) fn reclaim(&mut self, socket: SocketId, mut taken: impl FnMut(&mut Self, Completed<P>)) {
-        for index in (u64::from(self.first)..).take(self.notes.len()) {
+        for index in 0..self.notes.len() as u64 {
             let done = if self.at(index).is_some_and(|note| note.holder == Holder::fill_rx(socket)) {
                 self.take_rx(Desc { addr: index << self.shift, len: 0, options: 0 }, socket)
                     .map(|(frame, _)| Completed { frame, len: 0, tag: 0 })
@@ -520,10 +533,10 @@ impl<P: Partition> Custody<'_, P> {
     }
 }
 
-/// The note of frame `index`, if it is of the partition that begins with frame `first`.
+/// The note of frame `index`, if there is such a frame.
 #[inline]
-fn note_of(notes: &mut [Note], first: u32, index: u64) -> Option<&mut Note> {
-    notes.get_mut(usize::try_from(index.wrapping_sub(u64::from(first))).ok()?)
+fn note_of(notes: &mut [Note], index: u64) -> Option<&mut Note> {
+    notes.get_mut(usize::try_from(index).ok()?)
 }
 
 /// Counts a frame out of quarantine; `None` if it was not there for `socket`. Rare, and kept out of the loop over
@@ -576,8 +589,9 @@ mod tests {
 
     #[test]
     fn a_frame_comes_back_only_from_the_hands_it_was_given_to() {
-        let (mut umem, mut primary, mut mirror) = Umem::new(2, 1, 2048).unwrap();
-        let mut custody = umem.custody::<Primary>();
+        let (mut umem, mut primary) = Umem::<Primary>::new(2, 2048).unwrap();
+        let (mut clones, mut mirror) = Umem::<Mirror>::new(1, 2048).unwrap();
+        let mut custody = umem.custody();
         let addr = custody.give_fill(primary.pop().unwrap(), 7);
         let desc = |addr, len| Desc { addr, len, options: 0 };
         assert!(custody.take_rx(desc(addr + 256, 60), 8).is_none(), "another socket's frame");
@@ -592,78 +606,75 @@ mod tests {
 
         let sent = custody.give_tx(frame, at, 7, 42);
         drop(custody);
-        let clone = umem.custody::<Mirror>().give_tx(mirror.pop().unwrap(), Extent { offset: 0, len: 9 }, 7, 43);
-        assert_eq!(umem.census::<Primary>(), Census { size: 2, in_hand: 1, tx: 1, ..Census::default() });
-        assert_eq!(umem.census::<Mirror>(), Census { size: 1, tx: 1, ..Census::default() });
-        assert!(umem.custody::<Mirror>().take_completion(sent.addr, 7).is_none(), "of the other partition");
-        assert!(umem.custody::<Primary>().take_completion(clone.addr, 7).is_none(), "of the other partition");
-        let done = umem.custody::<Primary>().take_completion(sent.addr, 7).unwrap();
+        let clone = clones.custody().give_tx(mirror.pop().unwrap(), Extent { offset: 0, len: 9 }, 7, 43);
+        assert_eq!(umem.census(), Census { size: 2, in_hand: 1, tx: 1, ..Census::default() });
+        assert_eq!(clones.census(), Census { size: 1, tx: 1, ..Census::default() });
+        let done = umem.custody().take_completion(sent.addr, 7).unwrap();
         assert!(matches!(done, Completed { len: 60, tag: 42, .. }));
-        assert!(umem.custody::<Primary>().take_completion(sent.addr, 7).is_none(), "completed twice");
-        let done = umem.custody::<Mirror>().take_completion(clone.addr, 7).unwrap();
+        assert!(umem.custody().take_completion(sent.addr, 7).is_none(), "completed twice");
+        let done = clones.custody().take_completion(clone.addr, 7).unwrap();
         assert!(matches!(done, Completed { len: 9, tag: 43, .. }));
     }
 
     #[test]
     fn a_closed_socket_gives_everything_back() {
-        let (mut umem, mut primary, mut mirror) = Umem::new(4, 2, 4096).unwrap();
+        let (mut umem, mut primary) = Umem::<Primary>::new(4, 4096).unwrap();
+        let (mut clones, mut mirror) = Umem::<Mirror>::new(2, 4096).unwrap();
         let at = Extent { offset: 0, len: 60 };
-        let mut custody = umem.custody::<Primary>();
+        let mut custody = umem.custody();
         custody.give_fill(primary.pop().unwrap(), 1);
         custody.give_fill(primary.pop().unwrap(), 2);
         custody.give_tx(primary.pop().unwrap(), at, 1, 0);
         let mut taken = Vec::new();
         custody.reclaim(1, |_, done| taken.push((done.len, done.tag)));
         drop(custody);
-        let mut custody = umem.custody::<Mirror>();
+        let mut custody = clones.custody();
         custody.give_tx(mirror.pop().unwrap(), at, 1, 5);
         let lent = custody.lend(mirror.pop().unwrap(), 1);
         custody.reclaim(1, |_, done| taken.push((done.len, done.tag)));
         drop(custody);
         assert_eq!(taken, [(0, 0), (60, 0), (60, 5)], "the one to receive into, two to send, none that is lent");
-        assert_eq!(umem.census::<Primary>(), Census { size: 4, in_hand: 3, fill_rx: 1, ..Census::default() });
-        assert_eq!(umem.census::<Mirror>(), Census { size: 2, in_hand: 1, lent: 1, ..Census::default() });
-        let mut custody = umem.custody::<Mirror>();
+        assert_eq!(umem.census(), Census { size: 4, in_hand: 3, fill_rx: 1, ..Census::default() });
+        assert_eq!(clones.census(), Census { size: 2, in_hand: 1, lent: 1, ..Census::default() });
+        let mut custody = clones.custody();
         assert!(custody.take_loan(lent, 2).is_none() && custody.take_loan(99, 1).is_none());
         assert!(custody.take_loan(lent, 1).is_some() && custody.take_loan(lent, 1).is_none());
     }
 
     #[test]
     fn a_completion_that_is_overdue_is_known_until_it_comes() {
-        let (mut umem, mut primary, _) = Umem::new(2, 0, 2048).unwrap();
+        let (mut umem, mut primary) = Umem::<Primary>::new(2, 2048).unwrap();
         let sent = umem.custody().give_tx(primary.pop().unwrap(), Extent { offset: 0, len: 60 }, 7, 0);
         umem.custody().give_fill(primary.pop().unwrap(), 7);
-        let quarantined = |umem: &Umem| umem.census::<Primary>().quarantined;
-        let audit = |umem: &mut Umem, taken| (0..2).for_each(|index| umem.audit(index, 1, |_| taken));
+        let quarantined = |umem: &Umem<Primary>| umem.census().quarantined;
+        // A round.
+        let audit = |umem: &mut Umem<Primary>, taken| umem.audit_part(1, 2, 1, |_| taken);
         for round in 0..300 {
             audit(&mut umem, false);
             assert_eq!(quarantined(&umem), 0, "the kernel has not taken it in round {round}");
-            umem.next_round();
         }
         audit(&mut umem, true);
         assert_eq!(quarantined(&umem), 0, "its time is not over");
-        umem.next_round();
         audit(&mut umem, true);
         audit(&mut umem, true);
-        assert_eq!(
-            umem.census::<Primary>(),
-            Census { size: 2, fill_rx: 1, tx: 1, quarantined: 1, ..Census::default() }
-        );
-        assert!(umem.custody::<Primary>().take_completion(sent.addr, 7).is_some());
-        assert_eq!(umem.census::<Primary>(), Census { size: 2, in_hand: 1, fill_rx: 1, ..Census::default() });
+        assert_eq!(umem.census(), Census { size: 2, fill_rx: 1, tx: 1, quarantined: 1, ..Census::default() });
+        assert!(umem.custody().take_completion(sent.addr, 7).is_some());
+        assert_eq!(umem.census(), Census { size: 2, in_hand: 1, fill_rx: 1, ..Census::default() });
     }
 
     #[test]
     fn bytes_are_copied_whole_and_in_bounds() {
-        let (umem, primary, mut mirror) = Umem::new(1, 1, 2048).unwrap();
+        let (umem, mut frames) = Umem::<Primary>::new(2, 2048).unwrap();
+        let (from, to) = frames.split_at_mut(1);
         let area = umem.area();
         let text: Vec<u8> = (0..=255).cycle().take(1792).collect();
         area.kernel_write(u64::from(RX_OFFSET), &text).unwrap();
         let at = Extent { offset: RX_OFFSET, len: 1792 };
-        assert_eq!(area.packet(&primary[0], at), text);
-        let placed = area.copy_packet(&primary[0], at, &mut mirror[0]).unwrap();
-        assert_eq!(area.packet(&mirror[0], placed), text);
-        assert!(area.copy_packet(&primary[0], Extent { offset: 300, len: 1792 }, &mut mirror[0]).is_none());
-        assert!(area.packet(&mirror[0], Extent { offset: u32::MAX, len: 2 }).is_empty());
+        assert_eq!(area.packet(&to[0], at), text);
+        let placed = area.place(&text, &mut from[0]).unwrap();
+        assert_eq!(area.packet(&from[0], placed), text);
+        assert!(area.place(&[0; 2049], &mut from[0]).is_none());
+        assert!(area.packet(&to[0], Extent { offset: 300, len: 1792 }).is_empty());
+        assert!(area.packet(&to[0], Extent { offset: u32::MAX, len: 2 }).is_empty());
     }
 }

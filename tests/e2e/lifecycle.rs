@@ -3,6 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use serde_json::json;
 use spanwire::daemon::links::Links;
 use spanwire_lab::topology::{Lab, LabSpec, Role};
 
@@ -251,6 +252,35 @@ fn native_mode_works_too_and_is_shown() {
     let show = node.json(&["show"]);
     assert_eq!(port_of(&show, A).unwrap()["xdp_mode"], "native");
     exchange(&lab, 8, 2000, Some(3), None);
+}
+
+/// Zero-copy is never taken where generic XDP runs, nor by a monitor; where a driver has none, that is told.
+#[test]
+fn zero_copy_is_warned_of_and_no_port_is_in_use_that_cannot_send() {
+    let lab = lab(LabSpec::default());
+    let mut node = Node::start(&lab, &["--bind", "zerocopy"]);
+    node.import(&document(&[(A, MON, 1)]));
+    node.wait_for_ports(&[A, B, MON]);
+    let show = node.json(&["show"]);
+    for (port, why) in [(A, "copy: generic XDP has no zero-copy"), (MON, "copy: monitors are not bound in zero-copy")] {
+        let port = port_of(&show, port).unwrap();
+        assert_eq!((&port["reason"], &port["zero_copy"]), (&json!(why), &json!(false)));
+    }
+    exchange(&lab, 12, 500, Some(1), None);
+    let log = node.stop();
+    assert!(log.contains("WARN") && log.contains("--bind zerocopy is for trials"), "{log}");
+
+    node.launch(&lab, &["--bind", "zerocopy", "--xdp-mode", "native"]);
+    let show = node.wait_for("a reason", |show| {
+        [A, B].iter().all(|&p| port_of(show, p).is_some_and(|p| p["reason"].to_string().contains("--bind copy")))
+    });
+    assert_eq!(port_of(&show, A).unwrap()["state"], "inactive");
+    node.stop();
+
+    node.launch(&lab, &[]);
+    node.wait_for_ports(&[A, B, MON]);
+    assert_eq!(port_of(&node.json(&["show"]), A).unwrap()["reason"], "");
+    assert!(!node.stop().contains("zerocopy"));
 }
 
 /// Deleted and made again under the same ifindex faster than anyone looks: the sockets of the old one are dead.

@@ -56,7 +56,7 @@ fn spec() -> impl Strategy<Value = Spec> {
     (4u32..8, 0u32..5, 0u32..7, 0u32..7, 0u32..7, 0u32..100).prop_map(
         |(primary, mirror, fill, tx, completion, back)| {
             let rings = RingSizes { fill: 1 << fill, rx: 1 << fill, tx: 1 << tx, completion: 1 << completion };
-            Spec { primary: 1 << primary, mirror: (1 << mirror) - 1, rings, start: u32::MAX - back }
+            Spec { primary: 1 << primary, seats: 2, mirror: (1 << mirror) - 1, rings, start: u32::MAX - back }
         },
     )
 }

@@ -13,12 +13,13 @@ use spanwire::shard::Shard;
 use spanwire::shard::complete::AUDITS;
 use spanwire::shard::lanes::{self, Wake};
 use spanwire::shard::mailbox::{Command, Event, Mailbox};
-use spanwire::shard::port::{Identity, Port};
+use spanwire::shard::port::{Identity, Port, Seat};
 use spanwire::snapshot::slots::Slots;
 use spanwire::snapshot::table::{Current, EntryKey, Table};
 use spanwire::xsk::fake::{FakeDoorbell, FakeNic, Order};
 use spanwire::xsk::socket::RingSizes;
-use spanwire::xsk::umem::SocketId;
+use spanwire::xsk::store::Store;
+use spanwire::xsk::umem::{Area, SocketId};
 
 pub const A: u32 = 11;
 pub const B: u32 = 12;
@@ -27,7 +28,9 @@ pub const MON: u32 = 22;
 /// What a rig is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
+    /// Frames at the first place, of which each of so many ports has an equal share.
     pub primary: u32,
+    pub seats: u32,
     pub mirror: u32,
     pub rings: RingSizes,
     pub start: u32,
@@ -36,7 +39,7 @@ pub struct Spec {
 impl Default for Spec {
     fn default() -> Self {
         let rings = RingSizes { fill: 64, rx: 64, tx: 64, completion: 128 };
-        Spec { primary: 256, mirror: 64, rings, start: 0 }
+        Spec { primary: 256, seats: 2, mirror: 64, rings, start: 0 }
     }
 }
 
@@ -63,6 +66,8 @@ impl Plan {
 pub struct Wire {
     pub ifindex: u32,
     pub socket: SocketId,
+    /// The place of a wire port's frames.
+    pub store: Option<usize>,
     pub nic: FakeNic,
     pub doorbell: FakeDoorbell,
     pub block: Arc<BindingBlock>,
@@ -78,6 +83,8 @@ pub struct Rig {
     mailbox: Arc<Mailbox<FakeDoorbell>>,
     slots: Slots,
     spec: Spec,
+    /// Of the frames at each place, and how many there are.
+    stores: Vec<Option<(Arc<Area>, u32)>>,
     generation: u64,
     next_socket: SocketId,
 }
@@ -169,9 +176,8 @@ impl Rig {
     fn with_table(spec: Spec, id: u32, table: &Arc<Current>) -> Rig {
         let mailbox = Arc::new(Mailbox::default());
         let block = Arc::new(ShardBlock::new(id, 0));
-        let shard =
-            Shard::new(spec.primary, spec.mirror, 2048, Arc::clone(table), Arc::clone(&mailbox), Arc::clone(&block));
-        Rig {
+        let shard = Shard::new(spec.mirror, 2048, Arc::clone(table), Arc::clone(&mailbox), Arc::clone(&block));
+        let mut rig = Rig {
             shard: shard.expect("a shard"),
             block,
             ports: Vec::new(),
@@ -180,15 +186,36 @@ impl Rig {
             mailbox,
             slots: Slots::new(1 << 17),
             spec,
+            stores: Vec::new(),
             generation: 0,
             next_socket: 0,
+        };
+        rig.lay(0, spec.primary);
+        rig
+    }
+
+    /// Gives the shard `frames` frames at a place that is free.
+    pub fn lay(&mut self, at: usize, frames: u32) {
+        let store = Box::new(Store::new(frames, 2048).expect("frames"));
+        if self.stores.len() <= at {
+            self.stores.resize_with(at + 1, || None);
         }
+        self.stores[at] = Some((Arc::clone(store.area()), frames));
+        self.command(Command::Lay { at, store });
+    }
+
+    /// Takes them back, all of them, when no port uses them any more.
+    pub fn lift(&mut self, at: usize) {
+        self.stores[at] = None;
+        self.command(Command::Lift(at));
+        let Some(Event::Lifted(Some(store))) = self.mailbox.events.pop() else { panic!("no store at {at}") };
+        assert!(store.conserves_frames());
     }
 
     /// A shard to have in the place of one that is elsewhere for a moment.
     fn stand_in() -> Shard<FakeDoorbell> {
         let block = Arc::new(ShardBlock::new(0, 0));
-        Shard::new(0, 0, 2048, Arc::default(), Arc::default(), block).expect("a shard")
+        Shard::new(0, 2048, Arc::default(), Arc::default(), block).expect("a shard")
     }
 
     /// Ports A, B and the monitor, up, and a configuration.
@@ -206,30 +233,41 @@ impl Rig {
     }
 
     pub fn add_queue(&mut self, ifindex: u32, role: PortRole, queue: u32, queues: u32) {
+        let share = self.spec.primary / self.spec.seats;
+        let seat = (role == PortRole::Wire).then_some(Seat { store: 0, share, shared: false });
+        self.add_with(ifindex, role, (queue, queues), seat);
+    }
+
+    /// A port with a share of the frames at a place.
+    pub fn add_with(&mut self, ifindex: u32, role: PortRole, (queue, queues): (u32, u32), seat: Option<Seat>) {
         let sizes = match role {
             PortRole::Wire => self.spec.rings,
             PortRole::Monitor => RingSizes { rx: 0, ..self.spec.rings },
         };
-        let (nic, rings) = FakeNic::new(self.shard.area(), sizes, self.spec.start).expect("rings");
+        let area = match seat {
+            Some(Seat { store, .. }) => &self.stores[store].as_ref().expect("frames").0,
+            None => self.shard.mirror_area(),
+        };
+        let (nic, rings) = FakeNic::new(area, sizes, self.spec.start).expect("rings");
         self.next_socket += 1;
         let socket = self.next_socket;
         let doorbell = FakeDoorbell::named(&self.kicked, ifindex);
         let block = Arc::new(BindingBlock::default());
-        let identity = Identity { socket, ifindex, queue, queues, role };
+        let identity = Identity { socket, ifindex, queue, queues, role, seat };
         let port = Port::new(identity, rings, doorbell.clone(), Arc::clone(&block));
         self.command(Command::Add(Box::new(port)));
         assert!(matches!(self.mailbox.events.pop(), Some(Event::Filled(s)) if s == socket));
-        self.ports.push(Wire { ifindex, socket, nic, doorbell, block });
+        self.ports.push(Wire { ifindex, socket, store: seat.map(|seat| seat.store), nic, doorbell, block });
         self.link(ifindex, true, 1500);
     }
 
     /// As the control thread does when a port goes: the socket, then its frames.
     pub fn remove(&mut self, ifindex: u32) {
         let at = self.ports.iter().position(|p| p.ifindex == ifindex).expect("a port");
-        let socket = self.ports.remove(at).socket;
+        let Wire { socket, store, .. } = self.ports.remove(at);
         self.command(Command::Remove(socket));
         assert!(matches!(self.mailbox.events.pop(), Some(Event::Removed(p)) if p.socket == socket));
-        self.command(Command::Reclaim(socket));
+        self.command(Command::Reclaim { socket, store });
         assert!(matches!(self.mailbox.events.pop(), Some(Event::Reclaimed(s)) if s == socket));
     }
 
@@ -288,7 +326,8 @@ impl Rig {
         assert_eq!(primary.tx + mirror.tx, tx, "frames in tx and completion rings");
         assert!(primary.quarantined <= primary.tx && mirror.quarantined <= mirror.tx);
         assert_eq!(mirror.fill_rx, 0);
-        assert_eq!((primary.size, mirror.size), (self.spec.primary, self.spec.mirror));
+        let frames: u32 = self.stores.iter().flatten().map(|store| store.1).sum();
+        assert_eq!((primary.size, mirror.size), (frames, self.spec.mirror));
     }
 
     pub fn port(&mut self, ifindex: u32) -> &mut Wire {

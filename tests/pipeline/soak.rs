@@ -113,7 +113,7 @@ impl Clones {
 fn indices_that_go_round_lose_and_repeat_nothing() {
     let amount = amount();
     let rings = RingSizes { fill: 128, rx: 64, tx: 128, completion: 128 };
-    let spec = Spec { primary: 512, mirror: 128, rings, start: u32::MAX - BEFORE_WRAP };
+    let spec = Spec { primary: 512, seats: 2, mirror: 128, rings, start: u32::MAX - BEFORE_WRAP };
     let mut rig = Rig::new(spec, &Plan::wire(&[MIRROR]));
     let (mut ways, mut clones) = ([Way::default(), Way::default()], Clones::default());
     let started = Instant::now();

@@ -16,18 +16,20 @@ use shm_layout::record::PortRole;
 
 use super::identity::Sighting;
 use super::sights::Sights;
-use super::{Failed, Lanes, Topology, Want};
+use super::{Failed, Lanes, Topology, Want, owned};
 use crate::counters::BindingBlock;
 use crate::rings::RING_ENTRIES;
 use crate::shard::mailbox::{Command, Event};
-use crate::shard::port::{Identity, Port};
+use crate::shard::port::{Identity, Port, Seat};
 use crate::steer::PortProgram;
 use crate::xsk::abi::{ETH_HLEN, VLAN_HLEN, max_rx_len};
+use crate::xsk::link::XdpMode;
 use crate::xsk::netdev::{LinkState, Netdev};
 use crate::xsk::offload::VlanOffload;
 use crate::xsk::packet_socket::Promiscuous;
-use crate::xsk::socket::{self, RingSizes, Socket};
-use crate::xsk::umem::SocketId;
+use crate::xsk::socket::{self, BindMode, RingSizes, Socket};
+use crate::xsk::store::Store;
+use crate::xsk::umem::{Primary, SocketId};
 
 /// How long a bind waits for a queue that another socket still holds. The kernel lets go of a closed socket's
 /// queue a little later; a longer wait is left to the next try, since the other ports wait with it.
@@ -45,6 +47,8 @@ const MONITOR_RINGS: RingSizes = RingSizes { fill: 64, rx: 0, ..WIRE_RINGS };
 #[derive(Debug)]
 pub(super) struct Bound {
     pub(super) hand: usize,
+    /// The place of a wire port's frames there.
+    pub(super) place: Option<usize>,
     pub(super) id: SocketId,
     pub(super) queue: u32,
     pub(super) socket: Socket,
@@ -86,9 +90,27 @@ impl IdPool {
     }
 }
 
+impl Attached {
+    /// Where its frames on shard `hand` are.
+    fn place(&self, hand: usize) -> Option<usize> {
+        self.bound.iter().find(|bound| bound.hand == hand)?.place
+    }
+
+    /// Whether the two have frames at different places, so that one cannot send what the other receives.
+    pub(super) fn is_apart_from(&self, other: &Attached) -> bool {
+        self.bound.iter().any(|bound| bound.place != other.place(bound.hand))
+    }
+}
+
 impl Topology {
-    pub(super) fn attach(&mut self, ifindex: u32, want: Want, lanes: Lanes) {
-        match self.try_attach(ifindex, want, lanes) {
+    /// Takes a port into use, or notes why that cannot be. Whether another one was let go of for it.
+    pub(super) fn attach(&mut self, ifindex: u32, want: Want, lanes: Lanes) -> bool {
+        let before = self.attached.len();
+        let attached = self.try_attach(ifindex, want, lanes);
+        // What was laid for a port that failed is nobody's.
+        self.lift_unused();
+        let moved = self.attached.len() < before;
+        match attached {
             Ok(port) => {
                 let mode = port.program.as_ref().map_or("transmit only", |p| p.mode().as_str());
                 let copy = if port.zero_copy { "zero-copy" } else { "copy" };
@@ -100,6 +122,7 @@ impl Topology {
             }
             Err(reason) => self.fail(ifindex, reason),
         }
+        moved
     }
 
     pub(super) fn fail(&mut self, ifindex: u32, reason: String) {
@@ -147,16 +170,17 @@ impl Topology {
             };
             port.promiscuous = Some(joined.map_err(|e| text(&e))?);
         }
-        for queue in 0..lanes.sockets {
-            if let Err(reason) = self.bind(&mut port, ifindex, queue) {
-                self.close(port);
-                return Err(reason);
-            }
+        let bound = self
+            .seat(&port)
+            .and_then(|places| (0..lanes.sockets).try_for_each(|queue| self.bind(&mut port, ifindex, queue, &places)));
+        if let Err(reason) = bound {
+            self.close(vec![port]);
+            return Err(reason);
         }
         // So far no frame goes another way, and none leaves.
         let there = port.is_there();
         if let Err(reason) = there.and_then(|()| self.turn_offloads_off(&mut port)).and_then(|()| lead_in(&port)) {
-            self.close(port);
+            self.close(vec![port]);
             return Err(reason);
         }
         for bound in &port.bound {
@@ -173,23 +197,68 @@ impl Topology {
         offload.turn_off().map_err(|error| error.to_string())
     }
 
+    /// Finds the frames of a wire port, by shard: those of its wire, where the other port is in use, or new ones.
+    fn seat(&mut self, port: &Attached) -> Result<Vec<Option<usize>>, String> {
+        let shards = self.hands.len();
+        let mut places = vec![None; shards];
+        let Want::Wire { peer } = port.want else { return Ok(places) };
+        let Lanes { sockets, width, across } = port.lanes;
+        let own = |hand| owned(sockets, width, hand, shards);
+        let hands = || (0..shards).filter(|&hand| own(hand) > 0);
+        if let Some(other) = self.attached.get(&peer) {
+            let room = |hand| other.place(hand).filter(|&place| self.frames[hand].has_room(place, own(hand)));
+            let shared: Vec<_> = (0..shards).map(room).collect();
+            // A port in zero-copy cannot share its frames with one that copies.
+            let alike = !other.zero_copy || self.bind_mode(port) == BindMode::ZeroCopy;
+            if alike && hands().all(|hand| shared[hand].is_some()) {
+                return Ok(shared);
+            }
+            self.detach(&[peer]);
+        }
+        for hand in hands() {
+            let seats = own(hand) + owned(across, width, hand, shards);
+            let (place, share) = self.frames[hand].plan(seats)?;
+            let short =
+                |error| format!("cannot have {} frames of {} bytes: {error}", seats * share, self.config.frame_size);
+            let store = Store::<Primary>::new(seats * share, self.config.frame_size).map_err(short)?;
+            self.frames[hand].lay(place, Arc::clone(store.area()), seats, share);
+            self.hands[hand].send(Command::Lay { at: place, store: Box::new(store) });
+            places[hand] = Some(place);
+        }
+        Ok(places)
+    }
+
+    /// How a port's sockets are to be bound. A monitor's do not send in zero-copy on many drivers, and generic XDP has
+    /// none: there the port would receive and never send.
+    fn bind_mode(&self, port: &Attached) -> BindMode {
+        match &port.program {
+            Some(program) if program.mode() == XdpMode::Native => self.config.bind.into(),
+            _ => BindMode::Copy,
+        }
+    }
+
     /// Opens a socket, has its shard fill it, and binds it.
-    fn bind(&mut self, port: &mut Attached, ifindex: u32, queue: u32) -> Result<(), String> {
-        // Queue q of a wire goes with queue q mod m of its other port, so both are in one shard's hands.
+    fn bind(&mut self, port: &mut Attached, ifindex: u32, queue: u32, places: &[Option<usize>]) -> Result<(), String> {
         let lane = if port.want.role() == PortRole::Wire { queue % port.lanes.width } else { queue };
         let at = lane as usize % self.hands.len();
         let sizes = if port.want.role() == PortRole::Wire { WIRE_RINGS } else { MONITOR_RINGS };
+        let place = places[at];
+        let held = place.and_then(|place| self.frames[at].at(place));
+        let area = held.as_ref().map_or(&self.hands[at].mirror_area, |(area, _)| area);
         let donor = self
             .attached
             .values()
             .flat_map(|port| &port.bound)
             .chain(&port.bound)
-            .find(|bound| bound.hand == at)
+            .find(|bound| (bound.hand, bound.place) == (at, place))
             .map(|bound| bound.socket.clone());
-        let (socket, rings) = socket::open(&self.hands[at].area, donor.as_ref(), port.device.ifindex(), queue, sizes)
-            .map_err(|e| e.to_string())?;
+        let (socket, rings) =
+            socket::open(area, donor.as_ref(), port.device.ifindex(), queue, sizes).map_err(|e| e.to_string())?;
         let id = self.ids[at].take().ok_or("the shard's socket ids are used up")?;
-        let identity = Identity { socket: id, ifindex, queue, queues: port.lanes.width, role: port.want.role() };
+        let shared = port.lanes.sockets > port.lanes.width;
+        let seat = place.zip(held).map(|(store, (_, share))| Seat { store, share, shared });
+        let (queues, role) = (port.lanes.width, port.want.role());
+        let identity = Identity { socket: id, ifindex, queue, queues, role, seat };
         let block = Arc::new(BindingBlock::default());
         self.hands[at].send(Command::Add(Box::new(Port::new(identity, rings, socket.clone(), Arc::clone(&block)))));
         match self.hands[at].answer() {
@@ -201,50 +270,87 @@ impl Topology {
             _ => return Err("the shard does not answer".to_owned()),
         }
         // From here on the shard has it, bound or not.
-        port.bound.push(Bound { hand: at, id, queue, socket: socket.clone(), block });
-        socket.bind(donor.as_ref(), self.config.bind.into(), BIND_PATIENCE).map_err(|e| e.to_string())?;
+        place.into_iter().for_each(|place| self.frames[at].take_seat(place));
+        port.bound.push(Bound { hand: at, place, id, queue, socket: socket.clone(), block });
+        socket.bind(donor.as_ref(), self.bind_mode(port), BIND_PATIENCE).map_err(|e| e.to_string())?;
         port.zero_copy = socket.is_zero_copy();
         Ok(())
     }
 
-    pub(super) fn detach(&mut self, ifindex: u32) {
-        if let Some(port) = self.attached.remove(&ifindex) {
-            self.news.info(ifindex, port.device.name(), "detached".to_owned());
-            self.close(port);
+    /// Lets go of ports.
+    pub(super) fn detach(&mut self, ifindexes: &[u32]) {
+        let ports = ifindexes.iter().filter_map(|ifindex| Some((*ifindex, self.attached.remove(ifindex)?)));
+        let ports: Vec<(u32, Attached)> = ports.collect();
+        for (ifindex, port) in &ports {
+            self.news.info(*ifindex, port.device.name(), "detached".to_owned());
         }
+        self.close(ports.into_iter().map(|(_, port)| port).collect());
     }
 
-    /// Takes a port down: no more frames in, then its sockets, then what was changed on the device. The program stays
-    /// to the end, so that nobody else takes the device meanwhile.
-    fn close(&mut self, mut port: Attached) {
-        drop(port.program.take_if(|program| !lead_out(program, &port.bound)));
-        for bound in port.bound.drain(..) {
-            let hand = &self.hands[bound.hand];
-            hand.send(Command::Remove(bound.id));
+    /// Takes ports down: no more frames in, then their sockets, then what was changed on the devices. The programs stay to
+    /// the end, so that nobody else takes a device meanwhile. Each step for all ports at once, as the kernel takes a
+    /// while for each.
+    fn close(&mut self, mut ports: Vec<Attached>) {
+        let stuck = |port: &mut Attached| port.program.take_if(|program| !lead_out(program, &port.bound));
+        ports.iter_mut().filter_map(stuck).for_each(drop);
+        let zero_copy = ports.iter().any(|port| port.zero_copy);
+        let bound: Vec<Bound> = ports.iter_mut().flat_map(|port| port.bound.drain(..)).collect();
+        bound.iter().for_each(|bound| self.hands[bound.hand].send(Command::Remove(bound.id)));
+        let (mut freed, mut last) = (Vec::new(), Vec::new());
+        for bound in bound {
             // The rings are unmapped and the descriptor closed when the last of these is dropped.
-            match hand.answer() {
-                Some(Event::Removed(rings)) => drop(rings),
-                _ => {
-                    tracing::error!("shard {} does not let go of a socket", hand.id);
-                    continue;
+            match self.hands[bound.hand].answer() {
+                Some(Event::Removed(rings)) => {
+                    freed.push((bound.hand, bound.id, bound.place));
+                    last.push((rings, bound.socket));
+                }
+                _ => tracing::error!("shard {} does not let go of a socket", self.hands[bound.hand].id),
+            }
+        }
+        drop_all(last);
+        if zero_copy {
+            std::thread::sleep(ZERO_COPY_REST);
+        }
+        for &(hand, _, place) in &freed {
+            place.into_iter().for_each(|place| self.frames[hand].leave_seat(place));
+        }
+        // Frames of a wire that has no socket left go with it, wherever they are.
+        let stays = |&&(hand, _, place): &&(usize, SocketId, Option<usize>)| {
+            place.is_none_or(|place| self.frames[hand].is_used(place))
+        };
+        let reclaimed: Vec<_> = freed.iter().filter(stays).copied().collect();
+        for &(hand, socket, store) in &reclaimed {
+            self.hands[hand].send(Command::Reclaim { socket, store });
+        }
+        for (hand, ..) in reclaimed {
+            if !matches!(self.hands[hand].answer(), Some(Event::Reclaimed(_))) {
+                tracing::error!("shard {} does not take its frames back", self.hands[hand].id);
+            }
+        }
+        self.lift_unused();
+        freed.iter().for_each(|&(hand, id, _)| self.ids[hand].free.push(id));
+        for port in &mut ports {
+            drop(port.promiscuous.take());
+            if let Some(offload) = port.offload.take() {
+                self.restore(&Sighting::of(&port.device), offload);
+            }
+        }
+        // One after the other: each takes the kernel's one lock of network devices.
+        ports.iter_mut().filter_map(|port| port.program.take()).for_each(drop);
+    }
+
+    /// Gives back the memory of wires that have no socket.
+    fn lift_unused(&mut self) {
+        for (hand, frames) in self.hands.iter().zip(&mut self.frames) {
+            let places = frames.lift_unused();
+            places.iter().for_each(|&place| hand.send(Command::Lift(place)));
+            for _ in places {
+                match hand.answer() {
+                    Some(Event::Lifted(store)) => drop(store),
+                    _ => tracing::error!("shard {} does not give frames back", hand.id),
                 }
             }
-            let (at, id) = (bound.hand, bound.id);
-            drop(bound);
-            if port.zero_copy {
-                std::thread::sleep(ZERO_COPY_REST);
-            }
-            hand.send(Command::Reclaim(id));
-            match hand.answer() {
-                Some(Event::Reclaimed(_)) => self.ids[at].free.push(id),
-                _ => tracing::error!("shard {} does not take its frames back", hand.id),
-            }
         }
-        drop(port.promiscuous.take());
-        if let Some(offload) = port.offload.take() {
-            self.restore(&Sighting::of(&port.device), offload);
-        }
-        drop(port.program.take());
     }
 }
 
@@ -278,6 +384,28 @@ fn lead_in(port: &Attached) -> Result<(), String> {
 /// Leaves the frames to the kernel again. Whether that could be done.
 fn lead_out(program: &PortProgram, bound: &[Bound]) -> bool {
     bound.iter().all(|b| program.clear(b.queue).is_ok())
+}
+
+/// Threads that close sockets.
+const CLOSERS: usize = 32;
+
+/// Drops values of which each keeps its thread waiting until no processor uses it: several wait together.
+fn drop_all<T: Send>(values: Vec<T>) {
+    let each = values.len().div_ceil(CLOSERS);
+    if each == 0 || values.len() == 1 {
+        return;
+    }
+    let mut values = values.into_iter();
+    std::thread::scope(|scope| {
+        loop {
+            let some: Vec<T> = values.by_ref().take(each).collect();
+            if some.is_empty() {
+                break;
+            }
+            // Where no thread can be had, they are dropped here with the closure.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, move || drop(some));
+        }
+    });
 }
 
 impl Bound {

@@ -1,6 +1,7 @@
 //! Follows the ports: attaches those the snapshot uses when they are there, lets go of them when they are not.
 //!
 //! - `attach`: takes a port into use and lets go of it
+//! - `frames`: how many frames a wire gets, and where
 //! - `identity`: which device is which
 //! - `record`: what is kept for a later run: the devices, and what was changed on them
 //! - `lookout`: looks at the devices there are, and follows those that are ports
@@ -10,6 +11,7 @@
 //! A port that fails is tried again after `RETRY`. Nothing here touches another port.
 
 mod attach;
+mod frames;
 mod identity;
 mod lookout;
 mod news;
@@ -35,6 +37,7 @@ use crate::shard::mailbox::Output;
 use crate::snapshot::table::{Current, Table};
 use crate::xsk::netdev::{Netdev, NetdevError, Queues};
 use attach::{Attached, IdPool, mtu_problem};
+use frames::Frames;
 use identity::Place;
 use lookout::Lookout;
 use news::News;
@@ -63,12 +66,14 @@ impl Want {
 }
 
 /// How the queues of a port are used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 struct Lanes {
     /// Sockets: a wire port's rx queues, a monitor port's tx queues.
     sockets: u32,
     /// Queues frames are sent on: for a wire, those that both its ports have in both directions.
     width: u32,
+    /// Sockets of the wire's other port.
+    across: u32,
 }
 
 impl Lanes {
@@ -80,13 +85,20 @@ impl Lanes {
         let queues = |port| places.get(&port).and_then(Place::device).map_or(Ok(None), queues);
         let Some(own) = queues(ifindex)? else { return Ok(None) };
         match want {
-            Want::Monitor => Ok(Some(Lanes { sockets: own.tx, width: own.tx })),
+            Want::Monitor => Ok(Some(Lanes { sockets: own.tx, width: own.tx, across: 0 })),
             Want::Wire { peer } => {
                 let Some(other) = queues(peer)? else { return Ok(None) };
-                Ok(Some(Lanes { sockets: own.rx, width: own.rx.min(own.tx).min(other.rx).min(other.tx).max(1) }))
+                let width = own.rx.min(own.tx).min(other.rx).min(other.tx).max(1);
+                Ok(Some(Lanes { sockets: own.rx, width, across: other.rx }))
             }
         }
     }
+}
+
+/// Queues of a device of `sockets` that belong to shard `shard` of `shards`, on a wire with so many lanes: queue q of a
+/// wire goes with queue q mod m of its other port, so both are in one shard's hands.
+fn owned(sockets: u32, width: u32, shard: usize, shards: usize) -> u32 {
+    (0..sockets).filter(|queue| (queue % width) as usize % shards == shard).count() as u32
 }
 
 fn queues(ifindex: u32) -> Result<Option<Queues>, NetdevError> {
@@ -131,6 +143,8 @@ pub struct Topology {
     lookout: Lookout,
     news: News,
     ids: Vec<IdPool>,
+    /// By shard.
+    frames: Vec<Frames>,
     /// Outputs the shards have been told are up.
     outputs_up: Vec<Output>,
 }
@@ -139,6 +153,7 @@ impl Topology {
     /// A topology with nothing attached.
     pub fn new(config: Config, table: Arc<Current>, hands: Vec<Hand>, report: Arc<Report>) -> Topology {
         let ids = hands.iter().map(|_| IdPool::default()).collect();
+        let frames = hands.iter().map(|_| Frames::new(config.frames)).collect();
         Topology {
             record: Record::open(&config.dir),
             lookout: Lookout::default(),
@@ -150,6 +165,7 @@ impl Topology {
             failed: HashMap::new(),
             news: News::default(),
             ids,
+            frames,
             outputs_up: Vec::new(),
         }
     }
@@ -177,9 +193,7 @@ impl Topology {
         plan = self.plan(links.gone());
         self.tell_report(&plan);
         let all: Vec<u32> = self.attached.keys().copied().collect();
-        for ifindex in all {
-            self.detach(ifindex);
-        }
+        self.detach(&all);
         self.undo_all();
         // The last counts stay to be read; nothing is served any more.
         let mut last = self.report.read();
@@ -208,20 +222,30 @@ impl Topology {
     fn reconcile(&mut self, plan: &Plan) {
         let Plan { wanted, places, .. } = plan;
         let held: Vec<u32> = self.attached.keys().copied().collect();
-        for ifindex in held {
-            if self.must_go(ifindex, plan) {
-                self.detach(ifindex);
-            }
-        }
+        let gone: Vec<u32> = held.into_iter().filter(|&ifindex| self.must_go(ifindex, plan)).collect();
+        self.detach(&gone);
         self.failed.retain(|ifindex, _| wanted.contains_key(ifindex));
         self.news.retain(|ifindex| wanted.contains_key(&ifindex));
-        for (&ifindex, &want) in wanted {
-            let rested = self.failed.get(&ifindex).is_none_or(|failed| failed.since.elapsed() >= RETRY);
-            if !rested || self.attached.contains_key(&ifindex) {
-                continue;
-            }
-            match Lanes::of(ifindex, want, places) {
-                Ok(Some(lanes)) => self.attach(ifindex, want, lanes),
+        // A port may have another one let go of, which is then taken into use anew.
+        while self.attach_all(wanted, places) {}
+        self.tell_outputs(wanted);
+        self.clean_up(plan);
+        self.record.keep();
+    }
+
+    /// Attaches what is not and may be. Whether that cost another port its place.
+    fn attach_all(&mut self, wanted: &BTreeMap<u32, Want>, places: &Places) -> bool {
+        let rested = |failed: &Failed| failed.since.elapsed() >= RETRY;
+        let due = |ifindex: &u32| !self.attached.contains_key(ifindex) && self.failed.get(ifindex).is_none_or(rested);
+        let due: Vec<_> = wanted.iter().filter(|(ifindex, _)| due(ifindex)).collect();
+        let due: Vec<_> =
+            due.into_iter().map(|(&ifindex, &want)| (ifindex, want, Lanes::of(ifindex, want, places))).collect();
+        let lanes = due.iter().filter_map(|(_, want, lanes)| Some((*want, lanes.as_ref().ok()?.as_ref().copied()?)));
+        self.want_frames(lanes.collect());
+        let mut moved = false;
+        for (ifindex, want, lanes) in due {
+            match lanes {
+                Ok(Some(lanes)) => moved |= self.attach(ifindex, want, lanes),
                 Err(error) => self.fail(ifindex, error.to_string()),
                 // Not there: why it failed when it was is no news any more.
                 Ok(None) => {
@@ -229,9 +253,17 @@ impl Topology {
                 }
             }
         }
-        self.tell_outputs(wanted);
-        self.clean_up(plan);
-        self.record.keep();
+        moved
+    }
+
+    /// Says of each shard how many sockets of wires are wanted of it: those there are and those to come.
+    fn want_frames(&mut self, mut lanes: Vec<(Want, Lanes)>) {
+        lanes.extend(self.attached.values().map(|port| (port.want, port.lanes)));
+        lanes.retain(|(want, _)| want.role() == PortRole::Wire);
+        let shards = self.hands.len();
+        for (shard, frames) in self.frames.iter_mut().enumerate() {
+            frames.want(lanes.iter().map(|(_, lanes)| owned(lanes.sockets, lanes.width, shard, shards)).sum());
+        }
     }
 
     fn wanted(&self, table: &Table) -> BTreeMap<u32, Want> {
@@ -266,10 +298,19 @@ impl Topology {
         }
         // Queues changed, or another port at the wire's other end: frames would go to queues nobody serves. While
         // the other end is not there, everything stays as it is.
-        if matches!(Lanes::of(ifindex, port.want, places), Ok(Some(lanes)) if lanes != port.lanes) {
+        let now = Lanes::of(ifindex, port.want, places).ok().flatten();
+        if now.is_some_and(|now| (now.sockets, now.width) != (port.lanes.sockets, port.lanes.width)) {
             self.news.info(ifindex, port.device.name(), "the wire's queues have changed".to_owned());
             return true;
         }
+        // Ports that have become a wire while both were in use: each has frames the other cannot send.
+        if let Want::Wire { peer } = port.want
+            && self.attached.get(&peer).is_some_and(|peer| self.attached[&ifindex].is_apart_from(peer))
+        {
+            tracing::info!("ports {ifindex} and {peer} are a wire now: both are taken into use anew");
+            return true;
+        }
+        let Some(port) = self.attached.get_mut(&ifindex) else { return false };
         let Some(link) = self.lookout.link(device) else { return true };
         if link != port.link {
             let what = format!("{}, MTU {}", up_down(link.up), link.mtu);

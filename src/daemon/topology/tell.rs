@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use shm_layout::counters::Binding;
 
+use super::attach::Attached;
 use super::identity::Place;
 use super::{Plan, Topology, Want};
+use crate::daemon::config::Bind;
 use crate::daemon::report::{BindingStatus, MISSING, PortStatus};
 use crate::shard::mailbox::{Command, Output};
+use crate::xsk::link::XdpMode;
 use crate::xsk::socket::Socket;
 
 impl Topology {
@@ -49,6 +52,7 @@ impl Topology {
                 ifindex,
                 queue: bound.queue,
                 shard: self.hands[bound.hand].id,
+                frames: bound.place.and_then(|place| self.frames[bound.hand].at(place)).map_or(0, |(_, share)| share),
                 block: Arc::clone(&bound.block),
                 // A socket that is going away has no more to tell.
                 kernel: bound.socket.kernel_stats().unwrap_or_default(),
@@ -57,6 +61,17 @@ impl Topology {
         }
         let ports = plan.wanted.iter().map(|(&ifindex, &want)| self.status(ifindex, want, plan)).collect();
         self.report.set_ports(ports, bindings);
+    }
+
+    /// What is to be known of how a port's sockets are bound, where zero-copy was asked for.
+    fn bind_note(&self, port: &Attached) -> Option<&'static str> {
+        let generic = port.program.as_ref().map(|program| program.mode() == XdpMode::Generic);
+        (self.config.bind == Bind::Zerocopy).then_some(match (port.zero_copy, generic) {
+            (true, _) => "zero-copy, which is for trials: some drivers damage frames in it",
+            (false, None) => "copy: monitors are not bound in zero-copy",
+            (false, Some(true)) => "copy: generic XDP has no zero-copy",
+            (false, Some(false)) => "copy, as the wire's other port",
+        })
     }
 
     fn status(&self, ifindex: u32, want: Want, Plan { table, places, .. }: &Plan) -> PortStatus {
@@ -91,7 +106,8 @@ impl Topology {
                 driver: port.device.driver().to_owned(),
                 reason: if port.link.up {
                     let program = port.program.as_ref().and_then(|p| p.note()).unwrap_or_default();
-                    let notes = [news, program, port.sights.note()].into_iter().filter(|note| !note.is_empty());
+                    let bind = self.bind_note(port).unwrap_or_default();
+                    let notes = [news, program, bind, port.sights.note()].into_iter().filter(|note| !note.is_empty());
                     notes.collect::<Vec<_>>().join("; ")
                 } else {
                     "link down".to_owned()

@@ -11,11 +11,12 @@ use spanwire::counters::{BindingBlock, ShardBlock};
 use spanwire::rings::RING_ENTRIES;
 use spanwire::shard::Shard;
 use spanwire::shard::mailbox::{Command, Mailbox};
-use spanwire::shard::port::{Identity, Port};
+use spanwire::shard::port::{Identity, Port, Seat};
 use spanwire::snapshot::table::{Current, Table};
 use spanwire::xsk::abi::PACKET_HEADROOM;
 use spanwire::xsk::fake::{FakeDoorbell, FakeNic};
 use spanwire::xsk::socket::RingSizes;
+use spanwire::xsk::store::Store;
 use thiserror::Error;
 
 const A: u32 = 11;
@@ -62,16 +63,23 @@ impl Rig {
         let mailbox = Arc::new(Mailbox::default());
         let table = Arc::new(Current::new(table(rate)?));
         let block = Arc::new(ShardBlock::new(0, 0));
-        let mut shard = Shard::new(primary, mirror, Self::FRAME as u32, table, Arc::clone(&mailbox), block)?;
+        let mut shard = Shard::new(mirror, Self::FRAME as u32, table, Arc::clone(&mailbox), block)?;
+        let store = Box::new(Store::new(primary, Self::FRAME as u32)?);
+        let area = Arc::clone(store.area());
+        // The mailbox is emptied at once, so there is always room.
+        let _ = mailbox.commands.push(Command::Lay { at: 0, store });
+        shard.breathe();
         let mut add = |socket, ifindex, role| -> Result<FakeNic, RigError> {
             let rx = if role == PortRole::Wire { RING_ENTRIES } else { 0 };
             let sizes = RingSizes { fill: 2 * RING_ENTRIES, rx, tx: RING_ENTRIES, completion: 2 * RING_ENTRIES };
-            let (nic, rings) = FakeNic::new(shard.area(), sizes, 0)?;
-            let identity = Identity { socket, ifindex, queue: 0, queues: 1, role };
+            let own = Seat { store: 0, share: primary / 2, shared: false };
+            let seat = (role == PortRole::Wire).then_some(own);
+            let area = if seat.is_some() { &area } else { shard.mirror_area() };
+            let (nic, rings) = FakeNic::new(area, sizes, 0)?;
+            let identity = Identity { socket, ifindex, queue: 0, queues: 1, role, seat };
             let port = Port::new(identity, rings, FakeDoorbell::default(), Arc::new(BindingBlock::default()));
             let up = role == PortRole::Wire || monitor != Monitor::Down;
             for command in [Command::Add(Box::new(port)), Command::Link { socket, up, mtu: 1500, zero_copy: false }] {
-                // The mailbox is emptied at once, so there is always room.
                 let _ = mailbox.commands.push(command);
                 shard.breathe();
             }
