@@ -497,6 +497,34 @@ record! {
     }
 }
 
+record! {
+    /// ROOM: how many sockets of wires the dataplane can serve. One record.
+    RoomRecord kind 120 size 16 {
+        /// Primary frames of each shard, at most; 0 for as many as are needed.
+        frames: u32,
+        /// Of them a socket of a wire gets at least so many.
+        share: u32,
+        /// Sockets of each shard, at most.
+        sockets: u32,
+        /// Zero.
+        pad: u32,
+    }
+}
+
+record! {
+    /// SEATS: one row for each socket of a wire.
+    SeatRecord kind 121 size 16 {
+        /// Its port.
+        ifindex: u32,
+        /// Its queue.
+        queue: u32,
+        /// Its shard.
+        shard: u32,
+        /// Primary frames it has of its own.
+        frames: u32,
+    }
+}
+
 /// Buckets of a swap latency histogram: four to each power of two of nanoseconds.
 pub const LATENCY_BUCKETS: usize = 160;
 

@@ -7,12 +7,16 @@
 //!
 //! With fewer a burst loses clones (`mirror_drops_no_frame`) even where the monitor port keeps up. Forwarding is
 //! never touched, so a snapshot is published all the same, with a warning.
+//!
+//! And the sockets of its wires, held against those there is room for: with more a wire would forward nothing, so it is
+//! refused. Each queue of a port is a socket. How many queues a port has only the dataplane knows, once it serves it;
+//! until then one is sure.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use shm_layout::record::PlaceRecord;
+use shm_layout::record::{CAP_MIRROR, PlaceRecord, SeatRecord};
 
-use super::model::{Diagnostic, Severity, Wire};
+use super::model::{Diagnostic, Reason, Severity, Wire};
 use super::state::Stats;
 
 /// Frames a shard takes from a port at once, each of which may be cloned.
@@ -50,8 +54,56 @@ pub fn shortage(places: &[PlaceRecord], wires: &[Wire], dataplane: &Stats) -> Op
     })
 }
 
+/// Why this dataplane cannot serve all of these wires, with entries of these places, where that is sure.
+#[must_use]
+pub fn overload(places: &[PlaceRecord], wires: &[Wire], dataplane: &Stats) -> Option<Reason> {
+    let room = dataplane.room()?;
+    let shards = dataplane.shards().max(1);
+    let queues: HashMap<u32, u32> = dataplane.ports().iter().map(|port| (port.ifindex, port.queues)).collect();
+    let queues = |port: u32| queues.get(&port).copied().unwrap_or(0).max(1);
+    // Queue q belongs to shard (q mod m) mod n.
+    let owned = |queues: u32, width: u32, shard| (0..queues).filter(|q| q % width % shards == shard).count() as u32;
+    let ends: HashSet<u32> = wires.iter().flat_map(|wire| [wire.a_ifindex, wire.b_ifindex]).collect();
+    let outputs: HashSet<u32> = places.iter().map(|place| place.output_ifindex).collect();
+    let outputs = if dataplane.capabilities() & CAP_MIRROR == 0 { HashSet::new() } else { outputs };
+    (0..shards).find_map(|shard| {
+        let pairs = wires.iter().map(|wire| [queues(wire.a_ifindex), queues(wire.b_ifindex)]);
+        let sockets: u32 = pairs.map(|[a, b]| owned(a, a.min(b), shard) + owned(b, a.min(b), shard)).sum();
+        let monitors: u32 = outputs.iter().map(|&port| owned(queues(port), queues(port), shard)).sum();
+        let pid = dataplane.pid();
+        if sockets + monitors > room.sockets {
+            return Some(Reason::new(format!(
+                "wires: they need {} sockets of shard {shard}, but each shard of the running dataplane (process {pid}) \
+                 serves at most {} (restart spanwired with more processors, --cpus)",
+                sockets + monitors,
+                room.sockets
+            )));
+        }
+        let needed = sockets * room.share;
+        if room.frames == 0 || sockets == 0 {
+            return None;
+        }
+        let stays = |seat: &&SeatRecord| seat.shard == shard && ends.contains(&seat.ifindex);
+        let kept = dataplane.seats().iter().filter(stays);
+        let (seated, held) = kept.fold((0, 0), |(seats, frames), seat| (seats + 1, frames + seat.frames));
+        let left = room.frames.saturating_sub(held);
+        let more = sockets.saturating_sub(seated);
+        (needed > room.frames || more * room.share > left).then(|| {
+            Reason::new(format!(
+                "wires: {more} more sockets on shard {shard} need at least {} frames each, but of its --frames {} the \
+                 running dataplane (process {pid}) has {left} left (restart spanwired with --frames {} or more, or without \
+                 --frames)",
+                room.share,
+                room.frames,
+                needed.max(room.frames)
+            ))
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
+
     use super::*;
     use crate::shard::rx;
 

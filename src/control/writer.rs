@@ -17,7 +17,7 @@ use super::admission::{Admission, admit};
 use super::compile::{Source, compile, needs_places};
 use super::history::{History, Kept};
 use super::model::{Diagnostic, Reason, Snapshot};
-use super::sizing::shortage;
+use super::sizing::{overload, shortage};
 use super::state::{Stats, fresh_stats, last_stats, published};
 use super::units::Units;
 use crate::clock;
@@ -167,7 +167,7 @@ impl ConfigWriter {
         SnapshotView::try_from(image.words())
             .map_err(|source| RegionError::Layout { path: self.dir.join(CONFIG_FILE), source })?;
         let seen = self.in_use();
-        let kept = self.history.newest();
+        let kept = self.history.generations().ok().and_then(|all| all.last().copied()).unwrap_or(0);
         self.publisher.continue_after(seen.max(kept));
         let generation = self.publisher.publish(image)?;
         Ok(Receipt { generation, unkept: self.history.keep(generation, image, instead).err() })
@@ -219,6 +219,10 @@ pub fn publish(
 /// What is missing, and what to do about it.
 pub fn gate(dir: &Path, snapshot: &Snapshot) -> Result<(), Reason> {
     let Some(stats) = running(dir) else { return Ok(()) };
+    let places = Units::of(snapshot).places(&snapshot.mirrors);
+    if let Some(reason) = overload(&places, &snapshot.wires, &stats) {
+        return Err(reason);
+    }
     let entries = snapshot.mirrors.len();
     let can = |what: u64| stats.capabilities() & what != 0;
     if entries > 0 && !can(CAP_MIRROR) {

@@ -13,8 +13,8 @@ use shm_layout::counters::{
 use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{
     BindingRecord, CAP_MIRROR, CAP_PLACES, DescriptorRecord, EntryRecord, EntryStateRecord, LiveState, PartitionKind,
-    PlaceRecord, PortDeviceRecord, PortStateRecord, Record, ShardRecord, SightRecord, StatsMetaRecord, SwapRecord,
-    UmemRecord,
+    PlaceRecord, PortDeviceRecord, PortStateRecord, Record, RoomRecord, SeatRecord, ShardRecord, SightRecord,
+    StatsMetaRecord, SwapRecord, UmemRecord,
 };
 
 use super::TICK;
@@ -24,6 +24,8 @@ use super::report::{MISSING, Report, State};
 use crate::clock;
 use crate::counters::ShardBlock;
 use crate::region::Publisher;
+use crate::rings::SHARE_LEAST;
+use crate::shard::MAX_PORTS;
 use crate::snapshot::table::{Current, Table, TableEntry};
 use crate::told::Told;
 
@@ -49,6 +51,8 @@ pub struct Stats {
     capabilities: u64,
     frame_size: u32,
     mirror_frames: u32,
+    /// `--frames`; 0 without.
+    frames: u32,
     devices: Devices,
     told: Told,
 }
@@ -74,6 +78,7 @@ impl Stats {
             capabilities: CAP_PLACES | if config.mirror_frames > 0 { CAP_MIRROR } else { 0 },
             frame_size: config.frame_size,
             mirror_frames: config.mirror_frames,
+            frames: config.frames.unwrap_or(0),
             devices: Devices::watch()?,
             told: Told::default(),
         })
@@ -167,6 +172,8 @@ impl Stats {
             here.map(|port| PortDeviceRecord { ifindex: port.ifindex, device_ifindex: port.device }).collect();
         let bindings = binding_rows(&state);
         let sights = sight_rows(&state);
+        let room = RoomRecord { frames: self.frames, share: SHARE_LEAST, sockets: MAX_PORTS as u32, pad: 0 };
+        let seats = seat_rows(&state);
         image
             .section(Need::Required, &[meta])
             .section(Need::Optional, &descriptors)
@@ -179,7 +186,9 @@ impl Stats {
             .section(Need::Optional, &ports)
             .section(Need::Optional, &devices)
             .section(Need::Optional, &bindings)
-            .section(Need::Optional, &sights);
+            .section(Need::Optional, &sights)
+            .section(Need::Optional, &[room])
+            .section(Need::Optional, &seats);
         self.devices.put(&mut image);
         Some(image.finish())
     }
@@ -335,4 +344,15 @@ fn sight_rows(state: &State) -> Vec<SightRecord> {
         values: binding.block.sights(),
     };
     state.bindings.iter().map(row).collect()
+}
+
+fn seat_rows(state: &State) -> Vec<SeatRecord> {
+    let seated = state.bindings.iter().filter(|binding| binding.frames > 0);
+    let row = |binding: &super::report::BindingStatus| SeatRecord {
+        ifindex: binding.ifindex,
+        queue: binding.queue,
+        shard: binding.shard,
+        frames: binding.frames,
+    };
+    seated.map(row).collect()
 }

@@ -19,6 +19,7 @@ mod script;
 mod signals;
 mod units;
 mod unprivileged;
+mod wires;
 
 use std::time::Duration;
 

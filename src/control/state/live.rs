@@ -10,7 +10,7 @@ use shm_layout::counters::Partition;
 use shm_layout::header::{RegionKind, WRITER_START};
 use shm_layout::record::{
     BindingRecord, CAP_MIRROR, EntryRecord, EntryStateRecord, PartitionKind, PlaceRecord, PortDeviceRecord,
-    PortStateRecord, Record, ShardRecord, SightRecord, StatsMetaRecord, SwapRecord, UmemRecord,
+    PortStateRecord, Record, RoomRecord, SeatRecord, ShardRecord, SightRecord, StatsMetaRecord, SwapRecord, UmemRecord,
 };
 use shm_layout::view::{ImageView, LayoutError, Strings};
 use shm_layout::words::Words;
@@ -55,6 +55,9 @@ pub struct Stats {
     pub(super) places: Vec<PlaceRecord>,
     pub(super) umem: Vec<UmemRecord>,
     pub(super) swaps: Vec<SwapRecord>,
+    /// `None` where a release wrote it that did not say.
+    room: Option<RoomRecord>,
+    seats: Vec<SeatRecord>,
     /// What the rows above have beyond this release.
     pub(super) newer: Newer,
     devices: Option<Listed>,
@@ -93,6 +96,8 @@ impl Stats {
             places: image.records()?.iter().collect(),
             umem: image.records()?.iter().collect(),
             swaps: image.records()?.iter().collect(),
+            room: image.records::<RoomRecord>()?.iter().next(),
+            seats: image.records()?.iter().collect(),
             newer: Newer::read(&image, text)?,
             devices: Listed::read(&image, text)?,
             meta,
@@ -135,6 +140,24 @@ impl Stats {
     #[must_use]
     pub fn mirror_frames(&self) -> u32 {
         self.meta.mirror_frames
+    }
+
+    /// Shards it runs.
+    #[must_use]
+    pub fn shards(&self) -> u32 {
+        self.meta.shard_count
+    }
+
+    /// How many sockets it can serve; `None` where it does not say.
+    #[must_use]
+    pub fn room(&self) -> Option<RoomRecord> {
+        self.room
+    }
+
+    /// The sockets of wires in use, and the frames each has.
+    #[must_use]
+    pub fn seats(&self) -> &[SeatRecord] {
+        &self.seats
     }
 
     /// Generation of the table handed to the shards.

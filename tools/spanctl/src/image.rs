@@ -7,8 +7,8 @@ use serde::Serialize;
 use shm_layout::image::Image;
 use shm_layout::record::{
     BindingRecord, DescriptorRecord, DiagnosticRecord, EntryRecord, EntryStateRecord, META_DISARMED, MetaRecord,
-    MirrorRecord, NativeVlanRecord, PlaceRecord, PortRecord, PortStateRecord, REQUIRED, Record, STRINGS_KIND,
-    ShardRecord, StatsMetaRecord, SwapRecord, UmemRecord, WireRecord,
+    MirrorRecord, NativeVlanRecord, PlaceRecord, PortRecord, PortStateRecord, REQUIRED, Record, RoomRecord,
+    STRINGS_KIND, SeatRecord, ShardRecord, StatsMetaRecord, SwapRecord, UmemRecord, WireRecord,
 };
 use shm_layout::view::{ImageView, LayoutError, SnapshotView};
 use spanwire::control::compile::{Source, compile, decompile, diagnostics};
@@ -167,6 +167,8 @@ fn section_name(kind: u32) -> &'static str {
         EntryStateRecord::KIND => "ENTRY_STATES",
         UmemRecord::KIND => "UMEM",
         SwapRecord::KIND => "SWAPS",
+        RoomRecord::KIND => "ROOM",
+        SeatRecord::KIND => "SEATS",
         _ => "unknown",
     }
 }

@@ -16,7 +16,7 @@ use shm_layout::header::RegionKind;
 use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{
     BindingRecord, CAP_MIRROR, EntryRecord, EntryStateRecord, LiveState, PartitionKind, PortRole, PortStateRecord,
-    ShardRecord, SightRecord, StatsMetaRecord, StrRef, UmemRecord,
+    RoomRecord, SeatRecord, ShardRecord, SightRecord, StatsMetaRecord, StrRef, UmemRecord,
 };
 use spanwire::clock::monotonic_ns;
 use spanwire::region::{Publisher, STATS_FILE};
@@ -166,6 +166,10 @@ pub struct Fake {
     pub gathered_at: Option<u64>,
     pub last_reject: &'static str,
     pub mirror_frames: u32,
+    /// Primary frames and sockets of each shard, at most.
+    pub room: [u32; 2],
+    /// Sockets of shard 0 that have frames: port and frames.
+    pub seats: Vec<(u32, u32)>,
     /// Nanoseconds since the Unix epoch.
     pub started_at: u64,
     /// Clones that were dropped for want of a frame.
@@ -192,6 +196,8 @@ impl Fake {
             gathered_at: None,
             last_reject: "",
             mirror_frames: 512,
+            room: [0, 1024],
+            seats: Vec::new(),
             started_at: 1_700_000_000_000_000_000,
             dropped: 0,
             busy_since: None,
@@ -293,6 +299,10 @@ impl Fake {
         };
         let reason = image.string("port missing");
         let states = [state(11, 100, LiveState::Active, StrRef::default()), state(13, 0, LiveState::Inactive, reason)];
+        let [most, sockets] = self.room;
+        let room = RoomRecord { frames: most, share: 32, sockets, pad: 0 };
+        let seat = |&(ifindex, frames): &(u32, u32)| SeatRecord { ifindex, queue: 0, shard: 0, frames };
+        let seats: Vec<SeatRecord> = self.seats.iter().map(seat).collect();
         let umem = |shard, partition| UmemRecord { shard, partition, values: count::<PARTITION_VALUES>(50) };
         image
             .section(Need::Required, &[meta])
@@ -302,7 +312,9 @@ impl Fake {
             .section(Need::Optional, &sights)
             .section(Need::Required, &[entry(0), entry(1)])
             .section(Need::Required, &states)
-            .section(Need::Required, &[umem(0, PartitionKind::Primary), umem(0, PartitionKind::Mirror)]);
+            .section(Need::Required, &[umem(0, PartitionKind::Primary), umem(0, PartitionKind::Mirror)])
+            .section(Need::Optional, &[room])
+            .section(Need::Optional, &seats);
         image.finish()
     }
 }
