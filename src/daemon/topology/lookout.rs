@@ -33,9 +33,9 @@ impl Lookout {
         Some(LinkState { up: device.up, mtu: device.mtu })
     }
 
-    /// The devices that had just gone to another network namespace, by the ifindexes they had here.
-    pub(super) fn moved(&self) -> impl Iterator<Item = u32> + '_ {
-        self.gone.iter().filter(|gone| gone.moved).map(|gone| gone.ifindex)
+    /// What became of a device that had just gone: whether it was moved to another network namespace, or is no more.
+    pub(super) fn has_moved(&self, ifindex: u32) -> Option<bool> {
+        self.gone.iter().rev().find(|gone| gone.ifindex == ifindex).map(|gone| gone.moved)
     }
 
     fn look(&mut self, gone: Vec<Gone>) {

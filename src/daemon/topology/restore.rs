@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::identity::Sighting;
+use super::lookout::Lookout;
 use super::record::Changed;
 use super::{Plan, Topology, Want};
 use crate::xsk::netdev::{Netdev, NetdevError};
@@ -21,27 +22,28 @@ impl Topology {
         }
         let wired = plan.wanted.iter().filter(|(_, want)| matches!(want, Want::Wire { .. }));
         let ports: HashSet<u32> = wired.filter_map(|(port, _)| plan.places.get(port)?.device()).collect();
-        let moved: HashSet<u32> = self.lookout.moved().collect();
-        self.undo_where(|changed| match changed.gone_since {
+        self.undo_where(|changed, lookout| match changed.gone_since {
             None => !ports.contains(&changed.device.ifindex),
-            Some(since) => moved.contains(&changed.device.ifindex) || since.elapsed() >= NEWS,
+            Some(since) => lookout.has_moved(changed.device.ifindex).is_some() || since.elapsed() >= NEWS,
         });
     }
 
     /// Undoes everything that is on record: the ports have been let go of.
     pub(super) fn undo_all(&mut self) {
-        self.undo_where(|_| true);
+        self.undo_where(|_, _| true);
         for Changed { device, .. } in self.record.changed() {
             tracing::warn!("{device} is in use by another program: its VLAN offloads stay off for a later run");
         }
         self.record.keep();
     }
 
-    fn undo_where(&mut self, undo: impl Fn(&Changed) -> bool) {
+    fn undo_where(&mut self, undo: impl Fn(&Changed, &Lookout) -> bool) {
         let held = |device: &Sighting| self.attached.values().any(|port| device.is(&Sighting::of(&port.device)));
         // Another program that holds a device counts on what it found.
         let busy = |device: &Sighting| held(device) || self.lookout.has_program(device.ifindex);
-        let left = |changed: &&Changed| undo(changed) && (changed.gone_since.is_some() || !busy(&changed.device));
+        let left = |changed: &&Changed| {
+            undo(changed, &self.lookout) && (changed.gone_since.is_some() || !busy(&changed.device))
+        };
         let left: Vec<Changed> = self.record.changed().iter().filter(left).cloned().collect();
         for changed in left {
             let device = &changed.device;
@@ -54,10 +56,12 @@ impl Topology {
             };
             match done {
                 Ok(true) => tracing::info!("{device}: its VLAN offloads are as an earlier run found them"),
-                Ok(false) | Err(NetdevError::NoIndex { .. }) if self.lookout.moved().any(|m| m == device.ifindex) => {
-                    changed.tell_lost("was moved to another network namespace");
-                }
-                Ok(false) | Err(NetdevError::NoIndex { .. }) => changed.tell_lost("is gone"),
+                Ok(false) | Err(NetdevError::NoIndex { .. }) => match self.lookout.has_moved(device.ifindex) {
+                    Some(true) => changed.tell_lost("was moved to another network namespace"),
+                    // What was changed is no more.
+                    Some(false) => {}
+                    None => changed.tell_lost("is gone"),
+                },
                 Err(error) => changed.tell_lost(&format!("cannot be changed back: {error}")),
             }
             self.record.strike(&changed);
