@@ -11,7 +11,7 @@ use spanwire_lab::topology::{Lab, LabSpec};
 use spanwire_lab::traffic::{Capture, Pace};
 use tempfile::TempDir;
 
-use super::node::{A, B, MON, Node, document, lab, mirror_of, signal, wait};
+use super::node::{A, B, MON, Node, copy_program, document, lab, mirror_of, signal, wait};
 use super::tagged;
 
 /// Of the example configuration, seconds: three times the interval of the advertisements, and the skew of priority
@@ -45,7 +45,7 @@ impl Peer {
         let example = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/keepalived").join(name);
         let at = |name: &str| self.files.path().join(name);
         // Beside the configuration: a script below a directory that others own is not run.
-        std::fs::copy(example("notify.sh"), at("notify.sh")).unwrap();
+        copy_program(&example("notify.sh"), &at("notify.sh"));
         let mut text = std::fs::read_to_string(example("keepalived.conf")).unwrap();
         for (from, to) in [
             ("/run/keepalived-spanwire.fifo", at("fifo").display().to_string()),

@@ -8,7 +8,7 @@ use spanwire::daemon::links::Links;
 use spanwire_lab::topology::{Lab, LabSpec, Role};
 
 use super::exchange;
-use super::node::{A, B, MON, Node, document, document_with, lab, mirror_of, port_of, signal};
+use super::node::{A, B, MON, Node, copy_program, document, document_with, lab, mirror_of, port_of, program, signal};
 use super::offloads::{are_on, vlan_offloads};
 
 fn xdp_programs(lab: &Lab) -> usize {
@@ -134,10 +134,9 @@ fn a_start_that_cannot_work_says_why() {
     // Without privileges: no AF_XDP, and it says what is needed.
     let other = Node::idle();
     rustix::fs::chown(other.dir.path(), Some(rustix::fs::Uid::from_raw(65534)), None).unwrap();
-    let program = env!("CARGO_BIN_EXE_spanwired");
     // The build directory may be closed to others; the directory of the test is not.
     let copy = other.dir.path().join("spanwired");
-    std::fs::copy(program, &copy).unwrap();
+    copy_program(&program("spanwired"), &copy);
     let refused = lab
         .dut()
         .command("setpriv")

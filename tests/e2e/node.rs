@@ -208,6 +208,13 @@ fn log_of(daemon: &mut Child) -> String {
     log
 }
 
+/// Copies a program that is to be run, by another process: what this one has open for writing, a process that another
+/// test starts just now has too for a moment, and a file that is open for writing is not run (ETXTBSY).
+pub fn copy_program(from: &Path, to: &Path) {
+    let copied = Command::new("cp").args([from, to]).status().expect("cp");
+    assert!(copied.success(), "cp {} {}: {copied}", from.display(), to.display());
+}
+
 /// Waits for the end of a process.
 pub fn wait(daemon: &mut Child, name: &str, patience: Duration) -> std::process::ExitStatus {
     let start = Instant::now();

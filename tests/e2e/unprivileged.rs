@@ -10,7 +10,7 @@ use serde_json::Value;
 use spanwire_lab::topology::{Lab, LabSpec};
 
 use crate::exchange;
-use crate::node::{A, B, MON, Node, lab, program, signal};
+use crate::node::{A, B, MON, Node, copy_program, lab, program, signal};
 
 const USER: u32 = 65534;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -27,7 +27,7 @@ impl Home {
     fn start(lab: &Lab) -> Home {
         let mut node = Node::idle();
         for name in ["spanwired", "spanctl"] {
-            std::fs::copy(program(name), node.dir.path().join(name)).unwrap();
+            copy_program(&program(name), &node.dir.path().join(name));
         }
         chown(node.dir.path(), Some(Uid::from_raw(USER)), None).unwrap();
         let caps = "-all,+net_admin,+net_raw,+bpf,+ipc_lock";
