@@ -34,7 +34,7 @@ use shm_layout::words::{Fault, Words};
 use shm_layout::{PAGE, WORD};
 use thiserror::Error;
 
-pub use beside::{read_beside, write_beside};
+pub use beside::{open_beside, read_beside, write_beside};
 pub use publisher::Publisher;
 pub use subscriber::{Polled, Subscriber};
 

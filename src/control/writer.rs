@@ -167,7 +167,7 @@ impl ConfigWriter {
         SnapshotView::try_from(image.words())
             .map_err(|source| RegionError::Layout { path: self.dir.join(CONFIG_FILE), source })?;
         let seen = self.in_use();
-        let kept = self.history.generations().ok().and_then(|all| all.last().copied()).unwrap_or(0);
+        let kept = self.history.newest();
         self.publisher.continue_after(seen.max(kept));
         let generation = self.publisher.publish(image)?;
         Ok(Receipt { generation, unkept: self.history.keep(generation, image, instead).err() })

@@ -1,17 +1,17 @@
-//! Small files beside the regions: read with the care that regions are opened with, replaced whole.
+//! Files beside the regions: read with the care that regions are opened with, replaced whole.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::{RegionError, check_owner};
 
-/// Reads a file of at most `limit` bytes; `None` where there is none.
+/// Opens a file to read it; `None` where there is none.
 ///
 /// # Errors
-/// It is a link or no file, belongs to somebody else, others may write it, or it is longer.
-pub fn read_beside(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, RegionError> {
+/// It is a link or no file, belongs to somebody else, or others may write it.
+pub fn open_beside(path: &Path) -> Result<Option<File>, RegionError> {
     let opened = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK)
@@ -26,6 +26,15 @@ pub fn read_beside(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, RegionErr
         return Err(RegionError::Type { path: path.to_owned(), found: "not a regular file", want: "one" });
     }
     check_owner(path, &meta, 0o640)?;
+    Ok(Some(file))
+}
+
+/// Reads a file of at most `limit` bytes; `None` where there is none.
+///
+/// # Errors
+/// As [`open_beside`], or it is longer.
+pub fn read_beside(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, RegionError> {
+    let Some(file) = open_beside(path)? else { return Ok(None) };
     let mut bytes = Vec::new();
     // One more than allowed, since it may grow while it is read.
     file.take(limit + 1).read_to_end(&mut bytes).map_err(RegionError::io("read", path))?;

@@ -99,3 +99,22 @@ fn a_history_that_cannot_be_written_is_a_warning() {
     assert!(ran.stdout.starts_with("published generation 1:"), "{ran:?}");
     assert!(ran.stderr.contains("not in the history") && ran.stderr.contains("not a directory"), "{ran:?}");
 }
+
+/// A file that has the name of the last generation there can be, and a pipe that nobody writes into: neither holds up
+/// a publish, or ends them.
+#[test]
+fn strange_files_in_the_history_stop_nothing() {
+    let place = Place::new();
+    place.feed(document(1, 1).as_bytes(), &["import", "-"]).code(0);
+    let history = place.dir().join("history");
+    fs::write(history.join(format!("{:020}.img", u64::MAX)), "").unwrap();
+    let pipe = history.join(format!("{:020}.img", u64::MAX - 1));
+    rustix::fs::mknodat(rustix::fs::CWD, pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+    for n in 2..=3 {
+        place.feed(document(n, 1).as_bytes(), &["import", "-"]).code(0);
+    }
+    let listed = place.run(&["history", "--json"]).code(0).json();
+    let generations: Vec<_> = listed["images"].as_array().unwrap().iter().map(|image| &image["generation"]).collect();
+    assert_eq!(generations, [&json!(u64::MAX), &json!(3), &json!(2), &json!(1)]);
+    assert!(listed["images"][0]["problem"].is_string());
+}
