@@ -47,11 +47,9 @@ pub struct Port<D> {
     pub mtu: u32,
     /// Whether the kernel sends from the frames themselves.
     pub zero_copy: bool,
-    /// The place of the frames it receives into.
+    /// See [`Seat`], like the next two.
     pub(super) store: usize,
-    /// Of them its own: to receive into, or on their way out through the wire's other port.
     pub(super) share: u32,
-    /// Whether other queues of its device send through the same queue of the wire's other port.
     pub(super) shared: bool,
     pub(super) rx: Option<RxRing>,
     pub(super) fill: FillRing,
@@ -103,14 +101,14 @@ pub struct Identity {
     pub seat: Option<Seat>,
 }
 
-/// The frames of a wire port; see the fields of [`Port`].
+/// The frames of a wire port.
 #[derive(Clone, Copy, Debug)]
 pub struct Seat {
-    /// See [`Port::store`].
+    /// The place of the frames it receives into.
     pub store: usize,
-    /// See [`Port::share`].
+    /// Of them its own: to receive into, or on their way out through the wire's other port.
     pub share: u32,
-    /// See [`Port::shared`].
+    /// Whether other queues of its device send through the same queue of the wire's other port.
     pub shared: bool,
 }
 
