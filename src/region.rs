@@ -7,7 +7,7 @@
 //!
 //! - [`RegionFile`]: one open inode
 //! - [`WriterLock`]: there is one writer
-//! - [`Publisher`]: the writer's side: create, publish, grow, replace what is damaged
+//! - [`Publisher`]: the writer's side: create, publish, grow and shrink, replace what is damaged
 //! - [`Subscriber`]: a reader's side: find, follow, read, wait
 //! - [`read_beside`], [`write_beside`]: small files beside the regions
 #![allow(unsafe_code)]
@@ -16,10 +16,10 @@ mod beside;
 mod publisher;
 mod subscriber;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{self, Relaxed, SeqCst};
 use std::sync::atomic::fence;
@@ -42,6 +42,9 @@ pub use subscriber::{Polled, Subscriber};
 pub const CONFIG_FILE: &str = "config.shm";
 /// Name of the region the dataplane writes.
 pub const STATS_FILE: &str = "stats.shm";
+
+/// The mode of a lock file.
+const LOCK_MODE: u32 = 0o600;
 
 /// How the name of a region that has not got its own yet ends.
 const UNNAMED: &str = ".new";
@@ -164,20 +167,26 @@ impl RegionError {
 
 /// Checks the directory of the regions, and makes it (0750) if it is not there and `create` is set.
 ///
+/// What has its name must be the directory itself: through a link, somebody else might say which directory it is. What
+/// leads to that name is as trusted as the system has it; `/run` and the like may be links.
+///
 /// # Errors
-/// It is not a directory, belongs to somebody else, or others may write it.
+/// It is a link or no directory, belongs to somebody else, or others may write it.
 pub fn check_dir(dir: &Path, create: bool) -> Result<(), RegionError> {
-    if create && !dir.exists() {
-        use std::os::unix::fs::DirBuilderExt;
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o750)
-            .create(dir)
-            .map_err(RegionError::io("create directory", dir))?;
-    }
-    let meta = std::fs::metadata(dir).map_err(RegionError::io("look at", dir))?;
+    // With a slash at its end, the name of a link would be that of what it leads to.
+    let name = dir.components().as_path();
+    let look = || std::fs::symlink_metadata(name).map_err(RegionError::io("look at", dir));
+    let meta = match look() {
+        Err(RegionError::Missing { .. }) if create => {
+            let mut builder = std::fs::DirBuilder::new();
+            builder.recursive(true).mode(0o750).create(dir).map_err(RegionError::io("create directory", dir))?;
+            look()?
+        }
+        looked => looked?,
+    };
     if !meta.is_dir() {
-        return Err(RegionError::Type { path: dir.to_owned(), found: "not a directory", want: "a directory" });
+        let found = if meta.is_symlink() { "a symbolic link" } else { "not a directory" };
+        return Err(RegionError::Type { path: dir.to_owned(), found, want: "a directory" });
     }
     check_owner(dir, &meta, 0o750)
 }
@@ -227,11 +236,15 @@ pub struct RegionFile {
 }
 
 impl RegionFile {
-    /// Opens and checks the region at `path`.
+    /// Opens and checks the region at `path`, and the directory that it is in.
     ///
     /// # Errors
     /// [`RegionError`], naming the path and what does not hold.
     pub fn open(path: &Path, kind: RegionKind, access: Access) -> Result<RegionFile, RegionError> {
+        match path.parent().map(|dir| check_dir(dir, false)) {
+            Some(Err(RegionError::Missing { .. })) => return Err(RegionError::Missing { path: path.to_owned() }),
+            checked => checked.transpose()?,
+        };
         let file = OpenOptions::new()
             .read(true)
             .write(access == Access::Write)
@@ -464,7 +477,7 @@ impl Words for RegionFile {
 }
 
 /// The lock that makes a writer the only one: an open-file-description lock on a file of its own, released by
-/// the kernel when the holder dies.
+/// the kernel when the holder dies. The file is for its owner alone: who may read a file may lock it against writers.
 #[derive(Debug)]
 pub struct WriterLock {
     file: File,
@@ -506,12 +519,17 @@ impl WriterLock {
             .write(true)
             .create(true)
             .truncate(false)
-            .mode(0o640)
+            .mode(LOCK_MODE)
             .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK)
             .open(&path)
             .map_err(RegionError::io("open lock file", &path))?;
         let meta = file.metadata().map_err(RegionError::io("look at", &path))?;
-        check_owner(&path, &meta, 0o640)?;
+        check_owner(&path, &meta, LOCK_MODE)?;
+        if meta.mode() & 0o077 != 0 {
+            // Made by an earlier release.
+            file.set_permissions(Permissions::from_mode(LOCK_MODE))
+                .map_err(RegionError::io("take others' rights from", &path))?;
+        }
         let start = Instant::now();
         loop {
             match lock_ofd(&file) {

@@ -69,7 +69,7 @@ impl History {
     /// # Errors
     /// The directory or the file cannot be written, or is not to be trusted.
     pub fn keep(&self, generation: u64, image: &Image, instead: Option<u64>) -> Result<(), RegionError> {
-        check_dir(&self.dir, true)?;
+        self.check(true)?;
         write_beside(&self.path(generation), image.bytes())?;
         // What cannot be removed is one image too many, not one too few.
         let remove = |path: PathBuf| drop(fs::remove_file(path));
@@ -113,7 +113,7 @@ impl History {
     /// The images, oldest first, and the paths of what writers left when they died in the middle of one.
     fn list(&self) -> Result<(Vec<Listed>, Vec<PathBuf>), RegionError> {
         let (mut images, mut unnamed) = (Vec::new(), Vec::new());
-        match check_dir(&self.dir, false) {
+        match self.check(false) {
             Err(RegionError::Missing { .. }) => return Ok((images, unnamed)),
             checked => checked?,
         }
@@ -141,11 +141,18 @@ impl History {
     /// It is not there, cannot be read, is not to be trusted, or is damaged.
     pub fn read(&self, generation: u64) -> Result<Kept, RegionError> {
         let path = self.path(generation);
+        self.check(false)?;
         let bytes = read_beside(&path, MAX_SLOT as u64)?.ok_or_else(|| RegionError::Missing { path: path.clone() })?;
         Image::from_bytes(&bytes)
             .map(|image| Kept { generation, image })
             .and_then(|kept| kept.view().map(|_| ()).map(|()| kept))
             .map_err(|source| RegionError::Layout { path, source })
+    }
+
+    /// That this directory and the one it is in are to be trusted.
+    fn check(&self, create: bool) -> Result<(), RegionError> {
+        self.dir.parent().map_or(Ok(()), |dir| check_dir(dir, create))?;
+        check_dir(&self.dir, create)
     }
 
     fn path(&self, generation: u64) -> PathBuf {
@@ -221,6 +228,25 @@ mod tests {
         assert_eq!(history.generations().unwrap().len(), KEPT + 1);
         assert!(!at("00000000000000000004.4242.new").exists());
         assert!(at(&name_of(u64::MAX)).exists() && at(&name_of(8)).is_symlink());
+    }
+
+    /// Of a directory that somebody else could put another in the place of, nothing is read.
+    #[test]
+    fn through_a_link_nothing_is_read_or_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let (real, link) = (dir.path().join("real"), dir.path().join("link"));
+        History::of(&real).keep(5, &image(5, 0), None).unwrap();
+        std::os::unix::fs::symlink("real", &link).unwrap();
+        std::os::unix::fs::symlink("real", dir.path().join("history")).unwrap();
+        for history in [History::of(&link), History::of(dir.path())] {
+            let refused = |error: RegionError| assert!(error.to_string().contains("a symbolic link"), "{error}");
+            refused(history.generations().unwrap_err());
+            refused(history.read(5).unwrap_err());
+            refused(history.keep(6, &image(6, 0), None).unwrap_err());
+            assert_eq!(history.newest(), 0);
+        }
+        assert_eq!(History::of(&real).generations().unwrap(), [5]);
+        assert_eq!(History::of(&real).read(5).unwrap().generation, 5);
     }
 
     #[test]

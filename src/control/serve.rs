@@ -40,6 +40,7 @@ use thiserror::Error;
 
 use super::draft::OnAmbiguous;
 use super::model::Links;
+use crate::region::RegionError;
 use crate::told;
 use clients::{Clients, Seat};
 use desk::{Answer, Client, Desk};
@@ -127,6 +128,14 @@ pub enum ServeError {
     NoSocket {
         /// The file.
         path: PathBuf,
+    },
+    /// Its lock file is not to be trusted, or cannot be locked.
+    #[error("{}: cannot be served: {source}", path.display())]
+    Lock {
+        /// The socket.
+        path: PathBuf,
+        /// What is wrong with the lock file.
+        source: RegionError,
     },
     /// The system refuses.
     #[error("{}: cannot {action}: {source}", path.display())]

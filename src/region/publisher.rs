@@ -15,6 +15,9 @@ use crate::clock;
 
 /// The smallest slot a region is created with, bytes.
 const MIN_SLOT: usize = 64 << 10;
+/// A region whose slots are so many times as large as those of a new one gives way to that: far enough from where one
+/// grows for sizes that come and go to change nothing.
+const ROOMY: usize = 8;
 
 /// Who is told where a publish stands.
 type At<'a> = Option<&'a mut dyn FnMut(Step)>;
@@ -72,7 +75,7 @@ impl Publisher {
         }
     }
 
-    /// Publishes `image`, in a larger or a new region where it has to be, and wakes the readers.
+    /// Publishes `image`, in a larger, a smaller or a new region where it has to be, and wakes the readers.
     ///
     /// # Errors
     /// [`RegionError`]; the active generation is then unchanged.
@@ -118,6 +121,14 @@ impl Publisher {
                 self.take_up(found);
             }
         }
+        let roomy = |file: &&RegionFile| file.geometry().slot_len / ROOMY >= slot_for(image);
+        if let Some(file) = self.file.as_ref().filter(roomy) {
+            let instance = file.geometry().instance_id;
+            // Where there is no room for a smaller one beside it, it goes on in the large one.
+            if let Ok(generation) = self.replace(image, instance, &mut at) {
+                return Ok(generation);
+            }
+        }
         let Some(file) = &self.file else {
             return self.replace(image, random_id(), &mut at);
         };
@@ -153,9 +164,7 @@ impl Publisher {
 
     /// A new inode that holds `image` before it gets the name; then readers of the old one are sent to it.
     fn replace(&mut self, image: &mut Image, instance: u64, at: &mut At<'_>) -> Result<u64, RegionError> {
-        // A slot beyond MAX_SLOT is one no reader accepts; an image that does not fit is refused by the publish.
-        let slot_len = (image.len_bytes() * 2).next_multiple_of(PAGE).clamp(MIN_SLOT, MAX_SLOT);
-        let file = RegionFile::create(&self.path, self.kind, slot_len, instance)?;
+        let file = RegionFile::create(&self.path, self.kind, slot_for(image), instance)?;
         let published = self.publish_into(&file, image, at).map_err(|source| {
             let _ = std::fs::remove_file(&file.path);
             RegionError::Publish { path: self.path.clone(), source }
@@ -170,6 +179,12 @@ impl Publisher {
         }
         Ok(generation)
     }
+}
+
+/// Bytes of a slot in a region made for such images: there is room for one twice as large.
+fn slot_for(image: &Image) -> usize {
+    // A slot beyond MAX_SLOT is one no reader accepts; an image that does not fit is refused by the publish.
+    (image.len_bytes() * 2).next_multiple_of(PAGE).clamp(MIN_SLOT, MAX_SLOT)
 }
 
 fn random_id() -> u64 {

@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use shm_layout::header::RegionKind;
-use shm_layout::protocol::Reader;
+use shm_layout::protocol::{ReadError, Reader};
 
 use super::{Access, RegionError, RegionFile};
+
+/// How often a region may be replaced again while it is looked up.
+const REPLACED: usize = 16;
 
 /// What [`Subscriber::poll`] found.
 #[derive(Debug)]
@@ -60,6 +63,13 @@ impl Subscriber {
         let found = self.look_in_file();
         if matches!(found, Ok(Some(_))) || self.file.as_ref().is_some_and(RegionFile::is_current) {
             return found;
+        }
+        for _ in 0..REPLACED {
+            self.file = None;
+            match self.look_in_file() {
+                Err(RegionError::Read { source: ReadError::Superseded, .. }) => {}
+                found => return found,
+            }
         }
         self.file = None;
         self.look_in_file()

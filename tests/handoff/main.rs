@@ -6,6 +6,7 @@
 //! - [`speed`]: millions of reads against a publisher at full speed, with either side stopped
 //! - [`death`]: the writer killed at every step and at random moments
 //! - [`damage`]: truncation and replacement under both sides
+//! - [`size`]: a region that grows and shrinks
 //! - [`refusal`]: what a directory or a file must not be, and a full or read-only file system
 //!
 //! The ordinary run takes the short form of each; `SPANWIRE_LONG=1` the long one. Root is needed.
@@ -17,6 +18,7 @@ mod death;
 mod payload;
 mod process;
 mod refusal;
+mod size;
 mod speed;
 
 use std::time::{Duration, Instant};

@@ -14,7 +14,7 @@ use shm_layout::header::RegionKind;
 use spanwire::region::{Access, CONFIG_FILE, Polled, Publisher, RegionFile, STATS_FILE, Subscriber};
 
 use crate::payload::{Stamper, stamp};
-use crate::{death, refusal};
+use crate::{death, refusal, size};
 
 const ROLE: &str = "SPANWIRE_HANDOFF_ROLE";
 const DIR: &str = "SPANWIRE_HANDOFF_DIR";
@@ -151,6 +151,17 @@ impl Drop for Process {
     }
 }
 
+/// Runs a role on a tmpfs of its own, in a mount namespace of its own.
+pub fn on_a_tmpfs(role: &str, options: &str) {
+    let place = Place::new(CONFIG_FILE);
+    let script =
+        format!("mount -t tmpfs -o mode=750,{options} spanwire \"$SPANWIRE_HANDOFF_DIR\" && exec \"$0\" \"$@\"");
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", &script]).arg(std::env::current_exe().expect("known")).args(ARGUMENTS);
+    let status = Process::run(&mut command, role, &place, "").wait();
+    assert!(status.success(), "{role}: {status} (this test needs root, unshare and mount)");
+}
+
 /// Makes this executable a process in a role.
 pub const ARGUMENTS: [&str; 4] = ["process::child", "--exact", "--ignored", "--nocapture"];
 
@@ -172,6 +183,7 @@ fn child() {
         "read" => read(dir, &name, kind, &argument),
         "die" => death::die(dir, &name, kind, &argument),
         "full" => refusal::on_a_full_file_system(dir),
+        "shrink-full" => size::on_a_full_file_system(dir),
         "read-only" => refusal::on_a_read_only_file_system(dir),
         other => panic!("no role {other}"),
     }

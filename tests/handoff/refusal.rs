@@ -3,15 +3,16 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use shm_layout::header::RegionKind;
 use spanwire::region::{CONFIG_FILE, Polled, Publisher, RegionError, Subscriber, is_held};
 
 use crate::payload::{LARGE, Stamper, stamp};
-use crate::process::{ARGUMENTS, Place, Process};
+use crate::process::{Place, Process, on_a_tmpfs};
 use crate::until;
 
 /// A user that owns nothing here.
@@ -118,13 +119,65 @@ fn a_directory_that_others_may_write_or_own_or_that_is_none() {
     let (place, subscriber) = published();
     let dir = place.dir.path();
     fs::set_permissions(dir, Permissions::from_mode(0o777)).expect("the owner may");
-    assert_says(&refused(dir), dir, "mode 0777 lets others than the owner write it; want 0750");
+    for text in [refused(dir), unreadable(dir)] {
+        assert_says(&text, dir, "mode 0777 lets others than the owner write it; want 0750");
+    }
     fs::set_permissions(dir, Permissions::from_mode(0o750)).expect("the owner may");
     chown(dir, Some(NOBODY), None).expect("this test needs root");
-    assert_says(&refused(dir), dir, "owned by uid 65534");
+    for text in [refused(dir), unreadable(dir)] {
+        assert_says(&text, dir, "owned by uid 65534");
+    }
     chown(dir, Some(0), None).expect("this test needs root");
-    assert_says(&refused(&place.path()), &place.path(), "not a directory");
+    for text in [refused(&place.path()), unreadable(&place.path())] {
+        assert_says(&text, &place.path(), "not a directory");
+    }
     repaired(&place, subscriber);
+}
+
+/// Whoever may change a link says which directory it is. What leads to the directory may be links, as /var/run is.
+#[test]
+fn a_directory_that_is_a_link() {
+    let (place, subscriber) = published();
+    let outside = tempfile::tempdir().expect("a directory");
+    let link = outside.path().join("link");
+    symlink(place.dir.path(), &link).expect("linked");
+    for name in ["link", "link/", "link/."] {
+        let dir = outside.path().join(name);
+        for text in [refused(&dir), unreadable(&dir)] {
+            assert_says(&text, &link, "a symbolic link, want a directory");
+        }
+    }
+    fs::remove_file(&link).expect("removed");
+    symlink("nowhere", &link).expect("linked");
+    assert_says(&refused(&link), &link, "a symbolic link, want a directory");
+    fs::remove_file(&link).expect("removed");
+    symlink(place.dir.path().parent().expect("of /dev/shm"), &link).expect("linked");
+    let through = link.join(place.dir.path().file_name().expect("named"));
+    assert_eq!(newest(&mut Subscriber::new(&through, CONFIG_FILE, RegionKind::Config)), 1);
+    drop(open(&through, Duration::ZERO).expect("the same directory"));
+    repaired(&place, subscriber);
+}
+
+/// Who may read a lock file may lock it against its writer, by a descriptor that cannot write.
+#[test]
+fn nobody_else_can_hold_the_lock() {
+    let (place, _subscriber) = published();
+    let lock = place.dir.path().join("config.shm.lock");
+    let mode = || fs::metadata(&lock).expect("there").permissions().mode() & 0o7777;
+    assert_eq!(mode(), 0o600);
+    // As an earlier release made it.
+    fs::set_permissions(&lock, Permissions::from_mode(0o640)).expect("the owner may");
+    drop(place.publisher());
+    assert_eq!(mode(), 0o600);
+    // A member of the group, which may read the regions.
+    fs::set_permissions(place.dir.path(), Permissions::from_mode(0o750)).expect("the owner may");
+    let as_member = |file: &Path| {
+        let mut command = Command::new("flock");
+        command.args(["--shared", "--nonblock"]).arg(file).arg("true").uid(NOBODY).gid(0).stderr(Stdio::null());
+        command.status().expect("flock").success()
+    };
+    assert!(as_member(&place.path()), "the test is of a member that reaches the directory");
+    assert!(!as_member(&lock));
 }
 
 #[test]
@@ -190,17 +243,6 @@ fn a_lock_that_lost_its_name_is_taken_again() {
     publisher.publish(Stamper::default().image(place.next())).expect("the only one again");
     drop(publisher);
     assert_eq!(is_held(dir, CONFIG_FILE), Some(false));
-}
-
-/// Runs a role on a tmpfs of its own, in a mount namespace of its own.
-fn on_a_tmpfs(role: &str, options: &str) {
-    let place = Place::new(CONFIG_FILE);
-    let script =
-        format!("mount -t tmpfs -o mode=750,{options} spanwire \"$SPANWIRE_HANDOFF_DIR\" && exec \"$0\" \"$@\"");
-    let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-c", &script]).arg(std::env::current_exe().expect("known")).args(ARGUMENTS);
-    let status = Process::run(&mut command, role, &place, "").wait();
-    assert!(status.success(), "{role}: {status} (this test needs root, unshare and mount)");
 }
 
 #[test]

@@ -1,20 +1,21 @@
 //! The socket's file: made with its mode, never taken from a living server, removed at the end.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FlockOperation, Mode, OFlags, fchmod, flock};
+use rustix::fs::{Mode, fchmod};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with};
 
 use super::ServeError;
+use crate::region::{RegionError, WriterLock};
 use crate::told::Shared;
 
 /// Who may connect: the owner and the group.
@@ -87,7 +88,7 @@ struct Socket {
     /// Of clients that cannot be accepted.
     told: Shared,
     /// Held for as long as the socket: of two servers that start at once, one gets it.
-    _lock: File,
+    _lock: WriterLock,
 }
 
 impl Socket {
@@ -192,28 +193,23 @@ fn is_served(address: &SocketAddrUnix) -> Result<bool, Errno> {
 }
 
 /// The lock of whoever serves `path`. Its file stays: a lock on a file that is removed keeps nobody out.
-fn lock(path: &Path) -> Result<File, ServeError> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".lock");
-    let lock = path.with_file_name(name);
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o640)
-        .custom_flags(OFlags::NOFOLLOW.bits() as i32)
-        .open(&lock)
-        .map_err(|source| ServeError::Io { action: "open", path: lock.clone(), source })?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(Errno::WOULDBLOCK) => Err(ServeError::InUse { path: path.to_owned() }),
-        Err(error) => Err(ServeError::Io { action: "lock", path: lock, source: error.into() }),
-    }
+fn lock(path: &Path) -> Result<WriterLock, ServeError> {
+    WriterLock::acquire(path, Duration::ZERO).map_err(|error| match error {
+        RegionError::Locked { .. } => ServeError::InUse { path: path.to_owned() },
+        RegionError::Missing { .. } => {
+            ServeError::Io { action: "open its lock file", path: path.to_owned(), source: ErrorKind::NotFound.into() }
+        }
+        source => ServeError::Lock { path: path.to_owned(), source },
+    })
 }
 
 /// The supplementary groups of a process, which its credentials on a socket do not tell; none where it is gone.
 fn supplementary_groups(pid: i32) -> Vec<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    groups_of(&fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default())
+}
+
+/// The same from what the kernel says of the process.
+fn groups_of(status: &str) -> Vec<u32> {
     let groups = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
     groups.split_whitespace().filter_map(|group| group.parse().ok()).collect()
 }
@@ -268,10 +264,14 @@ mod tests {
 
     #[test]
     fn groups_of_a_process() {
+        assert_eq!(groups_of("Name:\tx\nGroups:\t4 27 1000 \nNStgid:\t1\n"), [4, 27, 1000]);
+        assert!(groups_of("Groups:\t \n").is_empty());
         let mine: Vec<u32> = rustix::process::getgroups().unwrap().iter().map(|gid| gid.as_raw()).collect();
         let mut found = supplementary_groups(std::process::id() as i32);
         found.sort_unstable();
-        assert!(mine.iter().all(|gid| found.contains(gid)), "{mine:?} {found:?}");
+        let mut mine = mine;
+        mine.sort_unstable();
+        assert_eq!(found, mine);
         assert!(supplementary_groups(i32::MAX).is_empty());
     }
 }
