@@ -15,5 +15,7 @@ pub mod shard;
 pub mod signals;
 pub mod snapshot;
 pub mod steer;
+pub mod text;
 pub mod told;
+pub mod usage;
 pub mod xsk;

@@ -8,17 +8,14 @@ use spanwire::daemon::config::processors;
 use spanwire::helper::{self, args::Args};
 use spanwire::logging;
 use spanwire::signals::{HangUp, Signals};
+use spanwire::usage;
 
 fn main() -> ExitCode {
     // Before anything else: from here on none ends this process before it has put back what it changed.
     let signals = Signals::hold(HangUp::Ignored);
     let (args, ignored) = match Args::read(std::env::args_os()) {
         Ok(read) => read,
-        Err(shown) => {
-            // Help and usage errors. There is nobody left to tell when they cannot be printed.
-            let _ = shown.print();
-            return ExitCode::from(u8::try_from(shown.exit_code()).unwrap_or(2));
-        }
+        Err(error) => return usage::shown(error),
     };
     logging::init();
     for words in ignored {
@@ -29,7 +26,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            let _ = writeln!(std::io::stderr(), "spanwire-helper: {message}");
+            let _ = writeln!(std::io::stderr(), "spanwire-helper: {}", usage::line(&message));
             ExitCode::from(2)
         }
     }

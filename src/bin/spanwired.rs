@@ -8,11 +8,15 @@ use clap::Parser;
 use spanwire::daemon::{self, config};
 use spanwire::logging;
 use spanwire::signals::{HangUp, Signals};
+use spanwire::usage;
 
 fn main() -> ExitCode {
     // Before anything else: from here on none ends this process before it has put back what it changed.
     let signals = Signals::hold(HangUp::Ignored);
-    let config = config::Config::parse();
+    let config = match config::Config::try_parse() {
+        Ok(config) => config,
+        Err(error) => return usage::shown(error),
+    };
     logging::init();
     let done =
         signals.map_err(|error| format!("cannot hold signals back: {error}")).and_then(|signals| run(config, signals));
@@ -20,7 +24,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             // There may be nobody left to tell.
-            let _ = writeln!(std::io::stderr(), "spanwired: {message}");
+            let _ = writeln!(std::io::stderr(), "spanwired: {}", usage::line(&message));
             ExitCode::from(2)
         }
     }

@@ -9,6 +9,10 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use crate::text::cut;
+pub(crate) use crate::text::excerpt;
+pub use crate::text::printable;
+
 /// The snapshot protocol version of a snapshot that is made here or does not say its own. Every reader takes this one:
 /// those of newer versions, as nothing that mirroring needs has changed since, and those that take no newer.
 pub const VERSION: u32 = 3;
@@ -325,16 +329,18 @@ impl fmt::Display for Diagnostic {
 
 /// The most characters of a foreign text that a message repeats.
 pub(super) const MAX_SHOWN: usize = 80;
+/// The most characters of what a parser says that a message repeats.
+const MAX_FAULT: usize = 200;
 
 /// `text` in double quotes, fit for a [`Reason`] or a [`Diagnostic`]: on one line, with control characters
-/// escaped, and cut after 80 characters.
+/// escaped, and cut after 80 characters as shown.
 #[must_use]
 pub fn quoted(text: &str) -> String {
-    let mut shown: String = text.chars().take(MAX_SHOWN).collect();
-    if shown.len() < text.len() {
-        shown.push('…');
-    }
-    printable(&serde_json::Value::from(shown).to_string())
+    let escaped = |c: char| {
+        let json = serde_json::Value::from(c.to_string()).to_string();
+        printable(json.get(1..json.len() - 1).unwrap_or_default())
+    };
+    format!("\"{}\"", cut(text, MAX_SHOWN, escaped))
 }
 
 /// The beginning of a JSON text on one line: cut after 80 characters, unprintable ones escaped (JSON lets
@@ -343,27 +349,14 @@ pub(crate) fn clipped(json: &str) -> String {
     excerpt(json, MAX_SHOWN)
 }
 
-/// The beginning of a text on one line: cut after `most` characters, unprintable ones escaped.
-pub(crate) fn excerpt(text: &str, most: usize) -> String {
-    let mut shown: String = text.chars().take(most).collect();
-    if shown.len() < text.len() {
-        shown.push('…');
+/// What is wrong with a JSON text, and where; what the text has there is cut, as serde_json repeats all of it.
+pub(crate) fn json_fault(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let at = format!(" at line {} column {}", error.line(), error.column());
+    match text.strip_suffix(&at) {
+        Some(what) => excerpt(what, MAX_FAULT) + &at,
+        None => excerpt(&text, MAX_FAULT),
     }
-    printable(&shown)
-}
-
-/// Text from elsewhere on one line and fit for a terminal: control characters, which it would act on, escaped.
-#[must_use]
-pub fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            // Nothing acts on these, and JSON has escaped them where it needs to.
-            '"' | '\'' | '\\' => shown.push(c),
-            _ => shown.extend(c.escape_debug()),
-        }
-    }
-    shown
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Parser, ValueEnum};
 
 use crate::steer::XdpModeChoice;
+use crate::text::excerpt;
 use crate::xsk::socket::BindMode;
 
 /// Forwards frames between the ports of wires and mirrors sampled copies to monitor ports.
@@ -122,6 +123,9 @@ fn frame_size(text: &str) -> Result<u32, String> {
     }
 }
 
+/// The most characters of a bad list that are repeated.
+const MAX_SHOWN: usize = 80;
+
 /// A list of processors, none twice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct CpuList(Vec<u32>);
@@ -139,7 +143,10 @@ impl FromStr for CpuList {
         let mut cpus = Vec::new();
         for part in text.split(',').filter(|_| !text.is_empty()) {
             let number = |text: &str| {
-                let cpu: u32 = text.trim().parse().map_err(|_| format!("{text:?} is no processor number"))?;
+                let cpu: u32 = text
+                    .trim()
+                    .parse()
+                    .map_err(|_| format!("\"{}\" is no processor number", excerpt(text, MAX_SHOWN)))?;
                 if cpu < 4096 { Ok(cpu) } else { Err(format!("processor {cpu} is out of range (allowed: 0..=4095)")) }
             };
             let (from, to) = match part.split_once('-') {
@@ -147,7 +154,7 @@ impl FromStr for CpuList {
                 None => (number(part)?, number(part)?),
             };
             if from > to {
-                return Err(format!("{part:?} runs backwards"));
+                return Err(format!("\"{}\" runs backwards", excerpt(part, MAX_SHOWN)));
             }
             for cpu in from..=to {
                 if cpus.contains(&cpu) {

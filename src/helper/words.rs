@@ -8,6 +8,11 @@ use std::ffi::OsString;
 
 use clap::{Arg, Command};
 
+use crate::text::excerpt;
+
+/// The most characters of a word and its value that are told.
+const MAX_SHOWN: usize = 200;
+
 /// A command line after sorting.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Words {
@@ -28,10 +33,11 @@ impl Words {
             let text = word.to_string_lossy().into_owned();
             let Some(option) = option(&text, &command) else {
                 let value = words.next_if(|next| is_option(&text) && !is_option(&next.to_string_lossy()));
-                sorted.ignored.push(match value {
+                let text = match value {
                     Some(value) => format!("{text} {}", value.to_string_lossy()),
                     None => text,
-                });
+                };
+                sorted.ignored.push(excerpt(&text, MAX_SHOWN));
                 continue;
             };
             sorted.known.push(word);

@@ -10,7 +10,7 @@ use std::fmt;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::control::model::{MAX_SHOWN, Reason, quoted};
+use crate::control::model::{MAX_SHOWN, Reason, json_fault, quoted};
 use crate::control::text::unmarked;
 
 /// What of a value is kept. Where it is of another kind than this expects, it is kept as far as a message can show it;
@@ -48,7 +48,7 @@ pub(super) fn read(bytes: &[u8], keep: &'static Keep, sink: Sink<'_>) -> Result<
             e.line(),
             e.column()
         ))),
-        Err(e) => Err(Reason::new(format!("JSON syntax: {e}"))),
+        Err(e) => Err(Reason::new(format!("JSON syntax: {}", json_fault(&e)))),
     }
 }
 

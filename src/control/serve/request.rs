@@ -4,6 +4,8 @@ use serde::Deserialize;
 use serde_json::Number;
 use serde_json::value::RawValue;
 
+use crate::control::model::json_fault;
+
 /// A request.
 #[derive(Deserialize)]
 pub(super) struct Request<'a> {
@@ -65,7 +67,9 @@ pub(super) fn parse(request: &[u8]) -> Result<Request<'_>, String> {
     let wrong = |what: &str| format!("the request {what} (allowed: one JSON object on one line)");
     match request.trim_ascii_start().first() {
         None => Err(wrong("is empty")),
-        Some(b'{') => serde_json::from_slice(request).map_err(|error| wrong(&format!("does not hold: {error}"))),
+        Some(b'{') => {
+            serde_json::from_slice(request).map_err(|error| wrong(&format!("does not hold: {}", json_fault(&error))))
+        }
         Some(_) => Err(wrong("is no JSON object")),
     }
 }
@@ -83,7 +87,7 @@ pub(super) fn required<'a>(key: &str, value: Option<&'a RawValue>, allowed: &str
 /// # Errors
 /// It has another shape.
 pub(super) fn read<'a, T: Deserialize<'a>>(key: &str, value: &'a RawValue) -> Result<T, String> {
-    serde_json::from_str(value.get()).map_err(|error| format!("{key}: {error}"))
+    serde_json::from_str(value.get()).map_err(|error| format!("{key}: {}", json_fault(&error)))
 }
 
 #[cfg(test)]

@@ -34,15 +34,12 @@ use clap::Parser;
 
 use args::{Args, Command};
 use output::{Failure, Output};
+use spanwire::usage;
 
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(shown) => {
-            // Help and usage errors. There is nobody left to tell when they cannot be printed.
-            let _ = shown.print();
-            return ExitCode::from(u8::try_from(shown.exit_code()).unwrap_or(2));
-        }
+        Err(error) => return usage::shown(error),
     };
     let out = Output::new(args.json);
     let done = run(args, &out).and_then(|()| out.flush());

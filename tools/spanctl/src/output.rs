@@ -9,6 +9,7 @@ use spanwire::control::Reason;
 use spanwire::control::serve::ServeError;
 use spanwire::control::state::StateError;
 use spanwire::region::RegionError;
+use spanwire::usage;
 
 /// What helps where a region is damaged.
 const REPAIR: &str = "spanctl import replaces config.shm and spanwired its stats.shm";
@@ -90,7 +91,7 @@ impl From<ServeError> for Failure {
 
 /// One line on standard error. Where that is closed too, nobody is left to tell.
 pub(crate) fn complain(text: impl Display) {
-    let _ = writeln!(io::stderr(), "spanctl: {text}");
+    let _ = writeln!(io::stderr(), "spanctl: {}", usage::line(&text.to_string()));
 }
 
 /// Standard output.
