@@ -13,7 +13,7 @@ use shm_layout::view::{ImageView, SnapshotView};
 use spanwire::control::compile::{Source, compile, decompile, diagnostics};
 use spanwire::control::json::{export, parse};
 use spanwire::control::wires::add_wires;
-use spanwire::control::writer::{ConfigWriter, Standing, publish, publish_snapshot};
+use spanwire::control::writer::{ConfigWriter, Standing, publish};
 use spanwire::control::{Interface, Mirror, Snapshot, Wire, admit, state};
 
 /// Every `NAME.snapshot.json` of the fixtures.
@@ -101,10 +101,11 @@ fn role_and_flags_stand_over_a_publish() {
     let dir = tempfile::tempdir().expect("a directory");
     let snapshot = Snapshot::default();
     let admission = admit(&snapshot);
-    let source = Source { role: Role::Standby, flags: META_DISARMED, ..Source::of(b"") };
-    let receipt = publish_snapshot(dir.path(), &mut compile(&snapshot, &admission, &source)).expect("published");
-    assert_eq!(receipt.generation, 1);
-    assert!(receipt.unkept.is_none());
+    let mut writer = ConfigWriter::open(dir.path()).expect("no other writer");
+    let done = writer.restand(|_| Standing { role: Role::Standby, flags: META_DISARMED }).expect("published");
+    assert_eq!(done.generation, 1);
+    assert!(done.receipt.is_some_and(|receipt| receipt.unkept.is_none()));
+    drop(writer);
     assert_eq!(publish(dir.path(), &snapshot, &admission, [7; 32]).expect("published").generation, 2);
     let published = state::published(dir.path()).expect("readable").expect("there");
     let view = published.view().expect("trusted");
@@ -119,8 +120,7 @@ fn what_a_reader_would_refuse_is_not_published() {
     let dir = tempfile::tempdir().expect("a directory");
     let mirror = Mirror { ingress_ifindex: 5, output_ifindex: 5, rate: 1 };
     let snapshot = Snapshot { mirrors: vec![mirror], ..Snapshot::default() };
-    let mut image = compile(&snapshot, &admit(&snapshot), &Source::of(b""));
-    let error = publish_snapshot(dir.path(), &mut image).expect_err("not admitted");
+    let error = publish(dir.path(), &snapshot, &admit(&snapshot), [0; 32]).expect_err("not admitted");
     assert!(error.to_string().contains("the output is the ingress"), "{error}");
     assert!(state::published(dir.path()).expect("readable").is_none());
 }

@@ -22,9 +22,8 @@ use shm_layout::header::RegionKind;
 use shm_layout::record::PortRole;
 use spanwire::classify::classify;
 use spanwire::clock::monotonic_ns;
-use spanwire::control::compile::{Source, compile};
 use spanwire::control::state::{Place, StatsReport, fresh_stats, show};
-use spanwire::control::writer::publish_snapshot;
+use spanwire::control::writer::publish;
 use spanwire::control::{Interface, Mirror, Snapshot, StaticState, Wire, admit};
 use spanwire::counters::ShardBlock;
 use spanwire::daemon::config::Config;
@@ -225,8 +224,7 @@ fn holds(snapshot: &Snapshot, node: &Node, accepted: &Cell<u32>) -> Result<(), T
         );
     }
 
-    let mut image = compile(snapshot, &admission, &Source::of(b""));
-    publish_snapshot(node.dir.path(), &mut image).expect("a reader takes it");
+    publish(node.dir.path(), snapshot, &admission, [0; 32]).expect("a reader takes it");
     let published = spanwire::control::state::published(node.dir.path()).expect("readable").expect("published");
     let view = published.view().expect("a reader takes it");
     let recorded: Vec<Place> = view.places().into_iter().map(Place::from).collect();

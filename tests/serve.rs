@@ -13,14 +13,13 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use shm_layout::image::Image;
 use shm_layout::record::Role;
 use spanwire::control::OnAmbiguous;
-use spanwire::control::compile::{Source, compile, decompile, diagnostics};
+use spanwire::control::compile::{Source, decompile, diagnostics};
 use spanwire::control::model::{Interface, KNOWN_VERSION, Link, Links};
 use spanwire::control::serve::{Asked, MAX_REQUEST, Options, READ_TIME, ServeError, Server};
 use spanwire::control::state::{Published, published};
-use spanwire::control::writer::{ConfigWriter, Standing};
+use spanwire::control::writer::{ConfigWriter, Standing, publish};
 use spanwire::control::{Snapshot, admit};
 use tempfile::TempDir;
 
@@ -144,9 +143,9 @@ fn apply(snapshot: &Value) -> Value {
 }
 
 /// What an operator may have published.
-fn compiled(generation: u64) -> Image {
+fn published_by_another(server: &Serving, generation: u64) {
     let snapshot = Snapshot { version: 1, generation, ..Snapshot::default() };
-    compile(&snapshot, &admit(&snapshot), &Source::of(b"another document"))
+    publish(&server.dir(), &snapshot, &admit(&snapshot), Source::of(b"another document").digest).unwrap();
 }
 
 #[test]
@@ -252,7 +251,7 @@ fn the_version_told_is_the_one_that_was_accepted_last() {
     assert_eq!(told(&server), 3);
     // An operator's import of another version is not the producer's, nor is a change of the role, and a region that is
     // lost does not take the version with it.
-    ConfigWriter::open(&server.dir()).unwrap().publish(&mut compiled(1)).unwrap();
+    published_by_another(&server, 1);
     server.done(&json!({"type": "update_ha_state", "ha_state": {"groups": [{"active": false}]}}));
     assert_eq!(told(&server), 3);
     std::fs::remove_file(server.dir().join("config.shm")).unwrap();
@@ -475,7 +474,7 @@ fn the_generation_in_force_is_the_living_producers() {
     let server = server.restarted(|_| ());
     assert_eq!(generation(&server), 500, "the server alone was started again");
     // Somebody else publishes, or the region is lost: nothing of the producer's is in force, and it publishes again.
-    ConfigWriter::open(&server.dir()).unwrap().publish(&mut compiled(3)).unwrap();
+    published_by_another(&server, 3);
     assert_eq!(generation(&server), 0);
     assert_eq!(producer.ask(&apply(&snapshot(500)))["status"]["last_snapshot_generation"], 500);
     std::fs::remove_file(server.dir().join("config.shm")).unwrap();

@@ -233,12 +233,12 @@ fn a_document_keeps_its_places_and_its_other_entries() {
     assert_eq!(strings(&parse(document.as_bytes()).expect_err("out of range")), unfit);
     let draft = parse_draft(document.as_bytes(), None).expect("but for three numbers");
     for on_ambiguous in [OnAmbiguous::Reject, OnAmbiguous::Omit] {
-        let reasons = draft.clone().admit_or(on_ambiguous, None).reasons;
+        let reasons = draft.clone().admit_or(on_ambiguous, None, |_| Ok(())).reasons;
         assert_eq!(strings(&reasons)[..3], unfit, "a broken document is refused: {on_ambiguous:?}");
         assert!(reasons[3].as_str().starts_with("mirror_configs[3].output_ifindex: ifindex 12 is a port of wires[0]"));
     }
     let mut skipped = draft;
-    let admission = skipped.admit_or(OnAmbiguous::Skip, None);
+    let admission = skipped.admit_or(OnAmbiguous::Skip, None, |_| Ok(()));
     assert!(admission.accepted());
     let said: Vec<String> = admission.diagnostics.iter().map(ToString::to_string).collect();
     assert_eq!(

@@ -32,6 +32,7 @@ use std::ops::RangeInclusive;
 use serde::{Serialize, Serializer};
 use shm_layout::record::PlaceRecord;
 
+use super::condense::condense;
 use super::model::{
     Diagnostic, Links, MAX_IFINDEX, MAX_MTU, MAX_VLAN_ID, MIN_VERSION, Mirror, Reason, Severity, Snapshot, quoted,
 };
@@ -47,7 +48,7 @@ pub(super) use names::{Names, Places};
 pub struct Admission {
     /// Everything the snapshot is refused for: wires first, then mirrors; empty if it is accepted.
     pub reasons: Vec<Reason>,
-    /// Remarks to publish with the snapshot.
+    /// Remarks to publish with the snapshot, those of one kind by examples and their number.
     pub diagnostics: Vec<Diagnostic>,
     /// The state of each mirror entry as far as the snapshot alone tells, in the order of its mirrors.
     pub states: Vec<StaticState>,
@@ -58,6 +59,11 @@ impl Admission {
     #[must_use]
     pub fn accepted(&self) -> bool {
         self.reasons.is_empty()
+    }
+
+    /// The same, with remarks of one kind told once.
+    pub(super) fn condensed(self) -> Self {
+        Self { diagnostics: condense(self.diagnostics), ..self }
     }
 }
 
@@ -131,7 +137,7 @@ impl Serialize for InactiveReason {
 /// Judges a snapshot by itself; never stops at the first problem.
 #[must_use]
 pub fn admit(snapshot: &Snapshot) -> Admission {
-    judge(snapshot, Places::default(), None)
+    judge(snapshot, Places::default(), None).condensed()
 }
 
 /// Judges a snapshot whose entries are called by `places`, for these devices where they are known.

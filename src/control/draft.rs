@@ -12,7 +12,7 @@ use std::mem::take;
 use clap::ValueEnum;
 
 use super::admission::{Admission, Places, judge, left_out};
-use super::model::{Diagnostic, Links, Origin, Reason, Severity, Snapshot, linux_form};
+use super::model::{Diagnostic, Links, Mirror, Origin, Reason, Severity, Snapshot, linux_form};
 
 /// What to do where only the mirror table is refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -64,6 +64,9 @@ pub enum EntriesOf {
     Interface(String),
 }
 
+/// Mirror entries, with what is known of each, and what is wrong with them.
+type Table = (Vec<Mirror>, Vec<Option<Origin>>, Vec<usize>, Vec<TableFault>);
+
 impl From<Snapshot> for Draft {
     fn from(snapshot: Snapshot) -> Self {
         Self { snapshot, ..Self::default() }
@@ -75,6 +78,11 @@ impl Draft {
     /// may not keep up on the devices there are.
     #[must_use]
     pub fn admit(&self, links: Option<&Links>) -> Admission {
+        self.judged(links).condensed()
+    }
+
+    /// As [`admit`](Self::admit), with each single remark.
+    fn judged(&self, links: Option<&Links>) -> Admission {
         let mut admission = judge(&self.snapshot, self.places(), links);
         let unfit = self.unfit.iter().map(|(_, reason)| reason);
         let of_table = self.table_faults.iter().map(|fault| &fault.reason);
@@ -84,14 +92,32 @@ impl Draft {
         admission
     }
 
-    /// As [`admit`](Self::admit), and does what is to be done where it is refused for the mirror table alone.
+    /// As [`admit`](Self::admit), for a dataplane that `gate` speaks for, and does what is to be done where it is refused
+    /// for the mirror table alone, by the rules or by that dataplane: what `gate` lets pass without a table is carried
+    /// past it so, unless nothing is to be left out.
     #[must_use]
-    pub fn admit_or(&mut self, on_ambiguous: OnAmbiguous, links: Option<&Links>) -> Admission {
-        match on_ambiguous {
-            OnAmbiguous::Reject => self.admit(links),
-            OnAmbiguous::Omit => self.admit_or_omit(links),
-            OnAmbiguous::Skip => self.admit_or_skip(links),
+    pub fn admit_or(
+        &mut self,
+        on_ambiguous: OnAmbiguous,
+        links: Option<&Links>,
+        gate: impl Fn(&Snapshot) -> Result<(), Reason>,
+    ) -> Admission {
+        let mut admission = match on_ambiguous {
+            OnAmbiguous::Reject => self.judged(links),
+            OnAmbiguous::Omit => self.judged_or_omitted(links),
+            OnAmbiguous::Skip => self.judged_or_skipped(links),
+        };
+        if let Err(reason) = gate(&self.snapshot) {
+            let table = self.take_table();
+            if admission.accepted() && on_ambiguous != OnAmbiguous::Reject && gate(&self.snapshot).is_ok() {
+                admission = self.judged(links);
+                admission.diagnostics.push(omitted(&reason));
+            } else {
+                self.put_table(table);
+                admission.reasons.push(reason);
+            }
         }
+        admission.condensed()
     }
 
     /// As [`admit`](Self::admit), but where it is refused for the mirror table alone, the table is emptied and each
@@ -101,14 +127,18 @@ impl Draft {
     /// A draft that is refused without its table too is left as it was, and so are the reasons.
     #[must_use]
     pub fn admit_or_omit(&mut self, links: Option<&Links>) -> Admission {
-        let refused = self.admit(links);
+        self.judged_or_omitted(links).condensed()
+    }
+
+    fn judged_or_omitted(&mut self, links: Option<&Links>) -> Admission {
+        let refused = self.judged(links);
         if refused.accepted() {
             return refused;
         }
-        let table = (take(&mut self.snapshot.mirrors), take(&mut self.origins), take(&mut self.table_faults));
-        let mut without = self.admit(links);
+        let table = self.take_table();
+        let mut without = self.judged(links);
         if !without.accepted() {
-            (self.snapshot.mirrors, self.origins, self.table_faults) = table;
+            self.put_table(table);
             return refused;
         }
         without.diagnostics.extend(refused.reasons.iter().map(omitted));
@@ -122,7 +152,11 @@ impl Draft {
     /// A draft that is refused without its table too is left as it was, and so are the reasons.
     #[must_use]
     pub fn admit_or_skip(&mut self, links: Option<&Links>) -> Admission {
-        let refused = self.admit(links);
+        self.judged_or_skipped(links).condensed()
+    }
+
+    fn judged_or_skipped(&mut self, links: Option<&Links>) -> Admission {
+        let refused = self.judged(links);
         if refused.accepted() || !self.admitted_without_table(links) {
             return refused;
         }
@@ -139,7 +173,15 @@ impl Draft {
         told.sort_by_key(|(row, _)| *row);
         self.diagnostics.extend(told.into_iter().map(|(_, told)| told));
         self.retain(|i| out.get(i).is_none_or(Option::is_none));
-        self.admit(links)
+        self.judged(links)
+    }
+
+    fn take_table(&mut self) -> Table {
+        (take(&mut self.snapshot.mirrors), take(&mut self.origins), take(&mut self.rows), take(&mut self.table_faults))
+    }
+
+    fn put_table(&mut self, table: Table) {
+        (self.snapshot.mirrors, self.origins, self.rows, self.table_faults) = table;
     }
 
     fn places(&self) -> Places<'_> {
@@ -218,7 +260,7 @@ fn omitted(reason: &Reason) -> Diagnostic {
 mod tests {
     use super::*;
     use crate::control::admit;
-    use crate::control::model::{Mirror, Wire};
+    use crate::control::model::Wire;
 
     fn wired(mirrors: &[(u32, u32)], wires: &[(u32, u32)]) -> Snapshot {
         let mirror = |&(ingress_ifindex, output_ifindex)| Mirror { ingress_ifindex, output_ifindex, rate: 7 };
@@ -243,6 +285,7 @@ mod tests {
         let admission = draft.admit_or_omit(None);
         assert!(admission.accepted() && draft.snapshot.mirrors.is_empty() && draft.snapshot.wires.len() == 1);
         assert_eq!(reasons.len(), 2);
+        assert_eq!(admission.diagnostics.len(), reasons.len());
         for (diagnostic, reason) in admission.diagnostics.iter().zip(&reasons) {
             assert!(diagnostic.message.contains(reason.as_str()), "{diagnostic}");
         }

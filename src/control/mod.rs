@@ -17,6 +17,7 @@
 //! - [`draft`]: a snapshot that is not admitted yet, and what is known of it beside.
 //! - [`admission`]: the rules between entries; decides whether a snapshot may be published at all.
 //! - [`remarks`]: what of a snapshot lies idle or may not keep up on the devices there are.
+//! - `condense`: remarks of one kind, told once.
 //! - [`compile`]: an admitted snapshot to the image the dataplane reads, and back.
 //! - [`sizing`]: the mirror frames it can need, and whether a dataplane has them.
 //! - [`writer`]: the image into `config.shm`, if the running dataplane can do what it asks.
@@ -30,6 +31,7 @@
 pub mod admission;
 pub mod builder;
 pub mod compile;
+mod condense;
 pub mod draft;
 pub mod history;
 pub mod instances;

@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::state::{Adoption, StateError, Stats, fresh_stats, published, runs, wait_adopted};
+use super::state::{StateError, Stats, Uptake, fresh_stats, published, runs, wait_adopted};
 use super::writer::{ConfigWriter, Standing};
 use crate::clock;
 use crate::region::RegionError;
@@ -39,7 +39,7 @@ pub enum Reach {
         clones_left: u64,
     },
     /// Some shard does not use it yet.
-    Behind(Adoption),
+    Behind(Uptake),
 }
 
 /// Changes what holds for this node, and waits at most `patience` until the shards of a running dataplane have it

@@ -3,7 +3,7 @@
 //! ```text
 //! config.shm ── published ──> Published ──┬──> Show         what is configured, and whether it works
 //! stats.shm ── fresh_stats ──> Stats ─────┴──> StatsReport  every counter
-//!                 └── wait_adopted ──> Adoption             whether every shard uses a generation
+//!                 └── wait_adopted ──> Uptake               whether every shard uses a generation
 //! ```
 //!
 //! A document is never older than the question while a dataplane runs: [`fresh_stats`] waits for values gathered
@@ -29,7 +29,7 @@ pub use ledger::{
     attained_rate, stats,
 };
 pub use live::{
-    Adoption, Dataplane, FRESH_PATIENCE, ShardState, Stats, fresh_devices, fresh_stats, last_stats, process, runs,
+    Dataplane, FRESH_PATIENCE, ShardState, Stats, Uptake, fresh_devices, fresh_stats, last_stats, process, runs,
     wait_adopted,
 };
 pub use show::{MirrorState, Place, PortState, Show, show};

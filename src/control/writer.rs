@@ -116,7 +116,8 @@ impl ConfigWriter {
     }
 
     /// Publishes the current snapshot again where `change` makes another standing of the one that holds; where there
-    /// was never any, an empty one. In the history it takes the place of its former self.
+    /// was never any, an empty one. In the history it takes the place of its former self. Nothing holds this up but the
+    /// region itself: the snapshot asks for nothing that was not asked before, and a failover must not wait.
     ///
     /// # Errors
     /// [`RegionError`], also where the snapshot that the dataplane uses is lost; what was published before is then
@@ -144,17 +145,8 @@ impl ConfigWriter {
                 (compile(&empty, &admit(&empty), &Source { role, flags, ..Source::of(b"") }), None)
             }
         };
-        let receipt = self.publish_instead(&mut image, instead)?;
+        let receipt = self.install(&mut image, instead)?;
         Ok(Restood { standing, generation: receipt.generation, receipt: Some(receipt) })
-    }
-
-    /// Publishes `image` as a generation above every one that was published or that a dataplane has seen here,
-    /// even where `config.shm` was lost since, and keeps it in the history.
-    ///
-    /// # Errors
-    /// The image does not hold as a [`SnapshotView`] (a reader would refuse it), or [`RegionError`].
-    pub fn publish(&mut self, image: &mut Image) -> Result<Receipt, RegionError> {
-        self.publish_instead(image, None)
     }
 
     /// The generation that the dataplane uses, or used last.
@@ -163,7 +155,12 @@ impl ConfigWriter {
         last_stats(&self.dir).ok().flatten().map_or(0, |stats| stats.table_generation())
     }
 
-    fn publish_instead(&mut self, image: &mut Image, instead: Option<u64>) -> Result<Receipt, RegionError> {
+    /// Publishes `image` as a generation above every one that was published or that a dataplane has seen here,
+    /// even where `config.shm` was lost since, and keeps it in the history, in the place of `instead`.
+    ///
+    /// # Errors
+    /// The image does not hold as a [`SnapshotView`] (a reader would refuse it), or [`RegionError`].
+    fn install(&mut self, image: &mut Image, instead: Option<u64>) -> Result<Receipt, RegionError> {
         SnapshotView::try_from(image.words())
             .map_err(|source| RegionError::Layout { path: self.dir.join(CONFIG_FILE), source })?;
         let seen = self.in_use();
@@ -185,16 +182,8 @@ pub struct Restood {
     pub receipt: Option<Receipt>,
 }
 
-/// Publishes one image into `dir`: [`ConfigWriter::open`] and [`ConfigWriter::publish`].
-///
-/// # Errors
-/// As theirs.
-pub fn publish_snapshot(dir: &Path, image: &mut Image) -> Result<Receipt, RegionError> {
-    ConfigWriter::open(dir)?.publish(image)
-}
-
 /// Compiles and publishes an admitted snapshot for a document with this SHA-256, under the role and flags that
-/// stand, unless [`gate`] refuses it.
+/// stand, unless [`gate`] refuses it. There is no other way for a snapshot to come into `config.shm`.
 ///
 /// # Errors
 /// [`WriteError`]; what was published before is then still active.
@@ -209,7 +198,7 @@ pub fn publish(
     let mut writer = ConfigWriter::open(dir)?;
     let Standing { role, flags } = writer.standing();
     let source = Source { digest, role, flags, compiled_at: clock::unix_ns() };
-    Ok(writer.publish(&mut compile(snapshot, admission, &source))?)
+    Ok(writer.install(&mut compile(snapshot, admission, &source), None)?)
 }
 
 /// Refuses a snapshot that needs what the running dataplane does not have. Without a running dataplane there

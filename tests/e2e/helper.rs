@@ -94,6 +94,26 @@ fn state_of(node: &Node) -> Value {
     serde_json::from_slice(&std::fs::read(run_dir(node).join("userspace-dp.json")).unwrap()).unwrap()
 }
 
+/// Without mirror frames there is nothing to mirror with, and that is no reason for a wire to stay dark.
+#[test]
+fn frames_cross_where_only_the_mirrors_of_a_snapshot_fail() {
+    for policy in ["omit", "skip"] {
+        let lab = lab(LabSpec::default());
+        let mut helper = Started::by(&lab, 43, &["--mirror-frames", "0", "--on-ambiguous", policy]);
+        helper.node.wait_for_running();
+        let status = helper.producer.publish(&[(A, MON, 4), (B, MON, 0)]);
+        assert_eq!(status["capabilities"]["forwarding_supported"], false, "{status:#}");
+        helper.node.wait_for_ports(&[A, B]);
+        exchange(&lab, 7, 2000, None, None);
+        let shown = helper.node.json(&["show"]);
+        assert_eq!(shown["mirrors"], json!([]));
+        let told = shown["diagnostics"].to_string();
+        assert!(told.contains("the mirror table is left out: ") && told.contains("has no mirror frames"), "{told}");
+        helper.producer.done(&json!({"type": "shutdown"}));
+        helper.ended();
+    }
+}
+
 /// From the start to clones on the monitor, and to ports as they were.
 #[test]
 fn a_producer_starts_it_publishes_and_shuts_it_down() {

@@ -24,7 +24,7 @@ use crate::control::json::{self, AND_MORE, MAX_REASONS};
 use crate::control::model::{Diagnostic, Reason, Snapshot, clipped};
 use crate::control::role::{self, Reach};
 use crate::control::source::complete;
-use crate::control::writer::{Standing, publish, remark};
+use crate::control::writer::{Standing, gate, publish, remark};
 use crate::told::Shared;
 
 /// How long a change of the role is seen through to the shards: well within what a producer waits.
@@ -272,7 +272,8 @@ impl Desk {
     fn judge(&self, mut draft: Draft) -> Result<(Snapshot, Admission), Vec<Reason>> {
         let links = (self.options.links)(&self.options.dir);
         complete(&mut draft, links.as_ref(), &self.options.wires);
-        let admission = draft.admit_or(self.options.on_ambiguous, links.as_ref());
+        let admission =
+            draft.admit_or(self.options.on_ambiguous, links.as_ref(), |snapshot| gate(&self.options.dir, snapshot));
         let snapshot = draft.snapshot;
         if !admission.accepted() {
             if let Some(news) = self.refused.is(&joined(&admission.reasons)) {

@@ -359,7 +359,7 @@ fn stats_with(dir: &Path, patience: Duration, enough: impl Fn(&Stats) -> bool) -
 
 /// What [`wait_adopted`] found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Adoption {
+pub struct Uptake {
     /// The generation waited for.
     pub generation: u64,
     /// Whether every shard uses it, or a newer one.
@@ -370,7 +370,7 @@ pub struct Adoption {
     pub dataplane: Dataplane,
 }
 
-impl Adoption {
+impl Uptake {
     /// Why the generation is not in use after a wait of `waited`: the shards that are behind.
     #[must_use]
     pub fn behind(&self, waited: Duration) -> Reason {
@@ -396,7 +396,7 @@ impl Adoption {
 ///
 /// # Errors
 /// [`StateError`], once the time is up and `stats.shm` is there but cannot be read.
-pub fn wait_adopted(dir: &Path, generation: u64, timeout: Duration) -> Result<Adoption, StateError> {
+pub fn wait_adopted(dir: &Path, generation: u64, timeout: Duration) -> Result<Uptake, StateError> {
     let start = Instant::now();
     // A time out of range is as good as one that never comes.
     let deadline = start.checked_add(timeout).unwrap_or(start + Duration::from_secs(u32::MAX.into()));
@@ -420,7 +420,7 @@ pub fn wait_adopted(dir: &Path, generation: u64, timeout: Duration) -> Result<Ad
         if adopted || is_late {
             return match failed {
                 Some(error) if !matches!(error, StateError::Region(RegionError::Missing { .. })) => Err(error),
-                _ => Ok(Adoption {
+                _ => Ok(Uptake {
                     generation,
                     adopted,
                     shards: running.map(Stats::shard_states).unwrap_or_default(),

@@ -125,7 +125,7 @@ pub fn junos(input: &[u8]) {
         assert_eq!(built.origins.len(), built.snapshot.mirrors.len());
         for on_ambiguous in [OnAmbiguous::Omit, OnAmbiguous::Skip] {
             let mut draft = built.clone();
-            let admission = draft.admit_or(on_ambiguous, Some(&links));
+            let admission = draft.admit_or(on_ambiguous, Some(&links), |_| Ok(()));
             assert_eq!(admission.states.len(), draft.snapshot.mirrors.len());
             if admission.accepted() {
                 same_through_an_image(&draft.snapshot);

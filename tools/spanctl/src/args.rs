@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use spanwire::control::OnAmbiguous;
 
-use crate::document::Source;
+use crate::document::Input;
 
 /// Check, publish and show what spanwire mirrors.
 ///
@@ -87,8 +87,8 @@ pub(crate) struct SourceArgs {
 
 impl SourceArgs {
     /// With FILE read.
-    pub(crate) fn of<'a>(&'a self, document: &'a [u8], on_ambiguous: OnAmbiguous) -> Source<'a> {
-        Source { document, interfaces: self.interfaces.as_deref(), wires: &self.wires.wires, on_ambiguous }
+    pub(crate) fn of<'a>(&'a self, document: &'a [u8], on_ambiguous: OnAmbiguous) -> Input<'a> {
+        Input { document, interfaces: self.interfaces.as_deref(), wires: &self.wires.wires, on_ambiguous }
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) fn shown(file: &Path) -> String {
 
 /// A configuration and what it is read with.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Source<'a> {
+pub(crate) struct Input<'a> {
     pub document: &'a [u8],
     /// The `--interfaces` list.
     pub interfaces: Option<&'a Path>,
@@ -68,7 +68,7 @@ pub(crate) struct Judged {
 }
 
 /// Reads a configuration of either format, completes it with the options, and judges it.
-pub(crate) fn judge(dir: &Path, source: Source<'_>) -> Result<Judged, Failure> {
+pub(crate) fn judge(dir: &Path, source: Input<'_>) -> Result<Judged, Failure> {
     let listed = source.interfaces.map(listed).transpose()?;
     let live = if listed.is_none() { live(dir, Format::of(source.document))? } else { None };
     let ports = match (&listed, &live) {
@@ -77,8 +77,7 @@ pub(crate) fn judge(dir: &Path, source: Source<'_>) -> Result<Judged, Failure> {
         (None, None) => Ports::Own,
     };
     let mut draft = source::read(source.document, ports, source.wires).map_err(Failure::Refused)?;
-    let mut admission = draft.admit_or(source.on_ambiguous, ports.links());
-    admission.reasons.extend(gate(dir, &draft.snapshot).err());
+    let admission = draft.admit_or(source.on_ambiguous, ports.links(), |snapshot| gate(dir, snapshot));
     match admission.accepted() {
         true => Ok(Judged { snapshot: draft.snapshot, admission }),
         false => Err(Failure::Refused(admission.reasons)),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::Serialize;
-use spanwire::control::compile::Source as Compiled;
+use spanwire::control::compile::Source;
 use spanwire::control::json;
 use spanwire::control::source::Format;
 use spanwire::control::writer::{WriteError, publish, remark};
@@ -11,7 +11,7 @@ use spanwire::control::{Diagnostic, OnAmbiguous, Reason};
 use spanwire::region::RegionError;
 
 use crate::args::{CheckArgs, CommitArgs, ImportArgs};
-use crate::document::{Judged, Report, Source, ended, judge, read, read_source, shown};
+use crate::document::{Input, Judged, Report, ended, judge, read, read_source, shown};
 use crate::output::{Failure, Output, complain};
 
 /// [`Report`] with the generation, null where nothing was published.
@@ -48,7 +48,7 @@ pub(crate) fn import(dir: &Path, args: &ImportArgs, out: &Output) -> Result<(), 
         return Err(refused(Failure::Refused(reasons), out));
     }
     let (wires, on_ambiguous) = (args.wires.wires.as_slice(), args.policy.on_ambiguous);
-    publish_source(dir, Source { document: &document, interfaces: None, wires, on_ambiguous }, out)
+    publish_source(dir, Input { document: &document, interfaces: None, wires, on_ambiguous }, out)
 }
 
 /// Judges a configuration of either format and publishes it.
@@ -57,9 +57,9 @@ pub(crate) fn commit(dir: &Path, args: &CommitArgs, out: &Output) -> Result<(), 
     publish_source(dir, args.source.of(&document, args.policy.on_ambiguous), out)
 }
 
-fn publish_source(dir: &Path, source: Source<'_>, out: &Output) -> Result<(), Failure> {
+fn publish_source(dir: &Path, source: Input<'_>, out: &Output) -> Result<(), Failure> {
     let mut judged = judge(dir, source).map_err(|failure| refused(failure, out))?;
-    let digest = Compiled::of(source.document).digest;
+    let digest = Source::of(source.document).digest;
     let receipt = publish(dir, &judged.snapshot, &judged.admission, digest).map_err(|error| match error {
         WriteError::Refused(reason) => refused(Failure::Refused(vec![reason]), out),
         WriteError::Region(error) => error.into(),

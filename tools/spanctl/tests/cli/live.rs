@@ -308,6 +308,46 @@ fn wires_there_is_no_room_for_are_refused_with_the_figure_that_would_do() {
     assert!(said.contains("5 sockets of shard 0") && said.contains("--cpus"), "{said}");
 }
 
+/// Frames go on crossing: only what such a dataplane cannot do is left out, with the reason.
+#[test]
+fn a_snapshot_is_carried_past_what_only_its_mirrors_fail() {
+    let bad_wire = SNAPSHOT.replace("\"b_ifindex\":12", "\"b_ifindex\":11");
+    for policy in ["omit", "skip"] {
+        for command in ["import", "commit"] {
+            let place = Place::new();
+            let running = Fake { capabilities: 0, ..Fake::of(&place) }.publish(&place);
+            place.feed(SNAPSHOT.as_bytes(), &[command, "-"]).code(1);
+            place.feed(bad_wire.as_bytes(), &[command, "-", "--on-ambiguous", policy]).code(1);
+            assert_eq!(place.published().0, 0);
+            let report =
+                place.feed(SNAPSHOT.as_bytes(), &[command, "-", "--on-ambiguous", policy, "--json"]).code(0).json();
+            assert_eq!((&report["accepted"], &report["generation"]), (&json!(true), &json!(1)));
+            assert_eq!((&report["mirrors"], report["wires"].as_array().unwrap().len()), (&json!([]), 1));
+            let shown = place.run(&["show", "--json"]).code(0).json();
+            assert_eq!((&shown["mirrors"], shown["wires"].as_array().unwrap().len()), (&json!([]), 1));
+            for document in [&report, &shown] {
+                let told = document["diagnostics"].as_array().unwrap().iter().map(|d| d["message"].as_str().unwrap());
+                let told: Vec<_> =
+                    told.filter(|message| message.starts_with("the mirror table is left out: ")).collect();
+                assert_eq!(told.len(), 1, "{document:#}");
+                assert!(
+                    told[0].contains("2 entries, but the running dataplane")
+                        && told[0].contains("has no mirror frames")
+                );
+            }
+            // An earlier snapshot is published as it is, or not at all; the role changes under any dataplane.
+            drop(running);
+            place.feed(SNAPSHOT.as_bytes(), &[command, "-"]).code(0);
+            let _running = Fake { capabilities: 0, ..Fake::of(&place) }.publish(&place);
+            let refused = place.run(&["rollback", "0"]).code(1);
+            assert!(refused.stderr.contains("has no mirror frames"), "{refused:?}");
+            place.run(&["role", "standby", "--timeout", "0"]);
+            assert_eq!(place.run(&["show", "--json"]).json()["role"], "standby");
+            place.run(&["rollback", "1"]).code(0);
+        }
+    }
+}
+
 /// The warnings of a document about mirror frames.
 fn shortages(document: &Value) -> Vec<&str> {
     let all = document["diagnostics"].as_array().unwrap();

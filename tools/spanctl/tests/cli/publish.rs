@@ -7,9 +7,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 use shm_layout::record::{META_DISARMED, Role};
-use spanwire::control::compile::{Source, compile};
-use spanwire::control::writer::publish_snapshot;
-use spanwire::control::{Snapshot, admit};
+use spanwire::control::writer::{ConfigWriter, Standing};
 
 use crate::support::{Fake, Place, SNAPSHOT, command, ended, fixtures, has_keys, run};
 
@@ -213,9 +211,9 @@ fn the_entries_at_fault_alone_may_be_left_out() {
 #[test]
 fn role_and_flags_stand_over_an_import() {
     let place = Place::new();
-    let snapshot = Snapshot::default();
-    let source = Source { role: Role::Standby, flags: META_DISARMED, ..Source::of(b"") };
-    publish_snapshot(&place.dir(), &mut compile(&snapshot, &admit(&snapshot), &source)).unwrap();
+    let mut writer = ConfigWriter::open(&place.dir()).unwrap();
+    writer.restand(|_| Standing { role: Role::Standby, flags: META_DISARMED }).unwrap();
+    drop(writer);
     let place = place.with_snapshot();
     let shown = place.run(&["show", "--json"]).code(0).json();
     assert_eq!((&shown["generation"], &shown["role"], &shown["armed"]), (&json!(2), &json!("standby"), &json!(false)));
