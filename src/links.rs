@@ -219,6 +219,7 @@ mod tests {
         ];
         let found = links(&all);
         assert_eq!(found[0].uppers, ["bridge br0", "macvlan mv0", "vlan p.7"]);
+        assert_eq!(found.len(), all.len());
         assert!(found[1..].iter().all(|link| link.uppers.is_empty()), "{found:?}");
     }
 

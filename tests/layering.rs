@@ -32,13 +32,33 @@ fn name(path: &Path) -> String {
     path.strip_prefix(root()).expect("inside the project").display().to_string()
 }
 
-/// Code lines, without comments, from the start of the file to its unit tests.
+/// Code lines, without comments and without unit tests: an item behind `#[cfg(test)]` ends where its line does, or with
+/// the brace that is as far in as it is.
 fn code(path: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(path).expect("a source");
-    text.lines()
-        .take_while(|line| line.trim() != "#[cfg(test)]")
-        .map(|line| line.split("//").next().unwrap_or("").to_owned())
-        .collect()
+    let mut code = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line.trim() != "#[cfg(test)]" {
+            code.push(line.split("//").next().unwrap_or("").to_owned());
+            continue;
+        }
+        let item = lines.by_ref().find(|line| !line.trim_start().starts_with("#["));
+        if item.is_some_and(|item| !item.ends_with(';')) {
+            let end = format!("{}}}", " ".repeat(line.len() - line.trim_start().len()));
+            lines.by_ref().find(|line| *line == end);
+        }
+    }
+    code
+}
+
+/// A file that declares its tests at the top is looked at below them too.
+#[test]
+fn what_stands_below_tests_is_looked_at() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let text = "use a;\n#[cfg(test)]\n#[allow(x)]\nmod tests;\nuse b; // c\n#[cfg(test)]\nmod more {\n    use d;\n    fn f() {\n    }\n}\nuse e;\n";
+    std::fs::write(file.path(), text).expect("written");
+    assert_eq!(code(file.path()), ["use a;", "use b; ", "use e;"]);
 }
 
 /// Every path a file names that starts at a crate: `use` lines and paths in the code.

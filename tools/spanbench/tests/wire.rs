@@ -109,7 +109,9 @@ fn publishes_go_on_while_frames_cross() {
     assert_eq!(loads.len(), 2);
     for load in loads {
         assert_eq!(list(&load["pps"]).len(), 2);
-        for (sent, lost) in list(&load["sent"]).iter().zip(list(&load["lost"])) {
+        let (sent, lost) = (list(&load["sent"]), list(&load["lost"]));
+        assert_eq!((sent.len(), lost.len()), (2, 2), "{load}");
+        for (sent, lost) in sent.iter().zip(lost) {
             assert!(number(sent) > number(lost), "{load}");
         }
     }
