@@ -356,6 +356,9 @@ record! {
     }
 }
 
+/// [`BindingRecord::shard`]: no socket is open.
+pub const NO_SHARD: u32 = u32::MAX;
+
 /// [`StatsMetaRecord::capabilities`]: the dataplane has Mirror partitions.
 pub const CAP_MIRROR: u64 = 1;
 /// [`StatsMetaRecord::capabilities`]: the dataplane reads [`PlaceRecord`]s.
@@ -442,7 +445,7 @@ record! {
         ifindex: u32,
         /// Its queue.
         queue: u32,
-        /// Its shard.
+        /// Its shard; [`NO_SHARD`] for a queue without a socket, whose counts stand while its port is wanted.
         shard: u32,
         /// Zero.
         pad: u32,

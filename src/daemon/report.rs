@@ -39,15 +39,15 @@ pub struct PortStatus {
     pub reason: String,
 }
 
-/// A socket in use.
+/// A queue of a port: its socket, or what those counted that were open there.
 #[derive(Clone, Debug)]
 pub struct BindingStatus {
     /// Its port.
     pub ifindex: u32,
     /// Its queue.
     pub queue: u32,
-    /// Its shard.
-    pub shard: u32,
+    /// Its shard; `None` where no socket is open now.
+    pub shard: Option<u32>,
     /// Frames a wire port's socket has of its own; 0 for a monitor's.
     pub frames: u32,
     /// What it counts.
@@ -56,12 +56,20 @@ pub struct BindingStatus {
     pub kernel: KernelStats,
 }
 
+impl BindingStatus {
+    /// Whether there is anything to tell of it.
+    pub fn has_counted(&self) -> bool {
+        let counts = self.block.read().into_iter().chain(self.block.sights()).chain(self.kernel);
+        counts.into_iter().any(|count| count > 0)
+    }
+}
+
 /// The newest state of everything that is not a shard.
 #[derive(Clone, Debug, Default)]
 pub struct State {
     /// Every port the snapshot uses.
     pub ports: Vec<PortStatus>,
-    /// Every socket.
+    /// Every socket, and the queues without one on which something was counted.
     pub bindings: Vec<BindingStatus>,
     /// Snapshots refused since the start.
     pub rejects: u64,

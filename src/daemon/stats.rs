@@ -12,9 +12,9 @@ use shm_layout::counters::{
 };
 use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{
-    BindingRecord, CAP_MIRROR, CAP_PLACES, DescriptorRecord, EntryRecord, EntryStateRecord, LiveState, PartitionKind,
-    PlaceRecord, PortDeviceRecord, PortStateRecord, Record, RoomRecord, SeatRecord, ShardRecord, SightRecord,
-    StatsMetaRecord, SwapRecord, UmemRecord,
+    BindingRecord, CAP_MIRROR, CAP_PLACES, DescriptorRecord, EntryRecord, EntryStateRecord, LiveState, NO_SHARD,
+    PartitionKind, PlaceRecord, PortDeviceRecord, PortStateRecord, Record, RoomRecord, SeatRecord, ShardRecord,
+    SightRecord, StatsMetaRecord, SwapRecord, UmemRecord,
 };
 
 use super::TICK;
@@ -327,7 +327,7 @@ fn binding_rows(state: &State) -> Vec<BindingRecord> {
     let row = |binding: &super::report::BindingStatus| BindingRecord {
         ifindex: binding.ifindex,
         queue: binding.queue,
-        shard: binding.shard,
+        shard: binding.shard.unwrap_or(NO_SHARD),
         pad: 0,
         values: binding.block.read(),
         kernel: binding.kernel,
@@ -339,7 +339,7 @@ fn sight_rows(state: &State) -> Vec<SightRecord> {
     let row = |binding: &super::report::BindingStatus| SightRecord {
         ifindex: binding.ifindex,
         queue: binding.queue,
-        shard: binding.shard,
+        shard: binding.shard.unwrap_or(NO_SHARD),
         pad: 0,
         values: binding.block.sights(),
     };
@@ -351,7 +351,7 @@ fn seat_rows(state: &State) -> Vec<SeatRecord> {
     let row = |binding: &super::report::BindingStatus| SeatRecord {
         ifindex: binding.ifindex,
         queue: binding.queue,
-        shard: binding.shard,
+        shard: binding.shard.unwrap_or(NO_SHARD),
         frames: binding.frames,
     };
     seated.map(row).collect()

@@ -270,7 +270,9 @@ impl<D: Doorbell> Shard<D> {
                         // What is completed already has been sent, and is not to count as lost with the port.
                         let (stores, mirror, lanes) = (&mut self.stores, &mut self.mirror, &mut self.lanes);
                         complete::drain(&mut self.ports[at], stores, mirror, lanes, &self.block);
-                        Event::Removed(Box::new(self.ports.remove(at)))
+                        let mut port = self.ports.remove(at);
+                        port.count_out();
+                        Event::Removed(Box::new(port))
                     })
                 }
                 Command::Reclaim { socket, store } => {

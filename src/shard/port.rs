@@ -113,11 +113,13 @@ pub struct Seat {
 }
 
 impl<D: Doorbell> Port<D> {
-    /// A port that is not up yet.
+    /// A port that is not up yet. It goes on counting from what the block says.
     pub fn new(identity: Identity, rings: Rings, doorbell: D, block: Arc<BindingBlock>) -> Port<D> {
         let Identity { socket, ifindex, queue, queues, role, seat } = identity;
         let Seat { store, share, shared } = seat.unwrap_or(Seat { store: usize::MAX, share: 0, shared: false });
         let Rings { fill, rx, tx, completion } = rings;
+        let mut values = block.read();
+        values[Binding::Outstanding as usize] = 0;
         Port {
             socket,
             ifindex,
@@ -147,7 +149,7 @@ impl<D: Doorbell> Port<D> {
             stuck: 0,
             rest: 0,
             looks: Looks::default(),
-            values: [0; BINDING_VALUES],
+            values,
             dirty: true,
             block,
         }
@@ -157,6 +159,18 @@ impl<D: Doorbell> Port<D> {
     pub(super) fn count(&mut self, value: Binding, n: u64) {
         self.values[value as usize] = self.values[value as usize].wrapping_add(n);
         self.dirty = true;
+    }
+
+    /// Its last count: it is to be closed, and nobody will see its frames completed. A clone is its entry's, and counted
+    /// there when it is taken back.
+    pub(super) fn count_out(&mut self) {
+        if self.role == PortRole::Wire {
+            // Those that the device refused are counted.
+            self.count(Binding::TxLost, u64::from(self.in_tx).saturating_sub(self.refused));
+        }
+        self.values[Binding::Outstanding as usize] = 0;
+        self.block.commit(&self.values);
+        self.dirty = false;
     }
 
     /// Ends the rests that a port by which nothing moves is given.

@@ -5,6 +5,7 @@
 
 mod container;
 mod devices;
+mod down;
 mod failover;
 mod far_end;
 mod flapping;

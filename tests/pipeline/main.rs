@@ -11,6 +11,8 @@ mod rig;
 mod shares;
 mod soak;
 
+use std::sync::Arc;
+
 use rig::{A, B, MON, Plan, Rig, Spec, frame};
 use shm_layout::counters::{Binding, Entry};
 use shm_layout::record::PortRole;
@@ -129,6 +131,27 @@ fn a_wire_port_that_is_down_drops_and_counts() {
     assert!(rig.port(A).nic.receive(&frame(3, 60)));
     rig.breathe();
     assert_eq!(rig.sent(B), [frame(3, 60)]);
+}
+
+#[test]
+fn forwarded_frames_in_the_ring_of_a_port_that_leaves_are_lost() {
+    let mut rig = Rig::new(Spec::default(), &Plan::wire(&[]));
+    let block = Arc::clone(&rig.port(B).block);
+    let count = |value: Binding| block.read()[value as usize];
+    for (sent, frames) in [(true, 5), (false, 7)] {
+        (0..frames).for_each(|number| assert!(rig.port(A).nic.receive(&frame(number, 60))));
+        rig.breathe();
+        if sent {
+            assert_eq!(rig.sent(B).len(), 5);
+        }
+    }
+    assert_eq!(count(Binding::Outstanding), 7);
+    // One of them the device has refused, which counted then.
+    rig.port(B).doorbell.script([Kick::Lost]);
+    rig.breathe();
+    rig.remove(B);
+    assert_eq!([Binding::TxPackets, Binding::TxLost, Binding::Outstanding].map(count), [5, 7, 0]);
+    rig.check();
 }
 
 #[test]

@@ -265,19 +265,21 @@ fn can_mirror(stats: Option<&Stats>) -> Result<(), Vec<String>> {
 fn counters(report: &StatsReport) -> Vec<Counters> {
     let mut rows: Vec<Counters> = Vec::with_capacity(report.bindings.len());
     let mut first = HashMap::new();
-    for (slot, row) in report.bindings.iter().enumerate() {
-        let known = first.entry((row.ifindex, row.shard)).or_insert(slot);
-        if report.bindings[*known].queue > row.queue {
+    // What has no socket now is none of its bindings.
+    let sockets = report.bindings.iter().filter_map(|row| Some((row, row.shard?)));
+    for (slot, (row, shard)) in sockets.enumerate() {
+        let known = first.entry((row.ifindex, shard)).or_insert(slot);
+        if rows.get(*known).is_some_and(|known| known.queue_id > row.queue) {
             *known = slot;
         }
         let frames = |which: Partition| {
-            let of_shard = report.umem.iter().filter(|umem| umem.shard == row.shard);
+            let of_shard = report.umem.iter().filter(|umem| umem.shard == shard);
             of_shard.map(|umem| umem.values.get(which.name())).sum()
         };
         rows.push(Counters {
             slot,
             queue_id: row.queue,
-            worker_id: row.shard,
+            worker_id: shard,
             interface: report
                 .ports
                 .iter()
@@ -365,7 +367,7 @@ mod tests {
 
     #[test]
     fn what_a_vlan_entry_counts_is_on_the_row_of_its_port() {
-        let report = StatsReport {
+        let mut report = StatsReport {
             dataplane: Dataplane::default(),
             shards: Vec::new(),
             ports: Vec::new(),
@@ -374,6 +376,8 @@ mod tests {
             umem: Vec::new(),
             names: HashMap::new(),
         };
+        let unserved = BindingRow { shard: None, ..socket(11, 2) };
+        report.bindings.insert(0, unserved);
         let rows = counters(&report);
         let sums: Vec<u64> = rows.iter().map(|row| row.mirror.get(Entry::MirroredPackets.name())).collect();
         assert_eq!(sums, [0, 3, 8], "the first queue of the port");
@@ -381,7 +385,7 @@ mod tests {
 
     fn socket(ifindex: u32, queue: u32) -> BindingRow {
         let [values, kernel, sights] = [0; 3].map(|_| Values::no_entry());
-        BindingRow { ifindex, queue, shard: 0, values, kernel, sights }
+        BindingRow { ifindex, queue, shard: Some(0), values, kernel, sights }
     }
 
     /// An entry of frames that arrive on `port`, of which `mirrored` are mirrored.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use shm_layout::counters::{Binding, Description, ENTRY_VALUES, Entry, Kernel, Partition, Shard, Sight};
 use shm_layout::record::{
-    BindingRecord, EntryRecord, PartitionKind, ShardRecord, SwapRecord, UmemRecord, latency_bucket_top,
+    BindingRecord, EntryRecord, NO_SHARD, PartitionKind, ShardRecord, SwapRecord, UmemRecord, latency_bucket_top,
 };
 
 use super::live::{Dataplane, FRESH_PATIENCE, ShardState, Stats, fresh_stats};
@@ -163,15 +163,15 @@ pub struct PortRow {
     pub sights: Values,
 }
 
-/// One socket.
+/// One queue of a port, and the sockets that were open there.
 #[derive(Clone, Debug, Serialize)]
 pub struct BindingRow {
     /// Its port.
     pub ifindex: u32,
     /// Its queue.
     pub queue: u32,
-    /// Its shard.
-    pub shard: u32,
+    /// Its shard; `None` while no socket is open there.
+    pub shard: Option<u32>,
     /// Values of [`Binding`].
     #[serde(flatten)]
     pub values: Values,
@@ -334,7 +334,7 @@ fn bindings(stats: &Stats) -> Vec<BindingRow> {
     let row = |(i, row): (usize, &BindingRecord)| BindingRow {
         ifindex: row.ifindex,
         queue: row.queue,
-        shard: row.shard,
+        shard: (row.shard != NO_SHARD).then_some(row.shard),
         values: Values::new(Binding::DESCRIPTIONS, &row.values),
         kernel: Values::new(Kernel::DESCRIPTIONS, &row.kernel).with(stats.newer.tail::<BindingRecord>(i)),
         sights: sights

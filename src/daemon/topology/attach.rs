@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 use shm_layout::record::PortRole;
 
 use super::identity::Sighting;
-use super::sights::Sights;
 use super::{Failed, Lanes, Topology, Want, owned};
 use crate::counters::BindingBlock;
 use crate::rings::RING_ENTRIES;
@@ -50,6 +49,8 @@ pub(super) struct Bound {
     /// The place of a wire port's frames there.
     pub(super) place: Option<usize>,
     pub(super) id: SocketId,
+    /// Its port, by the ifindex in the snapshot.
+    pub(super) ifindex: u32,
     pub(super) queue: u32,
     pub(super) socket: Socket,
     pub(super) block: Arc<BindingBlock>,
@@ -70,7 +71,6 @@ pub(super) struct Attached {
     pub(super) program: Option<PortProgram>,
     /// Held for what they undo when dropped.
     pub(super) promiscuous: Option<Promiscuous>,
-    pub(super) sights: Sights,
     pub(super) offload: Option<VlanOffload>,
 }
 
@@ -146,7 +146,6 @@ impl Topology {
             bound: Vec::new(),
             program: None,
             promiscuous: None,
-            sights: Sights::default(),
             offload: None,
             is_lost: false,
             device,
@@ -170,15 +169,17 @@ impl Topology {
             };
             port.promiscuous = Some(joined.map_err(|e| text(&e))?);
         }
+        self.serve(port, ifindex)
+    }
+
+    /// Opens the sockets of a port and begins to serve it; where that fails, it is taken down.
+    fn serve(&mut self, mut port: Attached, ifindex: u32) -> Result<Attached, String> {
+        let sockets = port.lanes.sockets;
         let bound = self
             .seat(&port)
-            .and_then(|places| (0..lanes.sockets).try_for_each(|queue| self.bind(&mut port, ifindex, queue, &places)));
-        if let Err(reason) = bound {
-            self.close(vec![port]);
-            return Err(reason);
-        }
+            .and_then(|places| (0..sockets).try_for_each(|queue| self.bind(&mut port, ifindex, queue, &places)));
         // So far no frame goes another way, and none leaves.
-        let there = port.is_there();
+        let there = bound.and_then(|()| port.is_there());
         if let Err(reason) = there.and_then(|()| self.turn_offloads_off(&mut port)).and_then(|()| lead_in(&port)) {
             self.close(vec![port]);
             return Err(reason);
@@ -259,7 +260,7 @@ impl Topology {
         let seat = place.zip(held).map(|(store, (_, share))| Seat { store, share, shared });
         let (queues, role) = (port.lanes.width, port.want.role());
         let identity = Identity { socket: id, ifindex, queue, queues, role, seat };
-        let block = Arc::new(BindingBlock::default());
+        let block = self.totals.block(ifindex, queue);
         self.hands[at].send(Command::Add(Box::new(Port::new(identity, rings, socket.clone(), Arc::clone(&block)))));
         match self.hands[at].answer() {
             Some(Event::Filled(_)) => {}
@@ -271,7 +272,7 @@ impl Topology {
         }
         // From here on the shard has it, bound or not.
         place.into_iter().for_each(|place| self.frames[at].take_seat(place));
-        port.bound.push(Bound { hand: at, place, id, queue, socket: socket.clone(), block });
+        port.bound.push(Bound { hand: at, place, id, ifindex, queue, socket: socket.clone(), block });
         socket.bind(donor.as_ref(), self.bind_mode(port), BIND_PATIENCE).map_err(|e| e.to_string())?;
         port.zero_copy = socket.is_zero_copy();
         Ok(())
@@ -294,13 +295,26 @@ impl Topology {
         let stuck = |port: &mut Attached| port.program.take_if(|program| !lead_out(program, &port.bound));
         ports.iter_mut().filter_map(stuck).for_each(drop);
         let zero_copy = ports.iter().any(|port| port.zero_copy);
-        let bound: Vec<Bound> = ports.iter_mut().flat_map(|port| port.bound.drain(..)).collect();
+        self.close_sockets(ports.iter_mut().flat_map(|port| port.bound.drain(..)).collect(), zero_copy);
+        for port in &mut ports {
+            drop(port.promiscuous.take());
+            if let Some(offload) = port.offload.take() {
+                self.restore(&Sighting::of(&port.device), offload);
+            }
+        }
+        // One after the other: each takes the kernel's one lock of network devices.
+        ports.iter_mut().filter_map(|port| port.program.take()).for_each(drop);
+    }
+
+    /// Closes sockets and has their frames taken back.
+    fn close_sockets(&mut self, bound: Vec<Bound>, zero_copy: bool) {
         bound.iter().for_each(|bound| self.hands[bound.hand].send(Command::Remove(bound.id)));
         let (mut freed, mut last) = (Vec::new(), Vec::new());
         for bound in bound {
             // The rings are unmapped and the descriptor closed when the last of these is dropped.
             match self.hands[bound.hand].answer() {
                 Some(Event::Removed(rings)) => {
+                    self.totals.close(bound.ifindex, bound.queue, &bound.socket);
                     freed.push((bound.hand, bound.id, bound.place));
                     last.push((rings, bound.socket));
                 }
@@ -329,14 +343,6 @@ impl Topology {
         }
         self.lift_unused();
         freed.iter().for_each(|&(hand, id, _)| self.ids[hand].free.push(id));
-        for port in &mut ports {
-            drop(port.promiscuous.take());
-            if let Some(offload) = port.offload.take() {
-                self.restore(&Sighting::of(&port.device), offload);
-            }
-        }
-        // One after the other: each takes the kernel's one lock of network devices.
-        ports.iter_mut().filter_map(|port| port.program.take()).for_each(drop);
     }
 
     /// Gives back the memory of wires that have no socket.

@@ -6,6 +6,7 @@
 //! - `record`: what is kept for a later run: the devices, and what was changed on them
 //! - `lookout`: looks at the devices there are, and follows those that are ports
 //! - `restore`: undoes what was changed on devices
+//! - `totals`: what was counted on their queues
 //! - `tell`: what the ports are like, for the shards and for the stats thread
 //!
 //! A port that fails is tried again after `RETRY`. Nothing here touches another port.
@@ -19,6 +20,7 @@ mod record;
 mod restore;
 mod sights;
 mod tell;
+mod totals;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -42,6 +44,8 @@ use identity::Place;
 use lookout::Lookout;
 use news::News;
 use record::Record;
+use sights::Sights;
+use totals::Totals;
 
 /// How long a port that failed is left alone.
 const RETRY: Duration = Duration::from_millis(500);
@@ -142,6 +146,8 @@ pub struct Topology {
     record: Record,
     lookout: Lookout,
     news: News,
+    totals: Totals,
+    sights: BTreeMap<u32, Sights>,
     ids: Vec<IdPool>,
     /// By shard.
     frames: Vec<Frames>,
@@ -164,6 +170,8 @@ impl Topology {
             attached: BTreeMap::new(),
             failed: HashMap::new(),
             news: News::default(),
+            totals: Totals::default(),
+            sights: BTreeMap::new(),
             ids,
             frames,
             outputs_up: Vec::new(),
@@ -226,6 +234,8 @@ impl Topology {
         self.detach(&gone);
         self.failed.retain(|ifindex, _| wanted.contains_key(ifindex));
         self.news.retain(|ifindex| wanted.contains_key(&ifindex));
+        self.totals.retain(|ifindex| wanted.contains_key(&ifindex));
+        self.sights.retain(|ifindex, _| wanted.contains_key(ifindex));
         // A port may have another one let go of, which is then taken into use anew.
         while self.attach_all(wanted, places) {}
         self.tell_outputs(wanted);

@@ -7,6 +7,7 @@ use shm_layout::counters::Binding;
 
 use super::attach::Attached;
 use super::identity::Place;
+use super::sights::Sights;
 use super::{Plan, Topology, Want};
 use crate::daemon::config::Bind;
 use crate::daemon::report::{BindingStatus, MISSING, PortStatus};
@@ -46,18 +47,22 @@ impl Topology {
 
     pub(super) fn tell_report(&mut self, plan: &Plan) {
         let mut bindings = Vec::new();
-        for (&ifindex, port) in &mut self.attached {
+        for &ifindex in plan.wanted.keys() {
             let first = bindings.len();
-            bindings.extend(port.bound.iter().map(|bound| BindingStatus {
+            let port = self.attached.get(&ifindex);
+            let bound = port.map_or(&[][..], |port| &port.bound);
+            bindings.extend(bound.iter().map(|bound| BindingStatus {
                 ifindex,
                 queue: bound.queue,
-                shard: self.hands[bound.hand].id,
+                shard: Some(self.hands[bound.hand].id),
                 frames: bound.place.and_then(|place| self.frames[bound.hand].at(place)).map_or(0, |(_, share)| share),
                 block: Arc::clone(&bound.block),
-                // A socket that is going away has no more to tell.
-                kernel: bound.socket.kernel_stats().unwrap_or_default(),
+                kernel: self.totals.kernel(ifindex, bound.queue, &bound.socket),
             }));
-            port.sights.take(&port.device, &bindings[first..]);
+            bindings.extend(self.totals.unserved(ifindex, |queue| bound.iter().any(|bound| bound.queue == queue)));
+            if let Some(port) = port {
+                self.sights.entry(ifindex).or_default().take(&port.device, &bindings[first..]);
+            }
         }
         let ports = plan.wanted.iter().map(|(&ifindex, &want)| self.status(ifindex, want, plan)).collect();
         self.report.set_ports(ports, bindings);
@@ -107,7 +112,8 @@ impl Topology {
                 reason: if port.link.up {
                     let program = port.program.as_ref().and_then(|p| p.note()).unwrap_or_default();
                     let bind = self.bind_note(port).unwrap_or_default();
-                    let notes = [news, program, bind, port.sights.note()].into_iter().filter(|note| !note.is_empty());
+                    let sights = self.sights.get(&ifindex).map_or("", Sights::note);
+                    let notes = [news, program, bind, sights].into_iter().filter(|note| !note.is_empty());
                     notes.collect::<Vec<_>>().join("; ")
                 } else {
                     "link down".to_owned()
