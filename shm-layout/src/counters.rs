@@ -103,7 +103,7 @@ values! {
         RxBytes Counter "rx_bytes" "bytes" "Bytes of those frames, from the MAC header on."
         TxPackets Counter "tx_packets" "frames" "Frames whose transmission the kernel completed and did not report lost."
         TxBytes Counter "tx_bytes" "bytes" "Bytes of the completed frames."
-        TxLost Counter "tx_lost" "frames" "Forwarded frames the device refused (the kernel said EBUSY), or that were not sent when it left."
+        TxLost Counter "tx_lost" "frames" "Forwarded frames the device refused (the kernel said EBUSY), or that were not sent when its link went down or it left."
         TxQueueFull Counter "tx_drops_queue_full" "frames" "Forwarded frames dropped because the tx ring was full."
         RxNoPeer Counter "rx_drops_no_peer" "frames" "Frames dropped because the wire's other port cannot take them."
         RxOversize Counter "rx_drops_oversize" "frames" "Frames dropped because they are larger than the peer's MTU."

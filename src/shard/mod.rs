@@ -335,9 +335,10 @@ impl<D: Doorbell> Shard<D> {
         [self.stores.census(), self.mirror.census()]
     }
 
-    /// Whether frames given out for transmission on any port, of this shard or another, are not completed.
+    /// Whether completions are to come soon: frames are given out for transmission on a port that is up, or on one of
+    /// another shard.
     pub fn is_transmitting(&self) -> bool {
-        self.ports.iter().any(|port| port.in_tx > 0) || self.lanes.is_waiting()
+        self.ports.iter().any(|port| port.up && port.in_tx > 0) || self.lanes.is_waiting()
     }
 
     /// Counts a sleep of the thread that runs this shard.

@@ -1,12 +1,30 @@
-//! Ports that leave and come back: no count is forgotten.
+//! Ports that go down, leave and come back: what they had not sent is lost and counted, and no count is forgotten.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use spanwire_lab::topology::{Lab, LabSpec, Port};
+use spanwire_lab::traffic::Pace;
 
-use super::exchange;
-use super::node::{A, B, MON, Node, document, lab, port_of};
+use super::node::{A, B, MON, Node, document, lab, mirror_of, port_of};
+use super::{exchange, udp};
+
+/// What the thread of shard 0 has had of a processor.
+fn shard_time(node: &Node) -> Duration {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", node.pid())).unwrap();
+    let of_shard = |task: &std::path::PathBuf| std::fs::read_to_string(task.join("comm")).unwrap().trim() == "shard-0";
+    let task = tasks.map(|task| task.unwrap().path()).find(of_shard).expect("a shard");
+    let text = std::fs::read_to_string(task.join("schedstat")).unwrap();
+    Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
+}
+
+/// Of one processor, over some time.
+fn shard_load(node: &Node, time: Duration) -> f64 {
+    let (start, before) = (Instant::now(), shard_time(node));
+    std::thread::sleep(time);
+    (shard_time(node) - before).as_secs_f64() / start.elapsed().as_secs_f64()
+}
 
 fn set(lab: &Lab, port: &Port, what: &[&str]) {
     let done = lab.dut().ip(&[&["link", "set", &port.name], what].concat()).unwrap();
@@ -15,6 +33,79 @@ fn set(lab: &Lab, port: &Port, what: &[&str]) {
 
 fn count(stats: &Value, ifindex: u32, key: &str) -> u64 {
     port_of(stats, ifindex).unwrap_or_else(|| panic!("port {ifindex} in {stats:#}"))[key].as_u64().unwrap()
+}
+
+/// Has a port go down under traffic towards it, until it did so with frames that it had not sent. For two seconds its
+/// shard has nothing to do; when it is up again, only what is new arrives. `lost` gives what is counted of the old.
+fn goes_down_with_frames(lab: &Lab, node: &Node, port: &Port, lost: impl Fn(&Value) -> u64) {
+    const FRAMES: u32 = 8000;
+    let wire = lab.wire(0).unwrap();
+    let idle = shard_load(node, Duration::from_millis(500));
+    let before = lost(&node.settled_stats());
+    for round in 0..10 {
+        let old: Vec<Vec<u8>> = (0..FRAMES).map(|number| udp(0, number, 200)).collect();
+        std::thread::scope(|scope| {
+            let capture = lab.capture(port).unwrap();
+            let sender = scope.spawn(|| lab.sender(&wire.a).unwrap().send(&old, Pace::per_second(20_000)).unwrap());
+            while capture.count() < 1000 && !sender.is_finished() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            set(lab, port, &["down"]);
+            sender.join().unwrap();
+        });
+        node.wait_for("the link to be down", |show| port_of(show, port.ifindex).unwrap()["state"] == "inactive");
+        let load = shard_load(node, Duration::from_secs(2));
+        let held = count(&node.json(&["stats"]), port.ifindex, "outstanding_tx");
+
+        let capture = lab.capture(port).unwrap();
+        set(lab, port, &["up"]);
+        node.wait_for_ports(&[A, B, MON]);
+        let new: Vec<Vec<u8>> = (0..100).map(|number| udp(1, round * 100 + number, 200)).collect();
+        lab.sender(&wire.a).unwrap().send(&new, Pace::per_second(2000)).unwrap();
+        let got = capture.finish(new.len(), Duration::from_secs(5)).unwrap().frames;
+        let old = got.iter().filter(|frame| !new.contains(frame)).count();
+        eprintln!(
+            "{}: {old} old frames, {held} held, {:.2} % of a processor (idle {:.2} %)",
+            port.name,
+            load * 100.0,
+            idle * 100.0
+        );
+        assert_eq!(old, 0, "frames that are seconds old");
+        assert_eq!(got, new);
+        assert_eq!(held, 0);
+        assert!(load < 0.04, "the shard took {:.1} % of a processor", load * 100.0);
+        if lost(&node.settled_stats()) > before {
+            return;
+        }
+    }
+    panic!("the port never held a frame when it went down: {:#}", node.json(&["stats"]));
+}
+
+#[test]
+fn a_wire_port_sends_nothing_old_when_its_link_comes_back() {
+    let lab = lab(LabSpec::default());
+    let node = Node::start(&lab, &["--cpus", "0"]);
+    node.import(&document(&[(A, MON, 100)]));
+    node.wait_for_ports(&[A, B, MON]);
+    goes_down_with_frames(&lab, &node, &lab.wire(0).unwrap().b, |stats| count(stats, B, "tx_lost"));
+    // Every frame that came in went somewhere.
+    let stats = node.settled_stats();
+    let out: u64 = ["tx_packets", "tx_lost", "tx_drops_queue_full"].iter().map(|key| count(&stats, B, key)).sum();
+    let dropped = count(&stats, A, "rx_drops_no_peer") + count(&stats, A, "rx_drops_oversize");
+    assert_eq!(count(&stats, A, "rx_packets"), out + dropped, "{stats:#}");
+    node.import(&document(&[]));
+    exchange(&lab, 1, 500, None, None);
+}
+
+#[test]
+fn a_monitor_sends_nothing_old_when_its_link_comes_back() {
+    let lab = lab(LabSpec::default());
+    let node = Node::start(&lab, &["--cpus", "0"]);
+    node.import(&document(&[(A, MON, 1)]));
+    node.wait_for_ports(&[A, B, MON]);
+    let lost = |stats: &Value| mirror_of(stats, A)["mirror_drops_output_down"].as_u64().unwrap();
+    goes_down_with_frames(&lab, &node, lab.monitor(0).unwrap(), lost);
+    exchange(&lab, 1, 500, Some(1), None);
 }
 
 /// Every counter of every port.

@@ -155,6 +155,18 @@ fn forwarded_frames_in_the_ring_of_a_port_that_leaves_are_lost() {
 }
 
 #[test]
+fn a_port_that_is_down_has_nobody_wait_for_its_completions() {
+    let mut rig = Rig::new(Spec::default(), &Plan::wire(&[]));
+    assert!(rig.port(A).nic.receive(&frame(1, 60)));
+    rig.breathe();
+    assert!(rig.shard.is_transmitting());
+    rig.link(B, false, 1500);
+    assert!(!rig.shard.is_transmitting());
+    rig.link(B, true, 1500);
+    assert!(rig.shard.is_transmitting());
+}
+
+#[test]
 fn a_frame_larger_than_the_peers_mtu_is_counted() {
     let mut rig = Rig::new(Spec::default(), &Plan::wire(&[(A, MON, 1)]));
     rig.link(B, true, 1000);

@@ -12,6 +12,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use shm_layout::counters::Binding;
 use shm_layout::record::PortRole;
 
 use super::identity::Sighting;
@@ -94,6 +95,11 @@ impl Attached {
     /// Where its frames on shard `hand` are.
     fn place(&self, hand: usize) -> Option<usize> {
         self.bound.iter().find(|bound| bound.hand == hand)?.place
+    }
+
+    /// Frames it was given to send and has not sent.
+    fn outstanding(&self) -> u64 {
+        self.bound.iter().map(|bound| bound.block.read()[Binding::Outstanding as usize]).sum()
     }
 
     /// Whether the two have frames at different places, so that one cannot send what the other receives.
@@ -188,6 +194,32 @@ impl Topology {
             self.hands[bound.hand].send(bound.link(port.link, port.zero_copy));
         }
         Ok(port)
+    }
+
+    /// Takes back what ports that are down were given to send: sent when they are up again, it would be old. No frame
+    /// can be taken out of a tx ring, so their sockets are closed, and opened anew for when the link comes back. The
+    /// program and what was changed on the device stay.
+    pub(super) fn take_back(&mut self) {
+        let holds = |port: &Attached| !port.link.up && !port.is_lost && port.outstanding() > 0;
+        let down: Vec<u32> =
+            self.attached.iter().filter(|(_, port)| holds(port)).map(|(&ifindex, _)| ifindex).collect();
+        for ifindex in down {
+            let Some(mut port) = self.attached.remove(&ifindex) else { continue };
+            tracing::debug!("port {}: {} frames were not sent", port.device.name(), port.outstanding());
+            if port.program.as_ref().is_some_and(|program| !lead_out(program, &port.bound)) {
+                // Taken into use from the beginning, with the next look.
+                self.close(vec![port]);
+                continue;
+            }
+            self.close_sockets(port.bound.drain(..).collect(), port.zero_copy);
+            match self.serve(port, ifindex) {
+                Ok(port) => {
+                    self.attached.insert(ifindex, port);
+                }
+                Err(reason) => self.fail(ifindex, reason),
+            }
+            self.lift_unused();
+        }
     }
 
     /// From here on tags are in the frames; what that changes is on record first.

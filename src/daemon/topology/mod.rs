@@ -194,6 +194,7 @@ impl Topology {
             if audited.elapsed() >= TICK {
                 audited = Instant::now();
                 self.audit();
+                self.take_back();
             }
             self.tell_report(&plan);
             self.news.catch_up();
