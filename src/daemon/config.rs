@@ -6,6 +6,7 @@ use std::str::FromStr;
 use clap::builder::BoolishValueParser;
 use clap::{Parser, ValueEnum};
 
+use crate::shard::lanes::MAX_SHARDS;
 use crate::steer::XdpModeChoice;
 use crate::text::excerpt;
 use crate::xsk::socket::BindMode;
@@ -96,6 +97,11 @@ impl Config {
             return Err(format!("--cpus: processor {cpu} is not one of those this process may use {available:?}"));
         }
         let (frames, shards) = (self.mirror_frames, self.cpus.len());
+        if shards > MAX_SHARDS {
+            return Err(format!(
+                "--cpus: {shards} processors, a shard each, are too many (allowed: at most {MAX_SHARDS})"
+            ));
+        }
         if frames > 0 && (frames as usize) < shards {
             return Err(format!(
                 "--mirror-frames: {frames} is less than the {shards} shards of --cpus: each lends every other an equal \
@@ -195,6 +201,18 @@ mod tests {
             let refused = with(cpus, frames).unwrap_err();
             assert!(refused.starts_with("--mirror-frames: ") && refused.contains(want), "{refused}");
         }
+    }
+
+    #[test]
+    fn there_are_no_more_shards_than_a_clone_can_name() {
+        let all: Vec<u32> = (0..4096).collect();
+        let with = |cpus: &str| {
+            let line = ["spanwired", "--cpus", cpus, "--mirror-frames", "4096"];
+            Config::try_parse_from(line).unwrap().resolve(&all)
+        };
+        assert_eq!(with("0-2047").unwrap().cpus.len(), MAX_SHARDS);
+        let refused = with("0-2048").unwrap_err();
+        assert_eq!(refused, "--cpus: 2049 processors, a shard each, are too many (allowed: at most 2048)");
     }
 
     #[test]
