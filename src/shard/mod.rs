@@ -144,7 +144,7 @@ impl<D: Doorbell> Shard<D> {
         moved
     }
 
-    /// Tops the fill ring of port `at` up.
+    /// Tops the fill ring of port `at` up, and sees to it that its driver knows.
     #[inline]
     fn refill(&mut self, at: usize) {
         let port = &self.ports[at];
@@ -155,6 +155,7 @@ impl<D: Doorbell> Shard<D> {
         {
             rx::refill(&mut self.ports[at], level, store);
         }
+        rx::wake(&mut self.ports[at]);
     }
 
     /// Takes the newest table. What refers to the older one is let go of before this shard says so.

@@ -99,8 +99,14 @@ pub fn refill<D: Doorbell>(port: &mut Port<D>, target: u32, Store { umem, pool }
     if given > 0 {
         port.fill.submit();
         port.in_fill += given;
-        if port.zero_copy && port.fill.needs_wakeup() {
-            port.doorbell.wake_rx();
-        }
+    }
+}
+
+/// Wakes a zero-copy driver that found the fill ring dry and asks to be told of frames, once there are some. It may ask
+/// later than the ring was filled, so this is for every breath.
+#[inline]
+pub fn wake<D: Doorbell>(port: &mut Port<D>) {
+    if port.zero_copy && port.up && port.fill.pending() > 0 && port.fill.needs_wakeup() {
+        port.doorbell.wake_rx();
     }
 }

@@ -21,6 +21,7 @@ use super::{Doorbell, Kick, Rings};
 pub struct FakeDoorbell {
     script: Arc<Mutex<VecDeque<Kick>>>,
     kicks: Arc<AtomicU64>,
+    wakes: Arc<AtomicU64>,
     /// Where this one tells of its kicks, and by which name.
     order: Option<(Order, u32)>,
 }
@@ -45,6 +46,11 @@ impl FakeDoorbell {
     pub fn kicks(&self) -> u64 {
         self.kicks.load(Relaxed)
     }
+
+    /// Times it was told of frames in the fill ring.
+    pub fn wakes(&self) -> u64 {
+        self.wakes.load(Relaxed)
+    }
 }
 
 impl Doorbell for FakeDoorbell {
@@ -58,7 +64,9 @@ impl Doorbell for FakeDoorbell {
         self.script.lock().ok().and_then(|mut script| script.pop_front()).unwrap_or(Kick::Done)
     }
 
-    fn wake_rx(&mut self) {}
+    fn wake_rx(&mut self) {
+        self.wakes.fetch_add(1, Relaxed);
+    }
 }
 
 /// The kernel's side of one socket.
@@ -146,6 +154,11 @@ impl FakeNic {
         if self.hoarded.len() > before {
             self.fill.release();
         }
+    }
+
+    /// Says whether the kernel is to be told of frames in the fill ring.
+    pub fn ask_for_fill(&mut self, asks: bool) {
+        self.fill.set_needs_wakeup(asks);
     }
 
     /// Receives into what [`FakeNic::starve`] took from now on.

@@ -12,8 +12,8 @@ use std::fmt;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicU32, fence};
 
 use bytemuck::Pod;
 use memmap2::{MmapMut, MmapRaw};
@@ -183,8 +183,12 @@ impl<T: Pod> Producer<T> {
         self.raw.consumer().load(Relaxed)
     }
 
-    /// Whether the kernel asks to be woken for this ring.
+    /// Whether the kernel asks to be woken for this ring. It may begin to at any time, whatever it has been given before:
+    /// who has something in the ring asks again and again.
     pub fn needs_wakeup(&self) -> bool {
+        // What was submitted is seen before the flag is read: a kernel that is woken finds it, and one that finds nothing
+        // and raises the flag is not missed.
+        fence(SeqCst);
         self.raw.flags().load(Relaxed) & libc::XDP_RING_NEED_WAKEUP != 0
     }
 
@@ -276,6 +280,11 @@ impl<T: Pod> Consumer<T> {
     #[inline]
     pub fn pop(&mut self) -> Option<T> {
         self.take(1).next()
+    }
+
+    /// Says whether the other side is to wake this one, as a kernel does. For tests.
+    pub(crate) fn set_needs_wakeup(&self, needs: bool) {
+        self.raw.flags().store(if needs { libc::XDP_RING_NEED_WAKEUP } else { 0 }, Relaxed);
     }
 
     /// Gives the places of everything popped back to the other side.

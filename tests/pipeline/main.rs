@@ -211,6 +211,35 @@ fn kicks_follow_the_kernels_answers() {
 }
 
 #[test]
+fn a_driver_that_finds_its_fill_ring_dry_is_told_of_frames_whenever_it_asks() {
+    let mut rig = Rig::new(Spec::default(), &Plan::wire(&[]));
+    rig.bound(A, true, 1500, true);
+    let wakes = |rig: &mut Rig| rig.port(A).doorbell.wakes();
+    rig.breathe();
+    assert_eq!(wakes(&mut rig), 0, "it has not asked");
+    // It looked before the ring was filled, and asks after: nothing is filled any more.
+    rig.port(A).nic.ask_for_fill(true);
+    rig.breathe();
+    assert_eq!(wakes(&mut rig), 1);
+    rig.port(A).nic.ask_for_fill(false);
+    rig.breathe();
+    assert_eq!(wakes(&mut rig), 1);
+    // There is nothing to tell of in a ring without frames, nor to a port that is down or copies.
+    rig.port(A).nic.ask_for_fill(true);
+    rig.bound(A, false, 1500, true);
+    rig.breathe();
+    rig.bound(A, true, 1500, false);
+    rig.breathe();
+    assert_eq!(wakes(&mut rig), 1);
+    rig.bound(A, true, 1500, true);
+    assert!(wakes(&mut rig) > 1);
+    rig.port(A).nic.starve(usize::MAX);
+    let before = wakes(&mut rig);
+    rig.breathe();
+    assert_eq!(wakes(&mut rig), before);
+}
+
+#[test]
 fn a_monitor_by_which_nothing_moves_is_kicked_ever_less_often() {
     let mut rig = Rig::new(Spec::default(), &Plan::wire(&[(A, MON, 1)]));
     // Breaths with a frame on the wire, after which the monitor has been kicked.

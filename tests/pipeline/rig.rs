@@ -272,9 +272,14 @@ impl Rig {
     }
 
     pub fn link(&mut self, ifindex: u32, up: bool, mtu: u32) {
+        self.bound(ifindex, up, mtu, false);
+    }
+
+    /// As the control thread tells of a port whose sockets are bound, in zero-copy or not.
+    pub fn bound(&mut self, ifindex: u32, up: bool, mtu: u32, zero_copy: bool) {
         let sockets: Vec<_> = self.ports.iter().filter(|p| p.ifindex == ifindex).map(|p| p.socket).collect();
         for socket in sockets {
-            self.command(Command::Link { socket, up, mtu, zero_copy: false });
+            self.command(Command::Link { socket, up, mtu, zero_copy });
         }
     }
 
