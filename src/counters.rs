@@ -152,6 +152,8 @@ pub struct ShardBlock {
     adopted_generation: CachePadded<AtomicU64>,
     values: CachePadded<[AtomicU64; SHARD_VALUES]>,
     partitions: CachePadded<[[AtomicU64; PARTITION_VALUES]; 2]>,
+    /// See [`shm_layout::record::CloneRecord::on_the_way`].
+    clones: AtomicU64,
     /// Swap latencies.
     pub swaps: CachePadded<SwapHistogram>,
     entries: Box<[EntryCell]>,
@@ -171,6 +173,7 @@ impl ShardBlock {
             adopted_generation: zero().into(),
             values: array::from_fn(|_| zero()).into(),
             partitions: array::from_fn(|_| array::from_fn(|_| zero())).into(),
+            clones: zero(),
             swaps: SwapHistogram { buckets: array::from_fn(|_| zero()), max_ns: zero(), sum_ns: zero() }.into(),
             entries: bytemuck::allocation::zeroed_slice_box(ENTRY_SLOTS),
             started_at: clock::monotonic_ns(),
@@ -215,6 +218,16 @@ impl ShardBlock {
         for (to, from) in self.partitions[partition & 1].iter().zip(values) {
             to.store(*from, Relaxed);
         }
+    }
+
+    /// Stores how many of the shard's clones are on the way.
+    pub fn commit_clones(&self, on_the_way: u64) {
+        self.clones.store(on_the_way, Relaxed);
+    }
+
+    /// How many of the shard's clones are on the way.
+    pub fn clones(&self) -> u64 {
+        self.clones.load(Relaxed)
     }
 
     /// The shard's own values.

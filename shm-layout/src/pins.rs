@@ -4,10 +4,10 @@
 
 use crate::header::{Geometry, Header};
 use crate::record::{
-    BindingRecord, DescriptorRecord, DiagnosticRecord, EntryRecord, EntryStateRecord, LinkListRecord, LinkRecord,
-    MetaRecord, MirrorRecord, NativeVlanRecord, PlaceRecord, PortDeviceRecord, PortRecord, PortStateRecord, RoomRecord,
-    SeatRecord, SectionEntry, ShardRecord, SightRecord, SlotHeader, StatsMetaRecord, StrRef, SwapRecord, UmemRecord,
-    WireRecord,
+    BindingRecord, CloneRecord, DescriptorRecord, DiagnosticRecord, EntryRecord, EntryStateRecord, LinkListRecord,
+    LinkRecord, MetaRecord, MirrorRecord, NativeVlanRecord, PlaceRecord, PortDeviceRecord, PortRecord, PortStateRecord,
+    RoomRecord, SeatRecord, SectionEntry, ShardRecord, SightRecord, SlotHeader, StatsMetaRecord, StrRef, SwapRecord,
+    UmemRecord, WireRecord,
 };
 
 /// Asserts a type's size and the offset of every field. The pattern makes a field that is not listed an error.
@@ -53,6 +53,7 @@ pin!(BindingRecord of 176 { ifindex: 0, queue: 4, shard: 8, pad: 12, values: 16,
 pin!(EntryRecord of 128 { ingress_ifindex: 0, output_ifindex: 4, rate: 8, shard: 12, values: 16 });
 pin!(EntryStateRecord of 24 { ingress_ifindex: 0, output_ifindex: 4, rate: 8, state: 12, reason: 16 });
 pin!(UmemRecord of 56 { shard: 0, partition: 4, values: 8 });
+pin!(CloneRecord of 16 { shard: 0, pad: 4, on_the_way: 8 });
 pin!(RoomRecord of 16 { frames: 0, share: 4, sockets: 8, pad: 12 });
 pin!(SeatRecord of 16 { ifindex: 0, queue: 4, shard: 8, frames: 12 });
 pin!(SwapRecord of 1304 { shard: 0, pad: 4, buckets: 8, max_ns: 1288, sum_ns: 1296 });

@@ -501,6 +501,19 @@ record! {
 }
 
 record! {
+    /// CLONES: one row for each shard.
+    CloneRecord kind 122 size 16 {
+        /// The shard.
+        shard: u32,
+        /// Zero.
+        pad: u32,
+        /// Clones that it made and of which it has not heard yet what became of them: in lanes to other shards, in tx
+        /// rings here and there, with the kernel, or completed and not taken back.
+        on_the_way: u64,
+    }
+}
+
+record! {
     /// ROOM: how many sockets of wires the dataplane can serve. One record.
     RoomRecord kind 120 size 16 {
         /// Primary frames of each shard, at most; 0 for as many as are needed.

@@ -90,8 +90,8 @@ pub enum LayoutError {
 }
 
 /// Kinds of sections this release knows.
-const KNOWN: [u32; 23] =
-    [1, 2, 3, 4, 5, STRINGS_KIND, 7, 8, 100, 101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111, 112, 120, 121];
+const KNOWN: [u32; 24] =
+    [1, 2, 3, 4, 5, STRINGS_KIND, 7, 8, 100, 101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111, 112, 120, 121, 122];
 
 /// An image whose structure holds.
 #[derive(Clone, Copy, Debug)]

@@ -12,9 +12,9 @@ use shm_layout::counters::{
 };
 use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{
-    BindingRecord, CAP_MIRROR, CAP_PLACES, DescriptorRecord, EntryRecord, EntryStateRecord, LiveState, NO_SHARD,
-    PartitionKind, PlaceRecord, PortDeviceRecord, PortStateRecord, Record, RoomRecord, SeatRecord, ShardRecord,
-    SightRecord, StatsMetaRecord, SwapRecord, UmemRecord,
+    BindingRecord, CAP_MIRROR, CAP_PLACES, CloneRecord, DescriptorRecord, EntryRecord, EntryStateRecord, LiveState,
+    NO_SHARD, PartitionKind, PlaceRecord, PortDeviceRecord, PortStateRecord, Record, RoomRecord, SeatRecord,
+    ShardRecord, SightRecord, StatsMetaRecord, SwapRecord, UmemRecord,
 };
 
 use super::TICK;
@@ -152,6 +152,8 @@ impl Stats {
         let shards: Vec<_> = self.blocks.iter().map(|b| shard_row(b)).collect();
         let swaps: Vec<_> = self.blocks.iter().map(|b| swap_row(b)).collect();
         let umem: Vec<_> = self.blocks.iter().flat_map(|b| umem_rows(b)).collect();
+        let clone_row = |block: &Arc<ShardBlock>| CloneRecord { shard: block.id, pad: 0, on_the_way: block.clones() };
+        let clones: Vec<_> = self.blocks.iter().map(clone_row).collect();
         let mut entries = Vec::with_capacity(table.entries.len() * self.blocks.len());
         for entry in &table.entries {
             for block in &self.blocks {
@@ -180,6 +182,7 @@ impl Stats {
             .section(Need::Optional, &shards)
             .section(Need::Optional, &swaps)
             .section(Need::Optional, &umem)
+            .section(Need::Optional, &clones)
             .section(Need::Optional, &entries)
             .section(Need::Optional, &states)
             .section(Need::Optional, &places)

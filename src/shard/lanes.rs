@@ -164,6 +164,8 @@ struct Lend {
     lent: u32,
     /// At most.
     share: u32,
+    /// Clones of the other shard on tx rings of this one, not completed yet.
+    guests: u32,
     /// The port its last clone went to.
     port: usize,
 }
@@ -213,7 +215,7 @@ fn lane((area, mirror): &(Arc<Area>, u32), shards: usize) -> (Borrow, Lend) {
         free: Vec::with_capacity(share as usize),
         out: 0,
     };
-    (borrow, Lend { loans: loans_in, clones: clones_out, wanted, lent: 0, share, port: 0 })
+    (borrow, Lend { loans: loans_in, clones: clones_out, wanted, lent: 0, share, guests: 0, port: 0 })
 }
 
 impl Lanes {
@@ -357,6 +359,7 @@ impl Lanes {
         let Some(Peer { lend, .. }) = self.peers.get_mut(peer) else {
             return free.put(frame);
         };
+        lend.guests -= 1;
         let frame = custody.lend(frame, peer as u16);
         let note = outcome.map_or_else(|reason| (1, reason as u32), |()| (0, 0));
         lend.give(frame, Parcel { frame, len, slot, note });
@@ -377,6 +380,11 @@ impl Lanes {
         self.peers.iter_mut().any(|Peer { borrow, lend, .. }| {
             !borrow.loans.is_empty() || !lend.clones.is_empty() || (lend.owes() && !pool.is_empty())
         })
+    }
+
+    /// The clones of this shard on the way, if `sent` are on its own tx rings, those of other shards among them.
+    pub(super) fn on_the_way(&self, sent: u32) -> u32 {
+        self.peers.iter().fold(sent, |clones, Peer { borrow, lend, .. }| clones + borrow.out - lend.guests)
     }
 
     /// Whether another shard has clones of this one.
@@ -432,6 +440,7 @@ impl Lend {
             return Err((frame, DropReason::QueueFullCrossWorker));
         }
         outlet.send(frame, Extent { offset: 0, len }, Origin::of(peer, slot).tag());
+        self.guests += 1;
         Ok(())
     }
 }

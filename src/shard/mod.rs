@@ -324,6 +324,7 @@ impl<D: Doorbell> Shard<D> {
         };
         self.block.commit_partition(Primary::INDEX, &row(self.stores.census(), self.stores.free()));
         self.block.commit_partition(Mirror::INDEX, &row(self.mirror.census(), self.mirror.pool.len()));
+        self.block.commit_clones(self.lanes.on_the_way(self.mirror.census().tx).into());
     }
 
     /// Whether every frame of both partitions is accounted for: free, with the kernel, or lent. True between breaths.

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use shm_layout::counters::{Binding, Entry};
-use shm_layout::record::PortRole;
+use shm_layout::record::{PortRole, Role};
 use spanwire::shard::mailbox::{Command, Output};
 use spanwire::xsk::Kick;
 use spanwire::xsk::socket::RingSizes;
@@ -65,6 +65,30 @@ fn a_monitor_with_one_queue_gets_the_clones_of_every_shard() {
         assert_eq!(ledger(&fleet, shard as usize, Entry::MirroredBytes), bytes as u64);
     }
     assert_eq!(fleet.rigs[0].count(MON, Binding::TxPackets), 1000);
+}
+
+#[test]
+fn a_clone_is_on_the_way_wherever_it_is() {
+    let mut fleet = two_shards(Spec::default(), &Plan::wire(&[MIRROR]));
+    let clones = |fleet: &Fleet| -> Vec<u64> { fleet.rigs.iter().map(|rig| rig.block.clones()).collect() };
+    for (shard, count) in [(0, 2), (1, 1)] {
+        for number in 0..count {
+            assert!(fleet.rigs[shard].port(A).nic.receive(&frame(number, 60)));
+        }
+    }
+    fleet.rigs[1].breathe();
+    assert_eq!(clones(&fleet), [0, 1]);
+    assert_eq!(fleet.rigs[0].shard.census()[1].tx, 0, "it is in the lane, and on no tx ring");
+    fleet.rigs[0].breathe();
+    assert_eq!(clones(&fleet), [2, 1], "each counts where it was made");
+    fleet.swap(&Plan { role: Role::Standby, ..Plan::wire(&[MIRROR]) });
+    fleet.settle();
+    assert_eq!(clones(&fleet), [2, 1], "a standby's from before");
+    assert_eq!(fleet.rigs[0].sent(MON).len(), 3);
+    fleet.rigs[0].breathe();
+    assert_eq!(clones(&fleet), [0, 1], "its shard has not heard of it");
+    fleet.rigs[1].breathe();
+    assert_eq!(clones(&fleet), [0, 0]);
 }
 
 #[test]

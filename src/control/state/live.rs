@@ -9,8 +9,9 @@ use serde::Serialize;
 use shm_layout::counters::Partition;
 use shm_layout::header::{RegionKind, WRITER_START};
 use shm_layout::record::{
-    BindingRecord, CAP_MIRROR, EntryRecord, EntryStateRecord, PartitionKind, PlaceRecord, PortDeviceRecord,
-    PortStateRecord, Record, RoomRecord, SeatRecord, ShardRecord, SightRecord, StatsMetaRecord, SwapRecord, UmemRecord,
+    BindingRecord, CAP_MIRROR, CloneRecord, EntryRecord, EntryStateRecord, PartitionKind, PlaceRecord,
+    PortDeviceRecord, PortStateRecord, Record, RoomRecord, SeatRecord, ShardRecord, SightRecord, StatsMetaRecord,
+    SwapRecord, UmemRecord,
 };
 use shm_layout::view::{ImageView, LayoutError, Strings};
 use shm_layout::words::Words;
@@ -55,6 +56,8 @@ pub struct Stats {
     pub(super) places: Vec<PlaceRecord>,
     pub(super) umem: Vec<UmemRecord>,
     pub(super) swaps: Vec<SwapRecord>,
+    /// None where a release wrote it that did not say.
+    clones: Vec<CloneRecord>,
     /// `None` where a release wrote it that did not say.
     room: Option<RoomRecord>,
     seats: Vec<SeatRecord>,
@@ -96,6 +99,7 @@ impl Stats {
             places: image.records()?.iter().collect(),
             umem: image.records()?.iter().collect(),
             swaps: image.records()?.iter().collect(),
+            clones: image.records()?.iter().collect(),
             room: image.records::<RoomRecord>()?.iter().next(),
             seats: image.records()?.iter().collect(),
             newer: Newer::read(&image, text)?,
@@ -184,9 +188,13 @@ impl Stats {
         &self.ports
     }
 
-    /// Clones on the way out: in tx rings, with the kernel, or completed and not taken back yet.
+    /// Clones on the way out: in lanes between shards, in tx rings, with the kernel, or completed and not taken back yet.
+    /// A dataplane of an older release does not tell of those in lanes.
     #[must_use]
     pub fn clones_in_flight(&self) -> u64 {
+        if !self.clones.is_empty() {
+            return self.clones.iter().map(|row| row.on_the_way).sum();
+        }
         let mirror = self.umem.iter().filter(|row| row.partition == PartitionKind::Mirror);
         mirror.map(|row| row.values[Partition::Tx as usize]).sum()
     }

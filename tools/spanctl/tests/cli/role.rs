@@ -80,6 +80,12 @@ fn it_is_done_when_every_shard_has_it() {
     let ran = fake.answering(&place, || place.run(&["role", "standby", "--json", "--timeout", "2"])).code(0);
     assert_eq!((&ran.json()["adopted"], &ran.json()["clones_left"]), (&json!(true), &json!(53)));
     assert!(ran.stderr.contains("warning: 53 clones from before"), "{ran:?}");
+    // Those between its shards count as well, where it tells of them.
+    for (on_the_way, left) in [(vec![0, 7], 7), (vec![0, 0], 0)] {
+        fake.on_the_way = on_the_way;
+        let ran = fake.answering(&place, || place.run(&["role", "standby", "--json", "--timeout", "2"])).code(0);
+        assert_eq!(ran.json()["clones_left"], json!(left));
+    }
     fake.adopted = vec![3; 2];
     let ran = fake.answering(&place, || place.run(&["role", "active"])).code(0);
     assert_eq!(ran.stdout, "role active since generation 3, in use on every shard\n");

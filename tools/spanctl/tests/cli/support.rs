@@ -15,8 +15,8 @@ use shm_layout::counters::{
 use shm_layout::header::RegionKind;
 use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{
-    BindingRecord, CAP_MIRROR, EntryRecord, EntryStateRecord, LiveState, PartitionKind, PortRole, PortStateRecord,
-    RoomRecord, SeatRecord, ShardRecord, SightRecord, StatsMetaRecord, StrRef, UmemRecord,
+    BindingRecord, CAP_MIRROR, CloneRecord, EntryRecord, EntryStateRecord, LiveState, PartitionKind, PortRole,
+    PortStateRecord, RoomRecord, SeatRecord, ShardRecord, SightRecord, StatsMetaRecord, StrRef, UmemRecord,
 };
 use spanwire::clock::monotonic_ns;
 use spanwire::region::{Publisher, STATS_FILE};
@@ -172,6 +172,8 @@ pub struct Fake {
     pub seats: Vec<(u32, u32)>,
     /// Nanoseconds since the Unix epoch.
     pub started_at: u64,
+    /// Clones on the way of each shard; none of an older release, which does not say.
+    pub on_the_way: Vec<u64>,
     /// Clones that were dropped for want of a frame.
     pub dropped: u64,
     /// Since when, on `CLOCK_MONOTONIC`, each shard has observed and received [`Fake::PACE`] frames a second; before the
@@ -199,6 +201,7 @@ impl Fake {
             room: [0, 1024],
             seats: Vec::new(),
             started_at: 1_700_000_000_000_000_000,
+            on_the_way: Vec::new(),
             dropped: 0,
             busy_since: None,
         }
@@ -303,6 +306,9 @@ impl Fake {
         let room = RoomRecord { frames: most, share: 32, sockets, pad: 0 };
         let seat = |&(ifindex, frames): &(u32, u32)| SeatRecord { ifindex, queue: 0, shard: 0, frames };
         let seats: Vec<SeatRecord> = self.seats.iter().map(seat).collect();
+        let on_the_way = self.on_the_way.iter().enumerate();
+        let clones: Vec<_> =
+            on_the_way.map(|(shard, &on_the_way)| CloneRecord { shard: shard as u32, pad: 0, on_the_way }).collect();
         let umem = |shard, partition| UmemRecord { shard, partition, values: count::<PARTITION_VALUES>(50) };
         image
             .section(Need::Required, &[meta])
@@ -314,7 +320,8 @@ impl Fake {
             .section(Need::Required, &states)
             .section(Need::Required, &[umem(0, PartitionKind::Primary), umem(0, PartitionKind::Mirror)])
             .section(Need::Optional, &[room])
-            .section(Need::Optional, &seats);
+            .section(Need::Optional, &seats)
+            .section(Need::Optional, &clones);
         image.finish()
     }
 }
