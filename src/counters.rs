@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 use bytemuck::Zeroable;
 use crossbeam_utils::CachePadded;
 use shm_layout::counters::{
-    BINDING_VALUES, ENTRY_VALUES, Entry, PARTITION_VALUES, Partition, SHARD_VALUES, SIGHT_VALUES, Sight,
+    BINDING_VALUES, Entry, LEDGER_VALUES, PARTITION_VALUES, Partition, SHARD_VALUES, SIGHT_VALUES, Sight,
 };
 use shm_layout::record::{LATENCY_BUCKETS, latency_bucket};
 
@@ -37,16 +37,16 @@ fn add(value: &AtomicU64, n: u64) {
 #[derive(Debug, Zeroable)]
 #[repr(C, align(128))]
 pub struct EntryCell {
-    sequence: AtomicU64,
-    until: AtomicU64,
-    values: [AtomicU64; ENTRY_VALUES],
+    sequence: AtomicU32,
+    until: AtomicU32,
+    values: [AtomicU64; LEDGER_VALUES],
 }
 
 const _: () = assert!(size_of::<EntryCell>() == 128);
 
 /// A row being changed; see [`EntryCell::commit`].
 #[derive(Debug)]
-pub struct Row<'a>(&'a [AtomicU64; ENTRY_VALUES]);
+pub struct Row<'a>(&'a [AtomicU64; LEDGER_VALUES]);
 
 impl Row<'_> {
     /// Adds to a value.
@@ -73,7 +73,7 @@ impl EntryCell {
     }
 
     /// A consistent copy of the row; `None` if the shard kept writing through a number of tries.
-    pub fn read(&self) -> Option<[u64; ENTRY_VALUES]> {
+    pub fn read(&self) -> Option<[u64; LEDGER_VALUES]> {
         for attempt in 0..200 {
             // Acquire: pairs with the Release store in `commit`.
             let before = self.sequence.load(Acquire);
@@ -93,12 +93,12 @@ impl EntryCell {
 
     /// Frames to pass before the next one is selected.
     pub fn until(&self) -> u32 {
-        self.until.load(Relaxed) as u32
+        self.until.load(Relaxed)
     }
 
     /// Keeps the sampler's phase. Only the owning shard.
     pub fn set_until(&self, until: u32) {
-        self.until.store(u64::from(until), Relaxed);
+        self.until.store(until, Relaxed);
     }
 
     /// Whether no clone is in flight and the shard is not inside a commit: then, if no table has the slot any
@@ -328,6 +328,6 @@ mod tests {
         });
         assert_eq!(cell.read().unwrap()[Entry::Observed as usize], 600_000);
         cell.reset();
-        assert_eq!(cell.read().unwrap(), [0; ENTRY_VALUES]);
+        assert_eq!(cell.read().unwrap(), [0; LEDGER_VALUES]);
     }
 }

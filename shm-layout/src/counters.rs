@@ -56,7 +56,7 @@ values! {
     /// The ledger of one mirror entry on one shard. Closed at all times:
     /// `observed = not_sampled + selected` and
     /// `selected = mirrored_packets + in_flight +` the sum of the `mirror_drops_*` that are not `_worker` parts.
-    Entry, ENTRY_VALUES {
+    Entry, LEDGER_VALUES {
         Observed Counter "observed" "frames" "Frames of the entry's ingress that came by."
         NotSampled Counter "not_sampled" "frames" "Frames the sampler left out."
         Selected Counter "selected" "frames" "Frames the sampler picked."
@@ -71,22 +71,29 @@ values! {
         DropOversize Counter "mirror_drops_oversize" "frames" "Larger than a mirror frame or the monitor port's MTU."
         DropOutputDown Counter "mirror_drops_output_down" "frames" "The monitor port is down or not there."
         DropTxInvalid Counter "mirror_drops_tx_invalid" "frames" "The clone's descriptor would have been refused."
+        DropRefused Counter "mirror_drops_refused" "frames" "Handed to the monitor port, whose device refused them (the kernel said EBUSY)."
     }
 }
 
+/// Values of [`Entry`] in a row of ENTRIES: the first ones.
+pub const ENTRY_VALUES: usize = 14;
+/// Values of [`Entry`] in a row of REFUSALS: the others, which came with layout minor 1.
+pub const REFUSAL_VALUES: usize = LEDGER_VALUES - ENTRY_VALUES;
+
 impl Entry {
     /// The drops that close the ledger (the `_worker` parts are inside `DropQueueFull`).
-    pub const DROPS: [Entry; 6] = [
+    pub const DROPS: [Entry; 7] = [
         Entry::DropNoFrame,
         Entry::DropNoBinding,
         Entry::DropQueueFull,
         Entry::DropOversize,
         Entry::DropOutputDown,
         Entry::DropTxInvalid,
+        Entry::DropRefused,
     ];
 
     /// Whether a row of this kind closes.
-    pub fn closes(row: &[u64; ENTRY_VALUES]) -> bool {
+    pub fn closes(row: &[u64; LEDGER_VALUES]) -> bool {
         let at = |e: Entry| row[e as usize];
         let drops = Entry::DROPS.iter().fold(0u64, |sum, &d| sum.wrapping_add(at(d)));
         at(Entry::Observed) == at(Entry::NotSampled).wrapping_add(at(Entry::Selected))
@@ -102,8 +109,8 @@ values! {
         RxPackets Counter "rx_packets" "frames" "Frames received."
         RxBytes Counter "rx_bytes" "bytes" "Bytes of those frames, from the MAC header on."
         TxPackets Counter "tx_packets" "frames" "Frames whose transmission the kernel completed and did not report lost."
-        TxBytes Counter "tx_bytes" "bytes" "Bytes of the completed frames."
-        TxLost Counter "tx_lost" "frames" "Forwarded frames the device refused (the kernel said EBUSY), or that were not sent when its link went down or it left."
+        TxBytes Counter "tx_bytes" "bytes" "Bytes of those frames, from the MAC header on."
+        TxLost Counter "tx_lost" "frames" "Frames the device refused (the kernel said EBUSY), and forwarded ones that were not sent when its link went down or it left."
         TxQueueFull Counter "tx_drops_queue_full" "frames" "Forwarded frames dropped because the tx ring was full."
         RxNoPeer Counter "rx_drops_no_peer" "frames" "Frames dropped because the wire's other port cannot take them."
         RxOversize Counter "rx_drops_oversize" "frames" "Frames dropped because they are larger than the peer's MTU."

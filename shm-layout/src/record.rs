@@ -3,7 +3,9 @@
 use bytemuck::{CheckedBitPattern, NoUninit, Pod, Zeroable};
 
 use crate::WORD;
-use crate::counters::{BINDING_VALUES, ENTRY_VALUES, KERNEL_VALUES, PARTITION_VALUES, SHARD_VALUES, SIGHT_VALUES};
+use crate::counters::{
+    BINDING_VALUES, ENTRY_VALUES, KERNEL_VALUES, PARTITION_VALUES, REFUSAL_VALUES, SHARD_VALUES, SIGHT_VALUES,
+};
 
 /// A run of UTF-8 bytes in the STRINGS section.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -467,8 +469,16 @@ record! {
         rate: u32,
         /// The shard.
         shard: u32,
-        /// Values of [`crate::counters::Entry`].
+        /// Values of [`crate::counters::Entry`]; the last ones are in REFUSALS.
         values: [u64; ENTRY_VALUES],
+    }
+}
+
+record! {
+    /// REFUSALS: one row for each of ENTRIES, in their order.
+    RefusalRecord kind 123 size 8 {
+        /// The values of [`crate::counters::Entry`] that ENTRIES does not have.
+        values: [u64; REFUSAL_VALUES],
     }
 }
 

@@ -90,8 +90,7 @@ pub enum LayoutError {
 }
 
 /// Kinds of sections this release knows.
-const KNOWN: [u32; 24] =
-    [1, 2, 3, 4, 5, STRINGS_KIND, 7, 8, 100, 101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111, 112, 120, 121, 122];
+const KNOWN: [std::ops::RangeInclusive<u32>; 3] = [1..=8, 100..=112, 120..=123];
 
 /// An image whose structure holds.
 #[derive(Clone, Copy, Debug)]
@@ -162,7 +161,7 @@ impl<'a> ImageView<'a> {
             {
                 return fail("lies outside the image");
             }
-            if entry.flags & REQUIRED != 0 && !KNOWN.contains(&entry.kind) {
+            if entry.flags & REQUIRED != 0 && !KNOWN.iter().any(|kinds| kinds.contains(&entry.kind)) {
                 return Err(LayoutError::UnknownRequired { kind: entry.kind });
             }
         }

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use shm_layout::counters::{
-    Binding, Description, Entry, Kernel, PARTITION_VALUES, Partition, Shard as ShardValue, Sight,
+    Binding, Description, ENTRY_VALUES, Entry, Kernel, PARTITION_VALUES, Partition, Shard as ShardValue, Sight,
 };
 use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{
     BindingRecord, CAP_MIRROR, CAP_PLACES, CloneRecord, DescriptorRecord, EntryRecord, EntryStateRecord, LiveState,
-    NO_SHARD, PartitionKind, PlaceRecord, PortDeviceRecord, PortStateRecord, Record, RoomRecord, SeatRecord,
-    ShardRecord, SightRecord, StatsMetaRecord, SwapRecord, UmemRecord,
+    NO_SHARD, PartitionKind, PlaceRecord, PortDeviceRecord, PortStateRecord, Record, RefusalRecord, RoomRecord,
+    SeatRecord, ShardRecord, SightRecord, StatsMetaRecord, SwapRecord, UmemRecord,
 };
 
 use super::TICK;
@@ -155,14 +155,19 @@ impl Stats {
         let clone_row = |block: &Arc<ShardBlock>| CloneRecord { shard: block.id, pad: 0, on_the_way: block.clones() };
         let clones: Vec<_> = self.blocks.iter().map(clone_row).collect();
         let mut entries = Vec::with_capacity(table.entries.len() * self.blocks.len());
+        let mut refusals = Vec::with_capacity(entries.capacity());
         for entry in &table.entries {
             for block in &self.blocks {
+                let ledger = block.entry(entry.slot).read()?;
+                // Of fixed lengths, which add up.
+                let (&values, &more) = (ledger.first_chunk()?, ledger.last_chunk()?);
+                refusals.push(RefusalRecord { values: more });
                 entries.push(EntryRecord {
                     ingress_ifindex: entry.key.ingress_ifindex,
                     output_ifindex: entry.key.output_ifindex,
                     rate: entry.key.rate,
                     shard: block.id,
-                    values: block.entry(entry.slot).read()?,
+                    values,
                 });
             }
         }
@@ -184,6 +189,7 @@ impl Stats {
             .section(Need::Optional, &umem)
             .section(Need::Optional, &clones)
             .section(Need::Optional, &entries)
+            .section(Need::Optional, &refusals)
             .section(Need::Optional, &states)
             .section(Need::Optional, &places)
             .section(Need::Optional, &ports)
@@ -264,12 +270,13 @@ impl<'a> PortsNow<'a> {
 }
 
 fn descriptors(image: &mut ImageBuilder) -> Vec<DescriptorRecord> {
-    let tables: [(u32, usize, &[Description]); 6] = [
+    let tables: [(u32, usize, &[Description]); 7] = [
         (ShardRecord::KIND, std::mem::offset_of!(ShardRecord, values), ShardValue::DESCRIPTIONS),
         (BindingRecord::KIND, std::mem::offset_of!(BindingRecord, values), Binding::DESCRIPTIONS),
         (BindingRecord::KIND, std::mem::offset_of!(BindingRecord, kernel), Kernel::DESCRIPTIONS),
         (SightRecord::KIND, std::mem::offset_of!(SightRecord, values), Sight::DESCRIPTIONS),
-        (EntryRecord::KIND, std::mem::offset_of!(EntryRecord, values), Entry::DESCRIPTIONS),
+        (EntryRecord::KIND, std::mem::offset_of!(EntryRecord, values), &Entry::DESCRIPTIONS[..ENTRY_VALUES]),
+        (RefusalRecord::KIND, std::mem::offset_of!(RefusalRecord, values), &Entry::DESCRIPTIONS[ENTRY_VALUES..]),
         (UmemRecord::KIND, std::mem::offset_of!(UmemRecord, values), Partition::DESCRIPTIONS),
     ];
     let mut all = Vec::new();

@@ -1,5 +1,7 @@
 //! Completion: frames back from transmission to their partitions, clones into their ledgers.
 
+use std::ops::Range;
+
 use shm_layout::counters::{Binding, Entry};
 use shm_layout::record::PortRole;
 
@@ -19,6 +21,39 @@ pub const AUDITS: u32 = 20;
 const AUDITED_AT_ONCE: u32 = 4096;
 /// A frame that is not completed after so many rounds goes into quarantine.
 pub const OVERDUE_ROUNDS: u8 = 5;
+
+/// Which of the completions to come are of frames that the device refused. In copy mode the kernel completes such a frame
+/// within the kick it answers with EBUSY: it is the newest of those that wait then.
+#[derive(Debug, Default)]
+pub(super) struct Refused {
+    count: u32,
+    /// The last of them, counted from 1.
+    last: u32,
+}
+
+impl Refused {
+    /// One more, after whose kick `waiting` completions are there. Where there are none, it is the next that comes.
+    pub(super) fn note(&mut self, waiting: u32) {
+        self.count += 1;
+        self.last = self.last.max(waiting).max(self.count);
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// They, counted from 0.
+    fn places(&self) -> Range<u32> {
+        self.last - self.count..self.last
+    }
+
+    /// So many completions have come.
+    fn pass(&mut self, completions: u32) {
+        self.last = self.last.saturating_sub(completions);
+        self.count = self.count.min(self.last);
+    }
+}
 
 /// Completed clones of one entry in a row, before they go into its ledger.
 #[derive(Default)]
@@ -63,73 +98,91 @@ pub fn drain<D: Doorbell>(
     }
     let addrs = port.completion.take(u32::MAX);
     let found = addrs.left();
-    let Returned { frames, bytes } = match port.role {
+    let refused = port.refused.places();
+    let Returned { frames, lost, bytes } = match port.role {
         PortRole::Wire => match stores.of(port.store) {
-            Some(store) => forwarded(addrs, port.socket, store),
+            Some(store) => forwarded(addrs, refused, port.socket, store),
             None => return 0,
         },
-        PortRole::Monitor => mirrored(addrs, port.socket, mirror, lanes, block),
+        PortRole::Monitor => mirrored(addrs, refused, port.socket, mirror, lanes, block),
     };
     if found > 0 {
         port.completion.release();
         port.moves();
         port.in_tx -= frames;
-        // Frames the device refused complete like the others and were counted as lost at the kick.
-        let refused = port.refused.min(u64::from(frames));
-        port.refused -= refused;
-        port.count(Binding::TxPackets, u64::from(frames) - refused);
+        port.refused.pass(found);
+        // What the device refused was counted as lost at the kick.
+        port.count(Binding::TxPackets, u64::from(frames - lost));
         port.count(Binding::TxBytes, bytes);
         port.count(Binding::CompletionInvalid, u64::from(found - frames));
     }
     frames as usize
 }
 
-/// Frames that came back, and the bytes of their packets.
+/// Frames that came back, those among them that the device refused, and the bytes of the others.
 struct Returned {
     frames: u32,
+    lost: u32,
     bytes: u64,
 }
 
 #[inline(never)]
-fn forwarded(addrs: Taken<'_, u64>, socket: SocketId, Store { umem, pool }: &mut Store<Primary>) -> Returned {
-    let mut bytes = 0;
+fn forwarded(
+    addrs: Taken<'_, u64>,
+    refused: Range<u32>,
+    socket: SocketId,
+    Store { umem, pool }: &mut Store<Primary>,
+) -> Returned {
+    let (mut lost, mut bytes) = (0, 0);
     let mut custody = umem.custody();
     let mut free = pool.open();
-    for addr in addrs {
+    for (at, addr) in (0..).zip(addrs) {
         if let Some(Completed { frame, len, .. }) = custody.take_completion(addr, socket) {
-            bytes += u64::from(len);
+            match refused.contains(&at) {
+                true => lost += 1,
+                false => bytes += u64::from(len),
+            }
             free.put(frame);
         }
     }
-    Returned { frames: custody.sent().wrapping_neg(), bytes }
+    Returned { frames: custody.sent().wrapping_neg(), lost, bytes }
 }
 
 #[inline(never)]
 fn mirrored(
     addrs: Taken<'_, u64>,
+    refused: Range<u32>,
     socket: SocketId,
     Store { umem, pool }: &mut Store<Mirror>,
     lanes: &mut Lanes,
     block: &ShardBlock,
 ) -> Returned {
-    let mut bytes = 0;
+    let (mut lost, mut bytes) = (0, 0);
     let mut custody = umem.custody();
     let mut free = pool.open();
     let mut delivered = Delivered::default();
-    for addr in addrs {
+    for (at, addr) in (0..).zip(addrs) {
         let Some(Completed { frame, len, tag }) = custody.take_completion(addr, socket) else { continue };
-        bytes += u64::from(len);
+        let outcome = if refused.contains(&at) { Err(DropReason::Refused) } else { Ok(()) };
+        match outcome {
+            Ok(()) => bytes += u64::from(len),
+            Err(_) => lost += 1,
+        }
         let origin = Origin::from_tag(tag);
-        match origin.peer() {
-            None => {
+        match (origin.peer(), outcome) {
+            (None, Ok(())) => {
                 delivered.add(block, origin.slot(), len);
                 free.put(frame);
             }
-            Some(peer) => lanes.settle(&mut custody, &mut free, frame, len, (peer, origin.slot()), Ok(())),
+            (None, Err(reason)) => {
+                block.entry(origin.slot()).commit(|row| reason.enter_in_flight(row));
+                free.put(frame);
+            }
+            (Some(peer), _) => lanes.settle(&mut custody, &mut free, frame, len, (peer, origin.slot()), outcome),
         }
     }
     delivered.enter(block);
-    Returned { frames: custody.sent().wrapping_neg(), bytes }
+    Returned { frames: custody.sent().wrapping_neg(), lost, bytes }
 }
 
 /// Takes back every frame of a closed socket of a wire port.
@@ -167,4 +220,30 @@ pub fn audit<D: Doorbell, P: Partition>(ports: &[Port<D>], umem: &mut Umem<P>) {
     // What the kernel has not taken yet waits for the link or for room, and is not missing.
     let is_taken = |socket| ports.iter().any(|port| port.socket == socket && port.tx.pending() == 0);
     umem.audit_part(AUDITS, AUDITED_AT_ONCE, OVERDUE_ROUNDS, is_taken);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_frame_is_the_newest_completion_after_its_kick() {
+        let mut refused = Refused::default();
+        assert!(refused.places().is_empty());
+        refused.note(3);
+        assert_eq!(refused.places(), 2..3);
+        refused.pass(2);
+        assert_eq!(refused.places(), 0..1);
+        refused.pass(5);
+        assert!(refused.places().is_empty());
+        // Where none is to be seen it is the next that comes, and of several the last ones up to there.
+        refused.note(0);
+        assert_eq!(refused.places(), 0..1);
+        refused.note(0);
+        assert_eq!(refused.places(), 0..2);
+        refused.note(5);
+        assert_eq!(refused.places(), 2..5);
+        refused.pass(4);
+        assert_eq!(refused.places(), 0..1);
+    }
 }

@@ -13,7 +13,7 @@ use crate::xsk::abi::max_clone_len;
 use crate::xsk::store::Store;
 use crate::xsk::umem::{Area, Extent, Mirror};
 
-/// Why a selected frame was not cloned.
+/// Why a selected frame was not mirrored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DropReason {
     /// No free frame in the Mirror partition.
@@ -30,10 +30,12 @@ pub enum DropReason {
     OutputDown,
     /// The clone's descriptor would have been refused by the kernel.
     TxInvalid,
+    /// The monitor port's device refused the clone.
+    Refused,
 }
 
 impl DropReason {
-    const ALL: [DropReason; 7] = [
+    const ALL: [DropReason; 8] = [
         DropReason::NoFrame,
         DropReason::NoBinding,
         DropReason::QueueFullSameWorker,
@@ -41,11 +43,12 @@ impl DropReason {
         DropReason::Oversize,
         DropReason::OutputDown,
         DropReason::TxInvalid,
+        DropReason::Refused,
     ];
 
     /// Whether it holds for the rest of a batch, whatever the frames.
     fn lasts(self) -> bool {
-        !matches!(self, DropReason::Oversize | DropReason::TxInvalid)
+        !matches!(self, DropReason::Oversize | DropReason::TxInvalid | DropReason::Refused)
     }
 
     /// From `reason as u32`.
@@ -78,6 +81,7 @@ impl DropReason {
             DropReason::Oversize => (Entry::DropOversize, None),
             DropReason::OutputDown => (Entry::DropOutputDown, None),
             DropReason::TxInvalid => (Entry::DropTxInvalid, None),
+            DropReason::Refused => (Entry::DropRefused, None),
         }
     }
 }

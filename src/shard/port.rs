@@ -6,6 +6,7 @@ use shm_layout::counters::{BINDING_VALUES, Binding};
 use shm_layout::record::PortRole;
 
 use super::MAX_OUTPUTS;
+use super::complete::Refused;
 use super::lanes::Remote;
 use super::look::Looks;
 use crate::counters::BindingBlock;
@@ -69,8 +70,7 @@ pub struct Port<D> {
     pub(super) tx_cap: u32,
     /// Frames given to it to send and not completed.
     pub(super) in_tx: u32,
-    /// Frames the device refused whose completion is still to come.
-    pub(super) refused: u64,
+    pub(super) refused: Refused,
     /// What the kernel had taken off the tx ring at the last kick.
     pub(super) taken: u32,
     /// Kicks since anything moved, as far as they count.
@@ -144,7 +144,7 @@ impl<D: Doorbell> Port<D> {
             in_fill: 0,
             tx_cap: 0,
             in_tx: 0,
-            refused: 0,
+            refused: Refused::default(),
             taken: 0,
             stuck: 0,
             rest: 0,
@@ -166,7 +166,7 @@ impl<D: Doorbell> Port<D> {
     pub(super) fn count_out(&mut self) {
         if self.role == PortRole::Wire {
             // Those that the device refused are counted.
-            self.count(Binding::TxLost, u64::from(self.in_tx).saturating_sub(self.refused));
+            self.count(Binding::TxLost, self.in_tx.saturating_sub(self.refused.count()).into());
         }
         self.values[Binding::Outstanding as usize] = 0;
         self.block.commit(&self.values);

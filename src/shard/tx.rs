@@ -49,7 +49,7 @@ fn ring<D: Doorbell>(port: &mut Port<D>) {
         Kick::Again => port.count(Binding::KicksAgain, 1),
         Kick::Lost => {
             port.count(Binding::TxLost, 1);
-            port.refused += 1;
+            port.refused.note(port.completion.acquire(u32::MAX));
         }
         Kick::Failed => port.count(Binding::KicksFailed, 1),
     }

@@ -16,6 +16,7 @@ mod no_ethernet;
 mod node;
 mod offloads;
 mod producer;
+mod refused;
 mod script;
 mod signals;
 mod units;

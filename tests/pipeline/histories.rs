@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
-use shm_layout::counters::{Binding, ENTRY_VALUES, Entry};
+use shm_layout::counters::{Binding, Entry, LEDGER_VALUES};
 use spanwire::shard::complete::OVERDUE_ROUNDS;
 use spanwire::shard::rx::BATCH;
 use spanwire::xsk::Kick;
@@ -87,7 +87,7 @@ impl Oracle {
         }
     }
 
-    fn swap(&mut self, rate: u32, row: &[u64; ENTRY_VALUES]) {
+    fn swap(&mut self, rate: u32, row: &[u64; LEDGER_VALUES]) {
         if rate != self.rate {
             self.dropped += drops(row);
             (self.rate, self.observed) = (rate, 0);
@@ -110,8 +110,9 @@ fn quarantined(rig: &Rig) -> [u32; 2] {
     rig.shard.census().map(|partition| partition.quarantined)
 }
 
-fn drops(row: &[u64; ENTRY_VALUES]) -> u64 {
-    Entry::DROPS.iter().map(|&reason| row[reason as usize]).sum()
+/// Clones that no device was given: what one has refused, the fake one sends all the same.
+fn drops(row: &[u64; LEDGER_VALUES]) -> u64 {
+    Entry::DROPS.iter().filter(|&&reason| reason != Entry::DropRefused).map(|&reason| row[reason as usize]).sum()
 }
 
 proptest! {

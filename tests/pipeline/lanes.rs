@@ -165,6 +165,26 @@ fn every_reason_on_the_way_to_another_shard() {
 }
 
 #[test]
+fn a_clone_that_the_device_refused_is_told_to_the_shard_it_is_of() {
+    let mut fleet = two_shards(Spec::default(), &Plan::wire(&[MIRROR]));
+    for number in 0..3 {
+        assert!(fleet.rigs[1].port(A).nic.receive(&frame(number, 60 + 10 * number as usize)));
+    }
+    fleet.rigs[1].breathe();
+    fleet.rigs[0].port(MON).doorbell.script([Kick::Lost]);
+    fleet.settle();
+    assert_eq!(fleet.rigs[0].sent(MON).len(), 3);
+    fleet.settle();
+    let of = |value| ledger(&fleet, 1, value);
+    assert_eq!([of(Entry::MirroredPackets), of(Entry::MirroredBytes), of(Entry::DropRefused)], [2, 150, 1]);
+    assert_eq!(of(Entry::InFlight), 0);
+    assert_eq!(
+        [Binding::TxPackets, Binding::TxBytes, Binding::TxLost].map(|b| fleet.rigs[0].count(MON, b)),
+        [2, 150, 1]
+    );
+}
+
+#[test]
 fn a_shard_that_is_lent_nothing_says_so() {
     let mut fleet = two_shards(Spec { mirror: 1, ..Spec::default() }, &Plan::wire(&[MIRROR]));
     fleet.rigs[1].port(A).nic.receive(&frame(1, 60));

@@ -1,10 +1,11 @@
 //! Samplers, VLAN entries, drop reasons.
 
 use proptest::prelude::*;
-use shm_layout::counters::Entry;
+use shm_layout::counters::{Binding, Entry, LEDGER_VALUES};
 use shm_layout::record::{PortRole, Role};
 use spanwire::shard::mailbox::{Command, Output};
 use spanwire::shard::rx::BATCH;
+use spanwire::xsk::Kick;
 use spanwire::xsk::socket::RingSizes;
 
 use super::rig::{A, B, Fleet, MON, Plan, Rig, Spec, frame, tagged};
@@ -206,12 +207,12 @@ fn a_changed_entry_starts_afresh_and_its_clones_in_flight_are_not_counted_twice(
     rig.breathe();
     assert_eq!(rig.ledger((A, MON, 1))[Entry::InFlight as usize], 10);
     rig.swap(&Plan::wire(&[(A, MON, 2)]));
-    assert_eq!(rig.ledger((A, MON, 2)), [0; 14]);
+    assert_eq!(rig.ledger((A, MON, 2)), [0; LEDGER_VALUES]);
     assert_eq!(rig.sent(MON).len(), 10);
     rig.breathe();
-    assert_eq!(rig.ledger((A, MON, 2)), [0; 14], "they belong to the entry that is gone");
+    assert_eq!(rig.ledger((A, MON, 2)), [0; LEDGER_VALUES], "they belong to the entry that is gone");
     rig.swap(&Plan::wire(&[(A, MON, 1)]));
-    assert_eq!(rig.ledger((A, MON, 1)), [0; 14], "a new entry, whatever it once was");
+    assert_eq!(rig.ledger((A, MON, 1)), [0; LEDGER_VALUES], "a new entry, whatever it once was");
 }
 
 #[test]
@@ -220,7 +221,7 @@ fn a_standby_forwards_and_observes_nothing() {
     plan.role = Role::Standby;
     let mut rig = Rig::new(Spec::default(), &plan);
     assert_eq!(cloned(&mut rig, 0, 100), [0u32; 0]);
-    assert_eq!(rig.ledger((A, MON, 1)), [0; 14]);
+    assert_eq!(rig.ledger((A, MON, 1)), [0; LEDGER_VALUES]);
     plan.role = Role::Active;
     rig.swap(&plan);
     assert_eq!(cloned(&mut rig, 0, 3), [0, 1, 2]);
@@ -249,10 +250,10 @@ fn a_node_that_takes_over_again_begins_afresh() {
     // Taken over again while the first clones are still on the way.
     plan.role = Role::Active;
     rig.swap(&plan);
-    assert_eq!(rig.ledger((A, MON, 3)), [0; 14]);
+    assert_eq!(rig.ledger((A, MON, 3)), [0; LEDGER_VALUES]);
     assert_eq!(rig.sent(MON).len(), 2, "what was queued before, and nothing since");
     rig.breathe();
-    assert_eq!(rig.ledger((A, MON, 3)), [0; 14], "they belong to the ledger they were counted in");
+    assert_eq!(rig.ledger((A, MON, 3)), [0; LEDGER_VALUES], "they belong to the ledger they were counted in");
     assert_eq!(cloned(&mut rig, 0, 7), [0, 3, 6], "in phase with the first frame");
 
     // A new table under the same role goes on.
@@ -409,4 +410,25 @@ fn a_table_of_65536_entries_is_adopted_and_works() {
     rig.port(A).nic.receive(&tagged(1, 100, 0x8100, 7));
     rig.breathe();
     assert_eq!(rig.sent(MON).len(), 1);
+}
+
+#[test]
+fn what_a_device_refused_was_not_sent() {
+    let mut rig = Rig::new(Spec::default(), &Plan::wire(&[(A, MON, 1)]));
+    for ifindex in [B, MON] {
+        rig.port(ifindex).doorbell.script([Kick::Lost]);
+    }
+    for number in 0..3 {
+        rig.port(A).nic.receive(&frame(number, 60 + 10 * number as usize));
+    }
+    rig.breathe();
+    assert_eq!((rig.sent(B).len(), rig.sent(MON).len()), (3, 3), "each completes");
+    rig.breathe();
+    let row = rig.ledger((A, MON, 1));
+    let counted = [Entry::MirroredPackets, Entry::MirroredBytes, Entry::DropRefused].map(|value| row[value as usize]);
+    assert_eq!(counted, [2, 150, 1], "the first that completes is the one");
+    for ifindex in [B, MON] {
+        let port = [Binding::TxPackets, Binding::TxBytes, Binding::TxLost].map(|value| rig.count(ifindex, value));
+        assert_eq!(port, [2, 150, 1], "bytes follow packets");
+    }
 }

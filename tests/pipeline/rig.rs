@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use shm_layout::counters::{Binding, ENTRY_VALUES, Entry};
+use shm_layout::counters::{Binding, Entry, LEDGER_VALUES};
 use shm_layout::image::{ImageBuilder, Need};
 use shm_layout::record::{
     DiagnosticRecord, MetaRecord, MirrorRecord, Placement, PortRecord, PortRole, Role, StrRef, WireRecord,
@@ -355,7 +355,7 @@ impl Rig {
     }
 
     /// The ledger of an entry, which must close.
-    pub fn ledger(&self, mirror: (u32, u32, u32)) -> [u64; ENTRY_VALUES] {
+    pub fn ledger(&self, mirror: (u32, u32, u32)) -> [u64; LEDGER_VALUES] {
         let row = self.entry(mirror).read().expect("nobody writes");
         assert!(Entry::closes(&row), "the ledger does not close: {row:?}");
         row

@@ -331,7 +331,7 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
-    use shm_layout::counters::{ENTRY_VALUES, Entry};
+    use shm_layout::counters::{Entry, LEDGER_VALUES};
 
     use super::*;
     use crate::control::state::{BindingRow, EntryRow, EntryShard};
@@ -390,7 +390,7 @@ mod tests {
 
     /// An entry of frames that arrive on `port`, of which `mirrored` are mirrored.
     fn entry(ingress_ifindex: u32, port: u32, mirrored: u64) -> EntryRow {
-        let mut values = [0; ENTRY_VALUES];
+        let mut values = [0; LEDGER_VALUES];
         values[Entry::MirroredPackets as usize] = mirrored;
         let values = Values::new(Entry::DESCRIPTIONS, &values);
         let shards = vec![EntryShard { shard: 0, values: values.clone() }];

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
-use shm_layout::counters::{Binding, Description, ENTRY_VALUES, Entry, Kernel, Partition, Shard, Sight};
+use shm_layout::counters::{
+    Binding, Description, Entry, Kernel, LEDGER_VALUES, Partition, REFUSAL_VALUES, Shard, Sight,
+};
 use shm_layout::record::{
     BindingRecord, EntryRecord, NO_SHARD, PartitionKind, ShardRecord, SwapRecord, UmemRecord, latency_bucket_top,
 };
@@ -208,7 +210,7 @@ impl EntryRow {
     /// Whether every frame is accounted for: see [`Entry::closes`].
     #[must_use]
     pub fn closes(&self) -> bool {
-        self.values.values.first_chunk::<ENTRY_VALUES>().is_some_and(Entry::closes)
+        self.values.values.first_chunk::<LEDGER_VALUES>().is_some_and(Entry::closes)
     }
 }
 
@@ -393,7 +395,9 @@ fn mirrors(stats: &Stats) -> Vec<EntryRow> {
         if row == rows.len() {
             rows.push(blank(key));
         }
-        let values = Values::new(Entry::DESCRIPTIONS, &part.values).with(stats.newer.tail::<EntryRecord>(i));
+        let more = stats.refusals.get(i).map_or([0; REFUSAL_VALUES], |row| row.values);
+        let ledger = [&part.values[..], &more].concat();
+        let values = Values::new(Entry::DESCRIPTIONS, &ledger).with(stats.newer.tail::<EntryRecord>(i));
         rows[row].values.add(&values);
         rows[row].shards.push(EntryShard { shard: part.shard, values });
     }

@@ -10,8 +10,8 @@ use shm_layout::counters::Partition;
 use shm_layout::header::{RegionKind, WRITER_START};
 use shm_layout::record::{
     BindingRecord, CAP_MIRROR, CloneRecord, EntryRecord, EntryStateRecord, PartitionKind, PlaceRecord,
-    PortDeviceRecord, PortStateRecord, Record, RoomRecord, SeatRecord, ShardRecord, SightRecord, StatsMetaRecord,
-    SwapRecord, UmemRecord,
+    PortDeviceRecord, PortStateRecord, Record, RefusalRecord, RoomRecord, SeatRecord, ShardRecord, SightRecord,
+    StatsMetaRecord, SwapRecord, UmemRecord,
 };
 use shm_layout::view::{ImageView, LayoutError, Strings};
 use shm_layout::words::Words;
@@ -50,6 +50,8 @@ pub struct Stats {
     /// None where the dataplane is of an older release.
     pub(super) sights: Vec<SightRecord>,
     pub(super) entries: Vec<EntryRecord>,
+    /// One for each of those; none where the dataplane is of an older release.
+    pub(super) refusals: Vec<RefusalRecord>,
     /// Each with its reason.
     pub(super) entry_states: Vec<(EntryStateRecord, String)>,
     /// One for each of those; none from a dataplane of layout minor 0.
@@ -91,6 +93,7 @@ impl Stats {
             bindings: image.records()?.iter().collect(),
             sights: image.records()?.iter().collect(),
             entries: image.records()?.iter().collect(),
+            refusals: image.records()?.iter().collect(),
             entry_states: image
                 .records::<EntryStateRecord>()?
                 .iter()

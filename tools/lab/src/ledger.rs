@@ -214,6 +214,7 @@ mod tests {
             "mirror_drops_no_frame": 2, "mirror_drops_no_binding": 0, "mirror_drops_queue_full": 3,
             "mirror_drops_queue_full_same_worker": 2, "mirror_drops_queue_full_cross_worker": 1,
             "mirror_drops_oversize": 0, "mirror_drops_output_down": 0, "mirror_drops_tx_invalid": 0,
+            "mirror_drops_refused": 0,
         })
     }
 

@@ -141,6 +141,11 @@ fn tables_show_what_there_is_to_see() {
     assert_eq!(cell(&text, MIRRORS, "attained"), "1 in 2.5", "(60 + 14) / 30");
     assert_eq!(table(&text, MIRRORS)[0].last().unwrap(), "drops_no_frame", "no other reason: {text}");
 
+    // So has what the monitor port refused, of a dataplane that tells of it. Each shard lost 3.
+    let text = show(&Fake { refused: 3, ..fake.clone() }, &[]);
+    assert_eq!((cell(&text, MIRRORS, "drops_refused"), cell(&text, MIRRORS, "dropped")), ("6".into(), "6".into()));
+    assert!(!text.contains("does not close"), "{text}");
+
     // Or with all: every counter, and every shard.
     let text = show(&fake, &["--all"]);
     let mirrors = table(&text, MIRRORS);

@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 use shm_layout::counters::{
-    BINDING_VALUES, Binding, Description, ENTRY_VALUES, Entry, KERNEL_VALUES, PARTITION_VALUES, SHARD_VALUES,
-    SIGHT_VALUES,
+    BINDING_VALUES, Binding, Description, Entry, KERNEL_VALUES, LEDGER_VALUES, PARTITION_VALUES, REFUSAL_VALUES,
+    SHARD_VALUES, SIGHT_VALUES,
 };
 use shm_layout::header::RegionKind;
 use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{
     BindingRecord, CAP_MIRROR, CloneRecord, EntryRecord, EntryStateRecord, LiveState, PartitionKind, PortRole,
-    PortStateRecord, RoomRecord, SeatRecord, ShardRecord, SightRecord, StatsMetaRecord, StrRef, UmemRecord,
+    PortStateRecord, RefusalRecord, RoomRecord, SeatRecord, ShardRecord, SightRecord, StatsMetaRecord, StrRef,
+    UmemRecord,
 };
 use spanwire::clock::monotonic_ns;
 use spanwire::region::{Publisher, STATS_FILE};
@@ -176,6 +177,8 @@ pub struct Fake {
     pub on_the_way: Vec<u64>,
     /// Clones that were dropped for want of a frame.
     pub dropped: u64,
+    /// Clones that the monitor port refused; 0 of an older release, which does not say.
+    pub refused: u64,
     /// Since when, on `CLOCK_MONOTONIC`, each shard has observed and received [`Fake::PACE`] frames a second; before the
     /// boot where negative.
     pub busy_since: Option<i64>,
@@ -203,6 +206,7 @@ impl Fake {
             started_at: 1_700_000_000_000_000_000,
             on_the_way: Vec::new(),
             dropped: 0,
+            refused: 0,
             busy_since: None,
         }
     }
@@ -291,7 +295,11 @@ impl Fake {
             output_ifindex: 22,
             rate: 100,
             shard,
-            values: ledger(10 * (u64::from(shard) + 1), frames, self.dropped),
+            values: *ledger(10 * (u64::from(shard) + 1), frames, self.dropped, self.refused).first_chunk().unwrap(),
+        };
+        let refusals: &[RefusalRecord] = match self.refused {
+            0 => &[],
+            n => &[RefusalRecord { values: [n; REFUSAL_VALUES] }; 2],
         };
         let state = |ingress_ifindex, rate, state, reason| EntryStateRecord {
             ingress_ifindex,
@@ -317,6 +325,7 @@ impl Fake {
             .section(Need::Required, &bindings)
             .section(Need::Optional, &sights)
             .section(Need::Required, &[entry(0), entry(1)])
+            .section(Need::Optional, refusals)
             .section(Need::Required, &states)
             .section(Need::Required, &[umem(0, PartitionKind::Primary), umem(0, PartitionKind::Mirror)])
             .section(Need::Optional, &[room])
@@ -362,18 +371,19 @@ fn count<const N: usize>(from: u64) -> [u64; N] {
     std::array::from_fn(|i| from + i as u64)
 }
 
-/// A ledger that closes: `n` left out, `n` mirrored, `dropped` dropped; then half of `frames` each left out and
+/// A ledger that closes: `n` left out, `n` mirrored, `dropped` dropped, `refused` refused; then half of `frames` each left out and
 /// mirrored.
-fn ledger(n: u64, frames: u64, dropped: u64) -> [u64; ENTRY_VALUES] {
+fn ledger(n: u64, frames: u64, dropped: u64, refused: u64) -> [u64; LEDGER_VALUES] {
     let mirrored = n + frames / 2;
     let left_out = n + frames.div_ceil(2);
-    let mut row = [0; ENTRY_VALUES];
-    row[Entry::Observed as usize] = left_out + mirrored + dropped;
+    let mut row = [0; LEDGER_VALUES];
+    row[Entry::Observed as usize] = left_out + mirrored + dropped + refused;
     row[Entry::NotSampled as usize] = left_out;
-    row[Entry::Selected as usize] = mirrored + dropped;
+    row[Entry::Selected as usize] = mirrored + dropped + refused;
     row[Entry::MirroredPackets as usize] = mirrored;
     row[Entry::MirroredBytes as usize] = 1250 * mirrored;
     row[Entry::DropNoFrame as usize] = dropped;
+    row[Entry::DropRefused as usize] = refused;
     assert!(Entry::closes(&row));
     row
 }
