@@ -436,3 +436,18 @@ proptest! {
         prop_assert_eq!(skipped, again);
     }
 }
+
+/// However many are left out for one reason, each is named.
+#[test]
+fn every_entry_that_is_left_out_is_named() {
+    const LEFT_OUT: u32 = 300;
+    let own: Vec<(u32, u32)> = (0..LEFT_OUT).map(|i| (1000 + i, 1000 + i)).collect();
+    let mut draft = Draft::from(snapshot(&own));
+    let admission = draft.admit_or_skip(None);
+    assert!(admission.accepted());
+    for i in 0..LEFT_OUT {
+        let of_entry = format!("mirror_configs[{i}]");
+        let told = admission.diagnostics.iter().filter(|told| told.subject == of_entry).count();
+        assert_eq!(told, 1, "{of_entry}");
+    }
+}

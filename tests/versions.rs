@@ -69,7 +69,9 @@ fn files_of_newer_producers() {
         (5, 9),
         &[mirror(41, 48, 64), mirror(42, 48, 0)],
         "warning: instance \"tap2\": ingress \"ge-0/0/7.0\" is left out by the producer: input interface ge-0/0/7.0 has no ifindex\n\
-         warning: instance \"tap3\": is left out by the producer: output interface ge-0/0/99.0 has no ifindex\n",
+         warning: instance \"tap3\": is left out by the producer: output interface ge-0/0/99.0 has no ifindex\n\
+         warning: wires[0] \"41:42\": the MTUs of its ports differ, 1500 of ifindex 41 (\"ge-0/0/4\") and 9000 of ifindex 42 \
+         (\"ge-0/0/5\"): frames too large for the smaller are dropped (rx_drops_oversize)\n",
     );
     right("02-v12-small", 12, (6, 0), &[mirror(41, 48, u32::MAX)], "");
     right(
@@ -277,6 +279,12 @@ fn what_an_exclusion_explains_is_not_explained_again() {
          warning: instance \"fourth\": has no output interface, so it is left out\n\
          warning: instance \"second\": ingress \"b\" is left out: its rate -6 is negative\n"
     );
+    // However many there are of one reason, each is named.
+    let many: Vec<Value> = (0..40)
+        .map(|i| json!({"instance": format!("i{i}"), "reason": format!("output interface x{i} has no ifindex")}))
+        .collect();
+    let all = told(&json!({"version": 43, "mirror_exclusions": many}));
+    assert!((0..40).all(|i| all.contains(&format!("\"i{i}\": is left out"))), "{all}");
     // Without a configuration the producer's word alone explains an empty table.
     let bare = json!({"version": 43, "mirror_exclusions": exclusions});
     assert_eq!(told(&bare).lines().count(), 4);

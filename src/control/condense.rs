@@ -8,6 +8,9 @@
 //!
 //! Of one kind are those that differ only in numbers and in quoted text. So what a snapshot is published with, and what
 //! is told of it, does not grow with its table. Linear in what there is to tell.
+//!
+//! Where it is the numbers and names that matter, as with entries that are left out, each is told, up to [`MOST`] of
+//! them ([`bounded`]).
 
 use std::collections::HashMap;
 
@@ -16,7 +19,7 @@ use super::model::{Diagnostic, Severity};
 /// Told of each kind.
 const EXAMPLES: usize = 8;
 /// Told in all, whatever the kinds: a producer's own words may all differ.
-const MOST: usize = 2000;
+pub(super) const MOST: usize = 2000;
 
 /// How often there was one of a kind, and where those beyond the examples are told.
 #[derive(Default)]
@@ -27,7 +30,6 @@ struct Kind {
 
 /// The same, in the same order, with those that are too many told as a number.
 pub(super) fn condense(all: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    let total = all.len();
     let mut kinds: HashMap<(Severity, String), Kind> = HashMap::new();
     let mut told = Vec::new();
     for diagnostic in all {
@@ -44,11 +46,17 @@ pub(super) fn condense(all: Vec<Diagnostic>) -> Vec<Diagnostic> {
         let subject = list_of(subject).to_owned();
         told[kind.rest] = more(*severity, subject, &format!("{} more like these", kind.count - EXAMPLES));
     }
-    if told.len() > MOST {
-        told.truncate(MOST);
-        told.push(more(Severity::Warning, "diagnostics".to_owned(), &format!("more, {total} in all")));
+    bounded(told)
+}
+
+/// The first [`MOST`], and how many there are in all where there are more.
+pub(super) fn bounded(mut all: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let total = all.len();
+    if total > MOST {
+        all.truncate(MOST);
+        all.push(more(Severity::Warning, "diagnostics".to_owned(), &format!("more, {total} in all")));
     }
-    told
+    all
 }
 
 fn more(severity: Severity, subject: String, what: &str) -> Diagnostic {

@@ -12,6 +12,7 @@ use std::mem::take;
 use clap::ValueEnum;
 
 use super::admission::{Admission, Places, judge, left_out};
+use super::condense::bounded;
 use super::model::{Diagnostic, Links, Mirror, Origin, Reason, Severity, Snapshot, linux_form};
 
 /// What to do where only the mirror table is refused.
@@ -78,17 +79,12 @@ impl Draft {
     /// may not keep up on the devices there are.
     #[must_use]
     pub fn admit(&self, links: Option<&Links>) -> Admission {
-        self.judged(links).condensed()
-    }
-
-    /// As [`admit`](Self::admit), with each single remark.
-    fn judged(&self, links: Option<&Links>) -> Admission {
-        let mut admission = judge(&self.snapshot, self.places(), links);
+        let mut admission = judge(&self.snapshot, self.places(), links).condensed();
         let unfit = self.unfit.iter().map(|(_, reason)| reason);
         let of_table = self.table_faults.iter().map(|fault| &fault.reason);
         let faults = self.faults.iter().chain(unfit).chain(of_table).cloned();
         admission.reasons.splice(0..0, faults);
-        admission.diagnostics.splice(0..0, self.diagnostics.iter().cloned());
+        admission.diagnostics.splice(0..0, bounded(self.diagnostics.clone()));
         admission
     }
 
@@ -103,21 +99,21 @@ impl Draft {
         gate: impl Fn(&Snapshot) -> Result<(), Reason>,
     ) -> Admission {
         let mut admission = match on_ambiguous {
-            OnAmbiguous::Reject => self.judged(links),
-            OnAmbiguous::Omit => self.judged_or_omitted(links),
-            OnAmbiguous::Skip => self.judged_or_skipped(links),
+            OnAmbiguous::Reject => self.admit(links),
+            OnAmbiguous::Omit => self.admit_or_omit(links),
+            OnAmbiguous::Skip => self.admit_or_skip(links),
         };
         if let Err(reason) = gate(&self.snapshot) {
             let table = self.take_table();
             if admission.accepted() && on_ambiguous != OnAmbiguous::Reject && gate(&self.snapshot).is_ok() {
-                admission = self.judged(links);
+                admission = self.admit(links);
                 admission.diagnostics.push(omitted(&reason));
             } else {
                 self.put_table(table);
                 admission.reasons.push(reason);
             }
         }
-        admission.condensed()
+        admission
     }
 
     /// As [`admit`](Self::admit), but where it is refused for the mirror table alone, the table is emptied and each
@@ -127,21 +123,17 @@ impl Draft {
     /// A draft that is refused without its table too is left as it was, and so are the reasons.
     #[must_use]
     pub fn admit_or_omit(&mut self, links: Option<&Links>) -> Admission {
-        self.judged_or_omitted(links).condensed()
-    }
-
-    fn judged_or_omitted(&mut self, links: Option<&Links>) -> Admission {
-        let refused = self.judged(links);
+        let refused = self.admit(links);
         if refused.accepted() {
             return refused;
         }
         let table = self.take_table();
-        let mut without = self.judged(links);
+        let mut without = self.admit(links);
         if !without.accepted() {
             self.put_table(table);
             return refused;
         }
-        without.diagnostics.extend(refused.reasons.iter().map(omitted));
+        without.diagnostics.extend(bounded(refused.reasons.iter().map(omitted).collect()));
         without
     }
 
@@ -152,11 +144,7 @@ impl Draft {
     /// A draft that is refused without its table too is left as it was, and so are the reasons.
     #[must_use]
     pub fn admit_or_skip(&mut self, links: Option<&Links>) -> Admission {
-        self.judged_or_skipped(links).condensed()
-    }
-
-    fn judged_or_skipped(&mut self, links: Option<&Links>) -> Admission {
-        let refused = self.judged(links);
+        let refused = self.admit(links);
         if refused.accepted() || !self.admitted_without_table(links) {
             return refused;
         }
@@ -173,7 +161,7 @@ impl Draft {
         told.sort_by_key(|(row, _)| *row);
         self.diagnostics.extend(told.into_iter().map(|(_, told)| told));
         self.retain(|i| out.get(i).is_none_or(Option::is_none));
-        self.judged(links)
+        self.admit(links)
     }
 
     fn take_table(&mut self) -> Table {
