@@ -37,6 +37,10 @@ const BIND_PATIENCE: Duration = Duration::from_millis(200);
 /// How long a closed zero-copy socket's frames are left alone: the driver lets go of them only after the close.
 const ZERO_COPY_REST: Duration = Duration::from_millis(200);
 
+/// Drivers to which the kernel gives the pages of the frames themselves in copy mode too (`IFF_TX_SKB_NO_LINEAR`): what is
+/// with the device when a socket closes is still read from them.
+const BY_PAGE: [&str; 1] = ["virtio_net"];
+
 /// Rings of a wire port: the fill ring has room for the device's ring and the rx ring.
 const WIRE_RINGS: RingSizes =
     RingSizes { fill: 2 * RING_ENTRIES, rx: RING_ENTRIES, tx: RING_ENTRIES, completion: 2 * RING_ENTRIES };
@@ -100,6 +104,11 @@ impl Attached {
     /// Frames it was given to send and has not sent.
     fn outstanding(&self) -> u64 {
         self.bound.iter().map(|bound| bound.block.read()[Binding::Outstanding as usize]).sum()
+    }
+
+    /// Whether its driver may read frames after their socket is closed.
+    fn lends_frames(&self) -> bool {
+        lends_frames(self.zero_copy, self.device.driver())
     }
 
     /// Whether the two have frames at different places, so that one cannot send what the other receives.
@@ -211,7 +220,7 @@ impl Topology {
                 self.close(vec![port]);
                 continue;
             }
-            self.close_sockets(port.bound.drain(..).collect(), port.zero_copy);
+            self.close_sockets(port.bound.drain(..).collect(), port.lends_frames());
             match self.serve(port, ifindex) {
                 Ok(port) => {
                     self.attached.insert(ifindex, port);
@@ -326,8 +335,8 @@ impl Topology {
     fn close(&mut self, mut ports: Vec<Attached>) {
         let stuck = |port: &mut Attached| port.program.take_if(|program| !lead_out(program, &port.bound));
         ports.iter_mut().filter_map(stuck).for_each(drop);
-        let zero_copy = ports.iter().any(|port| port.zero_copy);
-        self.close_sockets(ports.iter_mut().flat_map(|port| port.bound.drain(..)).collect(), zero_copy);
+        let lent = ports.iter().any(Attached::lends_frames);
+        self.close_sockets(ports.iter_mut().flat_map(|port| port.bound.drain(..)).collect(), lent);
         for port in &mut ports {
             drop(port.promiscuous.take());
             if let Some(offload) = port.offload.take() {
@@ -338,8 +347,8 @@ impl Topology {
         ports.iter_mut().filter_map(|port| port.program.take()).for_each(drop);
     }
 
-    /// Closes sockets and has their frames taken back.
-    fn close_sockets(&mut self, bound: Vec<Bound>, zero_copy: bool) {
+    /// Closes sockets and has their frames taken back, after a rest where they are `lent`.
+    fn close_sockets(&mut self, bound: Vec<Bound>, lent: bool) {
         bound.iter().for_each(|bound| self.hands[bound.hand].send(Command::Remove(bound.id)));
         let (mut freed, mut last) = (Vec::new(), Vec::new());
         for bound in bound {
@@ -354,7 +363,7 @@ impl Topology {
             }
         }
         drop_all(last);
-        if zero_copy {
+        if lent {
             std::thread::sleep(ZERO_COPY_REST);
         }
         for &(hand, _, place) in &freed {
@@ -452,6 +461,11 @@ impl Bound {
     }
 }
 
+/// Whether frames go to the driver of a socket themselves, and not copies of them.
+fn lends_frames(zero_copy: bool, driver: &str) -> bool {
+    zero_copy || BY_PAGE.contains(&driver)
+}
+
 /// Why a port with this MTU cannot receive into frames of this size: the largest frame carries two tags.
 pub(super) fn mtu_problem(mtu: u32, frame_size: u32) -> Option<String> {
     let fits = max_rx_len(frame_size) - ETH_HLEN - 2 * VLAN_HLEN;
@@ -470,6 +484,15 @@ pub(super) fn mtu_problem(mtu: u32, frame_size: u32) -> Option<String> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_driver_that_sends_from_the_frames_is_given_time_for_them() {
+        for (zero_copy, driver, lent) in
+            [(true, "igb", true), (false, "igb", false), (false, "veth", false), (false, "virtio_net", true)]
+        {
+            assert_eq!(lends_frames(zero_copy, driver), lent, "{driver}");
+        }
+    }
 
     #[test]
     fn an_mtu_fits_with_two_tags_and_headroom() {
