@@ -185,20 +185,20 @@ fn mirrored(
     Returned { frames: custody.sent().wrapping_neg(), lost, bytes }
 }
 
-/// Takes back every frame of a closed socket of a wire port.
-pub fn reclaim(socket: SocketId, Store { umem, pool }: &mut Store<Primary>) {
-    umem.custody().reclaim(socket, |_, Completed { frame, .. }| pool.put(frame));
+/// Takes back every frame of closed sockets of wire ports.
+pub fn reclaim(is_closed: impl Fn(SocketId) -> bool, Store { umem, pool }: &mut Store<Primary>) {
+    umem.custody().reclaim(is_closed, |_, Completed { frame, .. }| pool.put(frame));
 }
 
-/// Takes back every clone of a closed socket of a monitor port: they were on the way to a port that is gone.
+/// Takes back every clone of closed sockets of monitor ports: they were on the way to a port that is gone.
 pub fn reclaim_clones(
-    socket: SocketId,
+    is_closed: impl Fn(SocketId) -> bool,
     Store { umem, pool }: &mut Store<Mirror>,
     lanes: &mut Lanes,
     block: &ShardBlock,
 ) {
     let mut free = pool.open();
-    umem.custody().reclaim(socket, |custody, Completed { frame, len, tag }| {
+    umem.custody().reclaim(is_closed, |custody, Completed { frame, len, tag }| {
         let origin = Origin::from_tag(tag);
         match origin.peer() {
             None => {

@@ -35,6 +35,7 @@ pub mod tx;
 use std::io;
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
 use shm_layout::counters::{SHARD_VALUES, Shard as Value};
 use shm_layout::record::PortRole;
 
@@ -42,7 +43,7 @@ use crate::counters::{ShardBlock, partition_row};
 use crate::snapshot::table::{Current, Table};
 use crate::xsk::Doorbell;
 use crate::xsk::store::Store;
-use crate::xsk::umem::{Area, Census, Mirror, Partition, Primary};
+use crate::xsk::umem::{Area, Census, Mirror, Partition, Primary, SocketId};
 use lanes::Lanes;
 use mailbox::{Command, Event, Mailbox, Output};
 use port::{Order, Port, Target};
@@ -55,6 +56,9 @@ pub const MAX_PORTS: usize = 1024;
 pub const MAX_STORES: usize = MAX_PORTS / 2;
 /// Monitor ports it can send clones to.
 pub const MAX_OUTPUTS: usize = 256;
+
+/// Closed sockets whose frames are to be taken back, each with the place of those; `None` for clones.
+type Closed = ArrayVec<(Option<usize>, SocketId), 64>;
 
 /// One shard of the dataplane.
 #[derive(Debug)]
@@ -217,11 +221,15 @@ impl<D: Doorbell> Shard<D> {
         remote.map_or(Target::NoBinding, Target::Remote)
     }
 
-    /// Does what the control thread asks. Rare; a reclaim looks at the note of every frame.
+    /// Does what the control thread asks. Rare.
     #[cold]
     fn obey(&mut self) {
-        let mut rebind = false;
+        let (mut rebind, mut closed) = (false, Closed::new());
         while let Some(command) = self.mailbox.commands.pop() {
+            // Answers come in the order of the questions.
+            if closed.is_full() || !matches!(command, Command::Reclaim { .. }) {
+                self.reclaim(&mut closed);
+            }
             rebind |= !matches!(command, Command::Audit);
             let event = match command {
                 Command::Lay { at, store } => {
@@ -277,12 +285,8 @@ impl<D: Doorbell> Shard<D> {
                     })
                 }
                 Command::Reclaim { socket, store } => {
-                    match store.map(|at| self.stores.of(at)) {
-                        Some(Some(store)) => complete::reclaim(socket, store),
-                        Some(None) => {}
-                        None => complete::reclaim_clones(socket, &mut self.mirror, &mut self.lanes, &self.block),
-                    }
-                    Some(Event::Reclaimed(socket))
+                    closed.push((store, socket));
+                    None
                 }
             };
             // What became of other shards' clones is told before the control thread goes on, maybe to stop them.
@@ -292,10 +296,32 @@ impl<D: Doorbell> Shard<D> {
                 let _ = self.mailbox.events.push(event);
             }
         }
+        self.reclaim(&mut closed);
         if rebind {
             self.rebind();
         }
         self.commit_partitions();
+    }
+
+    /// Takes the frames of closed sockets back: one look at the note of each frame for all that were in one place.
+    fn reclaim(&mut self, closed: &mut Closed) {
+        if closed.is_empty() {
+            return;
+        }
+        closed.sort_unstable();
+        for together in closed.chunk_by(|one, other| one.0 == other.0) {
+            let is_closed = |socket| together.iter().any(|&(_, closed)| closed == socket);
+            let place = together.first().and_then(|&(place, _)| place);
+            match place.map(|at| self.stores.of(at)) {
+                Some(Some(store)) => complete::reclaim(is_closed, store),
+                Some(None) => {}
+                None => complete::reclaim_clones(is_closed, &mut self.mirror, &mut self.lanes, &self.block),
+            }
+        }
+        self.lanes.submit();
+        for (_, socket) in closed.drain(..) {
+            let _ = self.mailbox.events.push(Event::Reclaimed(socket));
+        }
     }
 
     /// Whether a port can be served: there is a place for it, and a wire port's frames are here.

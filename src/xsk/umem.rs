@@ -516,10 +516,16 @@ impl<P: Partition> Custody<'_, P> {
         note_of(self.notes, index)
     }
 
-    /// Takes every frame back that `socket` held, each with a call of `taken`. The socket must be closed, and its driver
-    /// done with a zero-copy pool.
-    pub(crate) fn reclaim(&mut self, socket: SocketId, mut taken: impl FnMut(&mut Self, Completed<P>)) {
+    /// Takes every frame back that sockets held which `is_closed`, each with a call of `taken`. Their drivers must be done
+    /// with what was lent to them.
+    pub(crate) fn reclaim(
+        &mut self,
+        is_closed: impl Fn(SocketId) -> bool,
+        mut taken: impl FnMut(&mut Self, Completed<P>),
+    ) {
         for index in 0..self.notes.len() as u64 {
+            let held = self.at(index).filter(|note| note.holder != Holder::HAND).map(|note| note.holder.id());
+            let Some(socket) = held.filter(|&socket| is_closed(socket)) else { continue };
             let done = if self.at(index).is_some_and(|note| note.holder == Holder::fill_rx(socket)) {
                 self.take_rx(Desc { addr: index << self.shift, len: 0, options: 0 }, socket)
                     .map(|(frame, _)| Completed { frame, len: 0, tag: 0 })
@@ -626,12 +632,12 @@ mod tests {
         custody.give_fill(primary.pop().unwrap(), 2);
         custody.give_tx(primary.pop().unwrap(), at, 1, 0);
         let mut taken = Vec::new();
-        custody.reclaim(1, |_, done| taken.push((done.len, done.tag)));
+        custody.reclaim(|socket| socket == 1, |_, done| taken.push((done.len, done.tag)));
         drop(custody);
         let mut custody = clones.custody();
         custody.give_tx(mirror.pop().unwrap(), at, 1, 5);
         let lent = custody.lend(mirror.pop().unwrap(), 1);
-        custody.reclaim(1, |_, done| taken.push((done.len, done.tag)));
+        custody.reclaim(|socket| socket == 1, |_, done| taken.push((done.len, done.tag)));
         drop(custody);
         assert_eq!(taken, [(0, 0), (60, 0), (60, 5)], "the one to receive into, two to send, none that is lent");
         assert_eq!(umem.census(), Census { size: 4, in_hand: 3, fill_rx: 1, ..Census::default() });

@@ -211,6 +211,26 @@ fn kicks_follow_the_kernels_answers() {
 }
 
 #[test]
+fn the_frames_of_many_sockets_come_back_in_one_breath() {
+    let mut rig = Rig::empty(Spec { primary: 256, mirror: 64, seats: 100, ..Spec::default() });
+    for queue in 0..40 {
+        rig.add_queue(A, PortRole::Wire, queue, 40);
+        rig.add_queue(B, PortRole::Wire, queue, 40);
+    }
+    rig.add(MON, PortRole::Monitor);
+    rig.swap(&Plan::wire(&[(A, MON, 1)]));
+    assert!(rig.port(A).nic.receive(&frame(1, 60)));
+    rig.breathe();
+    let [primary, mirror] = rig.shard.census();
+    assert!(primary.fill_rx > 0 && primary.tx == 1 && mirror.tx == 1, "{primary:?} {mirror:?}");
+    rig.remove_all();
+    let [primary, mirror] = rig.shard.census();
+    assert_eq!((primary.in_hand, mirror.in_hand), (256, 64), "{primary:?} {mirror:?}");
+    let row = rig.ledger((A, MON, 1));
+    assert_eq!((row[Entry::InFlight as usize], row[Entry::DropOutputDown as usize]), (0, 1));
+}
+
+#[test]
 fn a_driver_that_finds_its_fill_ring_dry_is_told_of_frames_whenever_it_asks() {
     let mut rig = Rig::new(Spec::default(), &Plan::wire(&[]));
     rig.bound(A, true, 1500, true);

@@ -271,6 +271,24 @@ impl Rig {
         assert!(matches!(self.mailbox.events.pop(), Some(Event::Reclaimed(s)) if s == socket));
     }
 
+    /// The same for all ports at once, as when a dataplane lets go of everything: their frames in one breath.
+    pub fn remove_all(&mut self) {
+        let ports = std::mem::take(&mut self.ports);
+        for port in &ports {
+            self.command(Command::Remove(port.socket));
+            assert!(matches!(self.mailbox.events.pop(), Some(Event::Removed(p)) if p.socket == port.socket));
+        }
+        for &Wire { socket, store, .. } in &ports {
+            self.mailbox.commands.push(Command::Reclaim { socket, store }).expect("room in the mailbox");
+        }
+        self.breathe();
+        let mut told: Vec<_> = std::iter::from_fn(|| self.mailbox.events.pop())
+            .map(|event| if let Event::Reclaimed(socket) = event { socket } else { panic!("{event:?}") })
+            .collect();
+        told.sort_unstable();
+        assert_eq!(told, ports.iter().map(|port| port.socket).collect::<Vec<_>>());
+    }
+
     pub fn link(&mut self, ifindex: u32, up: bool, mtu: u32) {
         self.bound(ifindex, up, mtu, false);
     }
