@@ -247,12 +247,17 @@ fn what_was_left_out_is_told_apart() {
 
 #[test]
 fn a_rate_that_the_producer_took_for_another_is_told() {
-    let instances = json!({"x": instance(1_u64 << 32, &["a"], "mon")});
-    let mirrors = json!([{"ingress_ifindex": 11, "output_ifindex": 22, "rate": 0}]);
-    assert_eq!(
-        told(&document(&instances, &mirrors, &Value::Null)),
-        "warning: instance \"x\": ingress \"a\" is left out: the entry of ifindex 11 has output 22 and rate 0, not 22 and 4294967296\n"
-    );
+    for (written, fault, taken) in [(1_i64 << 32, "above 32 bits", 0), (-1, "negative", 2)] {
+        let instances = json!({"x": instance(written, &["a"], "mon")});
+        let mirrors = json!([{"ingress_ifindex": 11, "output_ifindex": 22, "rate": taken}]);
+        assert_eq!(
+            told(&document(&instances, &mirrors, &Value::Null)),
+            format!(
+                "warning: instance \"x\": ingress \"a\" is left out: the entry of ifindex 11 has output 22 and rate {taken}, \
+                 not 22 and {written}, which is {fault}\n"
+            )
+        );
+    }
 }
 
 #[test]

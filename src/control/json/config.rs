@@ -110,7 +110,10 @@ impl Found {
             }
             // Of a rate that is none, the producer may have made one.
             (Some(_), None, Some(other)) | (None, Some(_), Some(other)) => {
-                let rate = bad_rate.map_or_else(|| mirror.rate.to_string(), |bad| bad.written.clone());
+                let rate = match bad_rate {
+                    Some(bad) => format!("{}, which {}", bad.written, bad.fault),
+                    None => mirror.rate.to_string(),
+                };
                 format!(
                     "the entry of ifindex {ingress} has output {} and rate {}, not {} and {rate}",
                     other.output_ifindex, other.rate, mirror.output_ifindex
