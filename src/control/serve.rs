@@ -233,7 +233,7 @@ impl Server {
                     // At once: those that are whole later come later.
                     let turn = self.desk.turn();
                     let deadline = start + READ_TIME + per_mib(request.bytes().len());
-                    let client = Client { door, stream, process: Process::of(pid), turn, deadline };
+                    let client = Client { door, stream, process: pid.and_then(Process::of), turn, deadline };
                     self.desk.answer(&request, client, stop)
                 }
                 Err(Unread::Gone) => return,

@@ -1,12 +1,15 @@
-//! A dataplane in a PID namespace of its own, as in a container: it has another number there, or one that somebody
+//! A dataplane or a server in a PID namespace of its own, as in a container: it has another number there, or one that somebody
 //! else has here.
 
 use std::process::Command;
+use std::time::Duration;
 
+use serde_json::json;
 use spanwire_lab::topology::LabSpec;
 
 use crate::exchange;
-use crate::node::{A, B, MON, Node, document, lab};
+use crate::node::{A, B, MON, Node, document, lab, program};
+use crate::script::Producer;
 
 /// What gives a program PID namespace and /proc of its own; it ends when this does.
 fn contained(program: &Command) -> Vec<String> {
@@ -38,4 +41,19 @@ fn a_dataplane_in_another_pid_namespace_is_alive_and_seen_through() {
     node.kill();
     node.wait_for("its end", |show| show["dataplane"]["running"] == false);
     assert_eq!(node.json(&["role", "standby"])["adopted"], serde_json::Value::Null);
+}
+
+/// The kernel tells such a server no process id of who connects.
+#[test]
+fn a_producer_outside_the_pid_namespace_of_its_server_is_served() {
+    let mut node = Node::idle();
+    let socket = node.dir.path().join("control.sock");
+    let mut serve = Command::new(program("spanctl"));
+    serve.arg("--dir").arg(node.dir.path()).args(["serve", "--wire", &format!("{A}:{B}"), "--socket"]).arg(&socket);
+    node.adopt(Command::new("unshare").args(contained(&serve)));
+    let mut producer = Producer::new(&socket, 43);
+    producer.wait(Duration::from_secs(60));
+    producer.publish(&[(A, MON, 1)]);
+    assert_eq!(node.json(&["show"])["mirrors"][0]["output_ifindex"], MON);
+    producer.done(&json!({"type": "shutdown"}));
 }

@@ -8,10 +8,11 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, fchmod};
 use rustix::io::Errno;
-use rustix::net::sockopt::socket_peercred;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with};
 
 use super::ServeError;
@@ -68,8 +69,8 @@ impl Sockets {
 
     /// Whether the process at the other end may ask for anything: it runs as the same user as this one or as root,
     /// or belongs to the group that the socket's file has now. The file's mode says the same; this holds also
-    /// where somebody has opened that up. Gives its process id.
-    pub(super) fn check_peer(&self, door: Door, stream: &UnixStream) -> Result<i32, String> {
+    /// where somebody has opened that up. Gives its process id; none where it cannot be seen from this PID namespace.
+    pub(super) fn check_peer(&self, door: Door, stream: &UnixStream) -> Result<Option<i32>, String> {
         let [(_, control), (_, sessions)] = &self.0;
         match door {
             Door::Control => control.check_peer(stream),
@@ -148,19 +149,24 @@ impl Socket {
     }
 
     /// See [`Sockets::check_peer`].
-    fn check_peer(&self, stream: &UnixStream) -> Result<i32, String> {
-        let peer = socket_peercred(stream).map_err(|error| format!("its credentials cannot be read: {error}"))?;
-        let (uid, gid) = (peer.uid.as_raw(), peer.gid.as_raw());
+    fn check_peer(&self, stream: &UnixStream) -> Result<Option<i32>, String> {
+        let peer =
+            getsockopt(stream, PeerCredentials).map_err(|error| format!("its credentials cannot be read: {error}"))?;
+        let (uid, gid) = (peer.uid(), peer.gid());
         let own = rustix::process::geteuid().as_raw();
-        let pid = peer.pid.as_raw_nonzero().get();
+        // The kernel says 0 of one outside this process's PID namespace.
+        let pid = Some(peer.pid()).filter(|pid| *pid > 0);
         if uid == own || uid == 0 {
             return Ok(pid);
         }
         let group = fs::symlink_metadata(&self.path).map(|meta| meta.gid());
         match group {
-            Ok(group) if group == gid || supplementary_groups(pid).contains(&group) => Ok(pid),
+            Ok(group) if group == gid || pid.is_some_and(|pid| supplementary_groups(pid).contains(&group)) => {
+                Ok(pid)
+            }
             _ => Err(format!(
-                "process {pid} runs as uid {uid}, gid {gid} (allowed: uid {own}, root, and the group of the socket)"
+                "{} runs as uid {uid}, gid {gid} (allowed: uid {own}, root, and the group of the socket)",
+                pid.map_or_else(|| "a process of another PID namespace".to_owned(), |pid| format!("process {pid}"))
             )),
         }
     }
