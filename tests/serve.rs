@@ -419,12 +419,16 @@ fn the_second_socket_is_for_sessions() {
     assert!(matches!(Server::bind(own), Err(ServeError::Reserved { .. })));
 }
 
-/// What this process is when it is started as a producer: it sends what it reads, and writes the answers.
+/// What this process is when it is started as a producer: it sends what it reads, what is of sessions to the second
+/// socket, and writes the answers.
 #[test]
 fn a_producer_of_its_own_process() {
     let Some(socket) = std::env::var_os(SOCKET) else { return };
+    let sessions = Path::new(&socket).with_file_name("userspace-dp-sessions.sock");
     for request in io::stdin().lines() {
-        let answer = exchange(Path::new(&socket), format!("{}\n", request.unwrap()).as_bytes()).unwrap();
+        let request = request.unwrap();
+        let socket = if request.contains("list_sessions_by_policy") { &sessions } else { Path::new(&socket) };
+        let answer = exchange(socket, format!("{request}\n").as_bytes()).unwrap();
         eprintln!("{answer}");
     }
 }
@@ -501,13 +505,26 @@ fn a_producer_that_begins_anew_is_heard() {
         assert_eq!(server.refused(&apply(&snapshot(1))), rejected, "as long as the producer lives");
     }
     drop(producer);
-    // Somebody who looks in once is no producer.
-    assert_eq!(Other::start(&server).ask(&apply(&snapshot(1)))["error"], rejected);
+    // Somebody who does not look before it publishes is no producer, however often.
+    let mut stranger = Other::start(&server);
+    for _ in 0..3 {
+        assert_eq!(stranger.ask(&apply(&snapshot(1)))["error"], rejected);
+        assert_eq!(stranger.ask(&json!({"type": "update_neighbors"}))["ok"], true);
+    }
     let mut producer = Other::start(&server);
     assert_eq!(producer.ask(&json!({"type": "status"}))["status"]["last_snapshot_generation"], 500);
     assert_eq!(producer.ask(&json!({"type": "status"}))["status"]["last_snapshot_generation"], 0);
     assert_eq!(producer.ask(&apply(&snapshot(1)))["status"]["last_snapshot_generation"], 1);
     assert_eq!(producer.ask(&apply(&snapshot(0)))["ok"], false);
+    drop(producer);
+    // A ping is a look, and so is the second socket.
+    for look in ["ping", "list_sessions_by_policy"] {
+        let mut producer = Other::start(&server);
+        assert_eq!(producer.ask(&apply(&snapshot(0)))["ok"], false);
+        assert_eq!(producer.ask(&json!({"type": look}))["ok"], true);
+        assert_eq!(producer.ask(&apply(&snapshot(0)))["status"]["last_snapshot_generation"], 0, "{look}");
+        assert_eq!(producer.ask(&apply(&snapshot(1)))["ok"], true);
+    }
 }
 
 #[test]

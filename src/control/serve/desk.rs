@@ -167,6 +167,7 @@ impl Desk {
     pub(super) fn answer(&self, request: &exchange::Request<'_>, client: Client<'_>, stop: &AtomicBool) -> Answer {
         self.producer.hear(client.process.as_ref());
         if client.door == Door::Sessions {
+            self.producer.note_look(client.process.as_ref());
             self.producer.hear_sessions();
         }
         // Taking a large one apart is work for one at a time too.
@@ -202,7 +203,7 @@ impl Desk {
             ));
         }
         match kind {
-            "ping" | "status" => {}
+            "ping" | "status" => self.producer.note_look(client.process.as_ref()),
             "apply_snapshot" => {
                 let snapshot = required("snapshot", request.snapshot, "a snapshot object")?;
                 client.wait()?;

@@ -30,7 +30,7 @@ use crate::control::model::{KNOWN_VERSION, Snapshot, clipped};
 /// no second socket.
 const OLD: u32 = 3;
 /// Processes remembered beside the producer.
-const HEARD: usize = 8;
+const LOOKERS: usize = 8;
 
 /// A snapshot of the producer's, as far as the next one is held against it.
 #[derive(Clone, Debug)]
@@ -118,8 +118,8 @@ struct Memory {
     underway: Option<Record>,
     /// Its forwarding generation, which moves without a snapshot too.
     fib_generation: Option<u32>,
-    /// Processes other than the producer that have been heard, the last at the end.
-    heard: VecDeque<Process>,
+    /// Processes other than the producer that have looked, the last at the end.
+    lookers: VecDeque<Process>,
     /// How often any of this has changed.
     changes: u64,
 }
@@ -160,23 +160,29 @@ impl Producer {
         Err(format!("unsupported snapshot protocol version {} (want {})", clipped(&shown), self.version()))
     }
 
-    /// Takes note of who asks. Where the process that published last is gone, and another one is heard again, that is
-    /// the producer, begun anew: it has looked at the status before it publishes. One that is heard for the first time
-    /// may be anybody who looks in.
+    /// Takes note of who asks. Where the process that published last is gone, and another one asks that has looked
+    /// before, that is the producer, begun anew: it looks at the status before it publishes. One that only publishes may
+    /// be anybody.
     pub(super) fn hear(&self, process: Option<&Process>) {
         let Some(process) = process else { return };
         let mut memory = lock(&self.memory);
-        let published_by = memory.accepted.as_ref().and_then(|accepted| accepted.record.process.clone());
-        let Some(by) = published_by.filter(|by| by != process) else { return };
-        if !memory.heard.contains(process) {
-            if memory.heard.len() == HEARD {
-                memory.heard.pop_front();
-            }
-            memory.heard.push_back(process.clone());
-        } else if !by.lives() {
+        if memory.lookers.contains(process) && memory.published_by().is_some_and(|by| by != process && !by.lives()) {
             tracing::info!("the producer has begun anew: so have its generations");
             *memory = Memory { version: memory.version, changes: memory.changes + 1, ..Memory::default() };
         }
+    }
+
+    /// Takes note of one who looks at what there is: at the status, or whether there is a second socket.
+    pub(super) fn note_look(&self, process: Option<&Process>) {
+        let Some(process) = process else { return };
+        let mut memory = lock(&self.memory);
+        if memory.published_by().is_none_or(|by| by == process) || memory.lookers.contains(process) {
+            return;
+        }
+        if memory.lookers.len() == LOOKERS {
+            memory.lookers.pop_front();
+        }
+        memory.lookers.push_back(process.clone());
     }
 
     /// Takes note of a client at the second socket, which old producers do not open: where the last snapshot was an
@@ -232,7 +238,7 @@ impl Producer {
             if done.is_ok() {
                 memory.version = Some(next.record.version);
                 memory.fib_generation = Some(next.record.fib_generation);
-                memory.heard.clear();
+                memory.lookers.clear();
                 memory.accepted = Some(next.clone());
             }
         });
@@ -286,6 +292,11 @@ impl Producer {
 }
 
 impl Memory {
+    /// The process whose snapshot was accepted last.
+    fn published_by(&self) -> Option<&Process> {
+        self.accepted.as_ref()?.record.process.as_ref()
+    }
+
     /// The snapshot of the producer's that is published with these words, if it is one.
     fn find(&self, meta: Option<&MetaRecord>) -> Option<&Record> {
         let meta = meta?;
