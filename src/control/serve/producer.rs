@@ -138,13 +138,42 @@ impl Producer {
     pub(super) fn new(options: &Options) -> Producer {
         let former = Record::read(&options.dir);
         let version = former.as_ref().map(|former| former.version);
-        let memory = Mutex::new(Memory { version, former, ..Memory::default() });
-        Producer { protocol: options.protocol, memory }
+        let producer = Producer { protocol: options.protocol, memory: Mutex::default() };
+        let memory = Memory { version, former, ..Memory::default() };
+        producer.log_version(&memory);
+        Producer { memory: Mutex::new(memory), ..producer }
     }
 
     /// The version it is told.
     pub(super) fn version(&self) -> u32 {
-        self.protocol.or(lock(&self.memory).version).unwrap_or(KNOWN_VERSION)
+        self.version_of(&lock(&self.memory))
+    }
+
+    fn version_of(&self, memory: &Memory) -> u32 {
+        self.protocol.or(memory.version).unwrap_or(KNOWN_VERSION)
+    }
+
+    /// Says in the log which version it is told, and why: it publishes nothing where that does not suit it.
+    fn log_version(&self, memory: &Memory) {
+        let version = self.version_of(memory);
+        match (self.protocol, memory.version) {
+            (Some(_), _) => tracing::info!("telling producers version {version}, which --protocol says"),
+            (None, Some(_)) => tracing::info!(
+                "telling producers version {version}, that of the last snapshot accepted; --protocol N says another"
+            ),
+            (None, None) => {
+                tracing::info!("telling producers version {version}, the newest known here; --protocol N says another")
+            }
+        }
+    }
+
+    /// Takes note of the version that the producer speaks, if it is known.
+    fn learn_version(&self, memory: &mut Memory, version: Option<u32>) {
+        let before = self.version_of(memory);
+        memory.version = version;
+        if self.version_of(memory) != before {
+            self.log_version(memory);
+        }
     }
 
     /// Checks a snapshot's version, of which every one is read from 1 up. What Go leaves out is zero.
@@ -190,7 +219,7 @@ impl Producer {
     pub(super) fn hear_sessions(&self) {
         let mut memory = lock(&self.memory);
         if memory.version.is_some_and(|version| version <= OLD) {
-            memory.version = None;
+            self.learn_version(&mut memory, None);
         }
     }
 
@@ -236,7 +265,7 @@ impl Producer {
         self.change(|memory| {
             memory.underway = None;
             if done.is_ok() {
-                memory.version = Some(next.record.version);
+                self.learn_version(memory, Some(next.record.version));
                 memory.fib_generation = Some(next.record.fib_generation);
                 memory.lookers.clear();
                 memory.accepted = Some(next.clone());

@@ -161,9 +161,7 @@ impl Socket {
         }
         let group = fs::symlink_metadata(&self.path).map(|meta| meta.gid());
         match group {
-            Ok(group) if group == gid || pid.is_some_and(|pid| supplementary_groups(pid).contains(&group)) => {
-                Ok(pid)
-            }
+            Ok(group) if group == gid || pid.is_some_and(|pid| supplementary_groups(pid).contains(&group)) => Ok(pid),
             _ => Err(format!(
                 "{} runs as uid {uid}, gid {gid} (allowed: uid {own}, root, and the group of the socket)",
                 pid.map_or_else(|| "a process of another PID namespace".to_owned(), |pid| format!("process {pid}"))

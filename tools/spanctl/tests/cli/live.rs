@@ -3,12 +3,14 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use shm_layout::record::{CAP_MIRROR, CAP_PLACES};
+use spanwire::control::model::KNOWN_VERSION;
 
 use crate::support::{Fake, Place, SNAPSHOT, answering, command, has_keys, publisher};
 
@@ -355,14 +357,15 @@ fn shortages(document: &Value) -> Vec<&str> {
     messages.filter(|message| message.contains("mirror frames")).collect()
 }
 
-/// What `serve` says of a producer's snapshot.
-fn served(place: &Place, snapshot: &str) -> String {
+/// What `serve` with these options says of a producer's requests; a ping is one at the second socket.
+fn served(place: &Place, options: &[&str], requests: &[Value]) -> String {
     let socket = place.file("control.sock", b"");
     fs::remove_file(&socket).unwrap();
     let server = command()
         .arg("--dir")
         .arg(place.dir())
         .args(["serve", "--socket", &socket])
+        .args(options)
         .env_remove("SPANWIRE_LOG")
         .stderr(Stdio::piped())
         .spawn()
@@ -370,22 +373,23 @@ fn served(place: &Place, snapshot: &str) -> String {
     // Ended by the shutdown, or with the test.
     let server = Killed(server);
     let start = Instant::now();
-    let connect = || loop {
-        match UnixStream::connect(&socket) {
+    let connect = |socket: &Path| loop {
+        match UnixStream::connect(socket) {
             Ok(stream) => break stream,
             Err(error) => assert!(start.elapsed() < Duration::from_secs(60), "nobody listens: {error}"),
         }
         std::thread::sleep(Duration::from_millis(5));
     };
-    let ask = |request: Value| {
-        let mut stream = connect();
+    let ask = |request: &Value| {
+        let (control, sessions) = (Path::new(&socket), place.dir().with_file_name("userspace-dp-sessions.sock"));
+        let mut stream = connect(if request["type"] == "ping" { &sessions } else { control });
         stream.write_all(format!("{request}\n").as_bytes()).unwrap();
         let mut answer = String::new();
         BufReader::new(stream).read_line(&mut answer).unwrap();
         assert!(answer.starts_with("{\"ok\":true"), "{answer}");
     };
-    ask(json!({"type": "apply_snapshot", "snapshot": serde_json::from_str::<Value>(snapshot).unwrap()}));
-    ask(json!({"type": "shutdown"}));
+    requests.iter().for_each(ask);
+    ask(&json!({"type": "shutdown"}));
     server.stderr()
 }
 
@@ -432,7 +436,8 @@ fn too_few_mirror_frames_are_told() {
     assert_eq!(shortages(&report).len(), 1, "{report}");
     let ran = place.run(&["rollback"]).code(0);
     assert!(ran.stderr.contains(want), "{ran:?}");
-    let log = served(&place, SNAPSHOT);
+    let snapshot: Value = serde_json::from_str(SNAPSHOT).unwrap();
+    let log = served(&place, &[], &[json!({"type": "apply_snapshot", "snapshot": snapshot})]);
     assert_eq!(log.matches(want).count(), 1, "{log}");
     drop(running);
     let show = |fake: &Fake| fake.answering(&place, || place.run(&["show", "--json"]).code(0).json());
@@ -520,4 +525,22 @@ fn a_stats_region_not_to_be_trusted() {
     // It must not stop the configuration.
     let place = place.with_snapshot();
     drop(publisher(&place));
+}
+
+#[test]
+fn the_version_that_producers_are_told_is_in_the_log() {
+    let place = Place::new();
+    let apply = |version: u32, generation: u32| json!({"type": "apply_snapshot", "snapshot": {"version": version, "generation": generation}});
+    let told = |options: &[&str], requests: &[Value]| -> Vec<String> {
+        let log = served(&place, options, requests);
+        let lines = log.lines().filter_map(|line| line.split_once("telling producers version "));
+        lines.map(|(_, told)| told.to_owned()).collect()
+    };
+    let newest = format!("{KNOWN_VERSION}, the newest known here; --protocol N says another");
+    let last = |version: u32| format!("{version}, that of the last snapshot accepted; --protocol N says another");
+    assert_eq!(told(&[], &[apply(KNOWN_VERSION, 1), apply(12, 2), apply(12, 3)]), [newest.clone(), last(12)]);
+    let ping = json!({"type": "ping"});
+    assert_eq!(told(&[], &[ping.clone(), apply(3, 4), ping]), [last(12), last(3), newest]);
+    assert_eq!(told(&["--protocol", "7"], &[apply(12, 5)]), ["7, which --protocol says"]);
+    assert_eq!(told(&[], &[]), [last(12)]);
 }
