@@ -13,12 +13,13 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const PIECE: usize = 4096;
 
 /// Writes what is told through `tracing` to standard error, from the level in `SPANWIRE_LOG` on (`info` where it is
-/// not set). Coloured only on a terminal, and not where `NO_COLOR` is set.
+/// not set or empty). Coloured only on a terminal, and not where `NO_COLOR` is set.
 ///
 /// What nobody takes is lost, and that is all: where a terminal was closed or stopped, or the reader of a pipe has gone
 /// or stands still, the work goes on.
 pub fn init() {
-    let filter = EnvFilter::try_from_env("SPANWIRE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let level = std::env::var("SPANWIRE_LOG").ok().filter(|level| !level.is_empty());
+    let filter = level.and_then(|level| EnvFilter::try_new(level).ok()).unwrap_or_else(|| EnvFilter::new("info"));
     let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -1,7 +1,10 @@
-//! What a command's errors repeat of its command line: an argument may have as many as 128 KiB.
+//! How a command reads its command line and environment, and what its errors repeat of them: an argument may have as
+//! many as 128 KiB.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::Parser;
 use clap::error::ContextValue;
 
 use crate::text::excerpt;
@@ -10,6 +13,20 @@ use crate::text::excerpt;
 const MAX_ARGUMENT: usize = 200;
 /// The most characters of a line.
 const MAX_LINE: usize = 4000;
+
+/// Reads a command line, the program's name first. A variable that is set and empty counts as absent: files of systemd
+/// units have lines to be filled in.
+///
+/// # Errors
+/// What `clap` finds wrong, or help that is asked for.
+pub fn read<P: Parser>(words: impl IntoIterator<Item = OsString>) -> Result<P, clap::Error> {
+    let mut command = P::command().mut_args(|arg| {
+        let is_empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+        if is_empty { arg.env(None::<&'static str>) } else { arg }
+    });
+    let mut matches = command.try_get_matches_from_mut(words)?;
+    P::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+}
 
 /// The same error, with long arguments cut.
 fn bounded(mut error: clap::Error) -> clap::Error {
@@ -54,8 +71,6 @@ pub fn line(text: &str) -> String {
 #[cfg(test)]
 #[allow(clippy::expect_used)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
     use crate::daemon::config::Config;
 

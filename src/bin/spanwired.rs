@@ -4,7 +4,6 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
 use spanwire::daemon::{self, config};
 use spanwire::logging;
 use spanwire::signals::{HangUp, Signals};
@@ -13,7 +12,7 @@ use spanwire::usage;
 fn main() -> ExitCode {
     // Before anything else: from here on none ends this process before it has put back what it changed.
     let signals = Signals::hold(HangUp::Ignored);
-    let config = match config::Config::try_parse() {
+    let config = match usage::read::<config::Config>(std::env::args_os()) {
         Ok(config) => config,
         Err(error) => return usage::shown(error),
     };

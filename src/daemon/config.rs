@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::builder::BoolishValueParser;
-use clap::{Parser, ValueEnum};
+use clap::{ArgAction, Parser, ValueEnum};
 
 use crate::shard::lanes::MAX_SHARDS;
 use crate::steer::XdpModeChoice;
@@ -41,7 +41,9 @@ pub struct Config {
     #[arg(long, env = "SPANWIRE_BIND", value_enum, default_value_t = Bind::Auto)]
     pub bind: Bind,
     /// Never sleep when idle: lowest latency, a whole processor for each shard
-    #[arg(long, env = "SPANWIRE_BUSY", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "SPANWIRE_BUSY", value_name = "BOOL", value_parser = BoolishValueParser::new())]
+    #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(default_value = "false", hide_default_value = true)]
     pub busy: bool,
     /// The processors, checked.
     #[arg(skip)]
@@ -226,6 +228,9 @@ mod tests {
         assert!(config.resolve(&[]).is_err());
         for bad in [["--frame-size", "1024"], ["--frames", "1"], ["--xdp-mode", "fast"], ["--cpus", "x"]] {
             assert!(Config::try_parse_from([&["spanwired"], &bad[..]].concat()).is_err(), "{bad:?}");
+        }
+        for (word, busy) in [("--busy", true), ("--busy=true", true), ("--busy=no", false)] {
+            assert_eq!(Config::try_parse_from(["spanwired", word]).unwrap().busy, busy, "{word}");
         }
         let absent = Config::try_parse_from(["spanwired", "--cpus", "9"]).unwrap().resolve(&[0, 1]);
         assert!(absent.unwrap_err().contains('9'));

@@ -13,6 +13,7 @@ use crate::daemon::config::Config;
 use crate::links;
 use crate::region::{CONFIG_FILE, STATS_FILE};
 use crate::rings::RING_ENTRIES;
+use crate::usage;
 
 /// Dataplane and control socket in one process, for a producer to start in place of its own helper.
 ///
@@ -71,7 +72,7 @@ impl Args {
     /// A known option lacks its value or has a bad one, or help is asked for.
     pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<(Args, Vec<String>), clap::Error> {
         let Words { known, ignored } = Words::sort(words, Args::command());
-        Ok((Args::try_parse_from(known)?, ignored))
+        Ok((usage::read(known)?, ignored))
     }
 
     /// What follows on a machine where this process may use the processors `available`. Tells in the log of what the
@@ -184,6 +185,9 @@ mod tests {
             ("--poll-mode adaptive", false),
             ("--poll-mode busy-poll", true),
             ("--busy --poll-mode interrupt", true),
+            ("--busy=true", true),
+            ("--busy=yes --busy=false", false),
+            ("--busy=perhaps", false),
         ] {
             assert_eq!(settings(&format!("{LEAST} {mode}"), &[0]).unwrap().config.busy, busy, "{mode}");
         }

@@ -2,10 +2,12 @@
 //!
 //! A producer may be newer than this program and say more than is known here. That must not keep a wire dark, so it
 //! is told of and left out. There are no words but options and their values, which makes this safe: a word that does
-//! not begin with `--` belongs to the option before it, and goes the way of that.
+//! not begin with `--` belongs to the option before it, and goes the way of that. A flag may be given a value, `=true` or
+//! `=false`; where the flag here takes none, or not that one, it is left out too.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
+use clap::builder::{BoolishValueParser, TypedValueParser};
 use clap::{Arg, Command};
 
 use crate::text::excerpt;
@@ -31,7 +33,7 @@ impl Words {
         let mut sorted = Words { known: words.next().into_iter().collect(), ignored: Vec::new() };
         while let Some(word) = words.next() {
             let text = word.to_string_lossy().into_owned();
-            let Some(option) = option(&text, &command) else {
+            let Some(option) = option(&text, &command).filter(|option| is_taken(&text, option, &command)) else {
                 let value = words.next_if(|next| is_option(&text) && !is_option(&next.to_string_lossy()));
                 let text = match value {
                     Some(value) => format!("{text} {}", value.to_string_lossy()),
@@ -41,7 +43,7 @@ impl Words {
                 continue;
             };
             sorted.known.push(word);
-            if option.get_action().takes_values() && !text.contains('=') {
+            if !is_flag(option) && !text.contains('=') {
                 sorted.known.extend(words.next_if(|next| !is_option(&next.to_string_lossy())));
             }
         }
@@ -56,6 +58,18 @@ fn option<'a>(word: &str, command: &'a Command) -> Option<&'a Arg> {
         let short = word.strip_prefix('-').and_then(|word| word.parse::<char>().ok());
         (long.is_some() && option.get_long() == long) || (short.is_some() && option.get_short() == short)
     })
+}
+
+/// Whether an option is one without a value, or none that has to be there.
+fn is_flag(option: &Arg) -> bool {
+    !option.get_action().takes_values() || option.is_require_equals_set()
+}
+
+/// Whether an option takes what a word gives it: that of one with a value is for the parser to judge.
+fn is_taken(word: &str, option: &Arg, command: &Command) -> bool {
+    let Some((_, value)) = word.split_once('=').filter(|_| is_flag(option)) else { return true };
+    let truth = BoolishValueParser::new().parse_ref(command, Some(option), OsStr::new(value));
+    option.is_require_equals_set() && truth.is_ok()
 }
 
 /// Whether a word begins as an option does. A negative number may be a value, of whatever option.
@@ -93,6 +107,8 @@ mod tests {
             // That a value is missing is for the parser to say.
             ("h --workers --new 1 --control-socket".to_owned(), "h --workers --control-socket", &["--new 1"]),
             ("h --work 1 ---busy = ü".to_owned(), "h", &["--work 1", "---busy =", "ü"]),
+            ("h --busy=true --busy=0 --workers 1".to_owned(), "h --busy=true --busy=0 --workers 1", &[]),
+            ("h --busy=perhaps --busy= --help=x".to_owned(), "h", &["--busy=perhaps", "--busy=", "--help=x"]),
             ("h --help".to_owned(), "h --help", &[]),
         ] {
             let (kept, left) = sorted(&line);

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -87,7 +87,39 @@ fn start(lab: &Lab, node: &Node, more: &[&str]) -> Child {
     // By the names of the devices, which are not those of the producer's interfaces.
     let wire = lab.wire(0).unwrap();
     command.env("SPANWIRE_WIRES", format!("{}:{}", wire.a.name, wire.b.name)).env("SPANWIRE_DIR", node.dir.path());
+    command.envs(UNFILLED.map(|name| (name, "")));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Variables that the file of a unit has, with nothing in them.
+const UNFILLED: [&str; 10] = [
+    "SPANWIRE_PROTOCOL",
+    "SPANWIRE_ON_AMBIGUOUS",
+    "SPANWIRE_LOG",
+    "SPANWIRE_CPUS",
+    "SPANWIRE_FRAMES",
+    "SPANWIRE_MIRROR_FRAMES",
+    "SPANWIRE_FRAME_SIZE",
+    "SPANWIRE_XDP_MODE",
+    "SPANWIRE_BIND",
+    "SPANWIRE_BUSY",
+];
+
+#[test]
+fn variables_with_nothing_in_them_are_absent() {
+    let ended = |program: PathBuf, words: &[&str]| {
+        let output =
+            Command::new(program).args(words).envs(UNFILLED.map(|name| (name, ""))).env("SPANWIRE_DIR", "").output();
+        let output = output.unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    // What is wrong is found after all variables are read.
+    let dataplane = ended(program("spanwired"), &["--cpus", "4095"]);
+    assert!(dataplane.0 == Some(2) && dataplane.1.contains("--cpus: processor 4095"), "{dataplane:?}");
+    let helper = ended(program("spanwire-helper"), &["--cpus", "4095", "--control-socket", "/nonexistent/socket"]);
+    assert!(helper.0 == Some(2) && helper.1.contains("--cpus: processor 4095"), "{helper:?}");
+    let spanctl = ended(program("spanctl"), &["completions", "bash"]);
+    assert_eq!(spanctl.0, Some(0), "{spanctl:?}");
 }
 
 fn state_of(node: &Node) -> Value {
@@ -121,7 +153,8 @@ fn a_producer_starts_it_publishes_and_shuts_it_down() {
         let lab = lab(LabSpec::default());
         let before = ports(&lab);
         // What a newer producer may say.
-        let mut helper = Started::by(&lab, version, &["--event-socket", "/nowhere", "--numa=0", "--quick"]);
+        let mut helper =
+            Started::by(&lab, version, &["--event-socket", "/nowhere", "--numa=0", "--quick", "--busy=perhaps"]);
         let status = helper.producer.status();
         assert_eq!(status["pid"], helper.pid());
         let run = run_dir(&helper.node);
@@ -162,7 +195,7 @@ fn a_producer_starts_it_publishes_and_shuts_it_down() {
         assert!(took < patience(&lab, END), "a producer would have killed it");
         eprintln!("version {version}: the end took {took:?}");
         assert_eq!(ports(&lab), before);
-        for words in ["--event-socket /nowhere", "--numa=0", "--quick"] {
+        for words in ["--event-socket /nowhere", "--numa=0", "--quick", "--busy=perhaps"] {
             assert!(log.contains(&format!("{words} on the command line is unknown here and ignored")), "{log}");
         }
         let state = state_of(&helper.node);

@@ -30,14 +30,12 @@ mod wait;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use args::{Args, Command};
 use output::{Failure, Output};
 use spanwire::usage;
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    let args = match usage::read::<Args>(std::env::args_os()) {
         Ok(args) => args,
         Err(error) => return usage::shown(error),
     };
