@@ -315,7 +315,7 @@ proptest! {
         let mut snapshot = import("two-instances");
         let before = snapshot.clone();
         match add_wires(&mut snapshot, std::slice::from_ref(&argument), None) {
-            Ok(()) => prop_assert_eq!(&snapshot.wires[0].name, &argument),
+            Ok(_) => prop_assert_eq!(&snapshot.wires[0].name, &argument),
             Err(reasons) => prop_assert!(!reasons.is_empty() && snapshot == before),
         }
     }

@@ -900,10 +900,17 @@ fn a_wire_argument_names_devices() {
         options.links = links;
         options.wires = vec!["wan:p2".to_owned()];
     });
-    serving.done(&apply(&snapshot(1)));
+    // One row has the ifindex of a device, and the name of another.
+    let mut document = snapshot(1);
+    let rows = document["interfaces"].as_array_mut().unwrap();
+    rows.push(json!({"name": "ge-0/0/4", "linux_name": "ge-0-0-4", "ifindex": 32}));
+    serving.done(&apply(&document));
     let published = serving.published().unwrap();
+    let said: Vec<_> = diagnostics(&published.view().unwrap()).iter().map(ToString::to_string).collect();
+    let stranger = "warning: ifindex 32: it is called \"p2\" over there, the document calls it \"ge-0-0-4\": it may be another device";
+    assert_eq!(said.iter().filter(|said| *said == stranger).count(), 1, "{said:#?}");
     let snapshot = decompile(&published.view().unwrap());
     assert_eq!((snapshot.wires[0].a_ifindex, snapshot.wires[0].b_ifindex), (31, 32));
     let names = |ifindex| snapshot.interface_by_index(ifindex).map(|i| (i.name.as_str(), i.linux_name.as_str()));
-    assert_eq!((names(31), names(32)), (Some(("wan", "p1")), Some(("p2", "p2"))));
+    assert_eq!((names(31), names(32)), (Some(("wan", "p1")), Some(("ge-0/0/4", "p2"))));
 }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::model::{Interface, Link, Links, Snapshot, linux_form, quoted};
+use super::model::{Diagnostic, Interface, Link, Links, Severity, Snapshot, linux_form, quoted};
 
 /// The most names that a message lists.
 const MAX_LISTED: usize = 16;
@@ -51,15 +51,33 @@ impl Links {
     }
 }
 
-/// Gives the snapshot a row for a device that was meant by `name`, or the row that it has the device's own name.
-pub(super) fn join(snapshot: &mut Snapshot, name: &str, link: &Link) {
+/// Gives the snapshot a row for a device that was meant by `name`, or the row that it has the device's own name. Says
+/// where that row had one of another device's.
+pub(super) fn join(snapshot: &mut Snapshot, name: &str, link: &Link, place: &str) -> Option<Diagnostic> {
     let device = &link.interface;
-    let mut rows = snapshot.interfaces.iter_mut();
-    match rows.find(|row| row.ifindex == device.ifindex) {
-        Some(row) if !device.linux_name.is_empty() => row.linux_name.clone_from(&device.linux_name),
-        Some(_) => {}
-        None => snapshot.interfaces.push(Interface { name: name.to_owned(), ..device.clone() }),
+    let Some(row) = snapshot.interfaces.iter_mut().find(|row| row.ifindex == device.ifindex) else {
+        snapshot.interfaces.push(Interface { name: name.to_owned(), ..device.clone() });
+        return None;
+    };
+    let found = stranger(row, link, place);
+    if !device.linux_name.is_empty() {
+        row.linux_name.clone_from(&device.linux_name);
     }
+    found
+}
+
+/// That a row with a device's ifindex has a name, and none of that device; `place` is where the device is.
+pub(super) fn stranger(row: &Interface, link: &Link, place: &str) -> Option<Diagnostic> {
+    let own = link.names().next()?;
+    let called = if row.linux_name.is_empty() { &row.name } else { &row.linux_name };
+    (!called.is_empty() && !may_mean(row, link)).then(|| {
+        let (own, called) = (quoted(own), quoted(called));
+        Diagnostic {
+            severity: Severity::Warning,
+            subject: format!("ifindex {}", row.ifindex),
+            message: format!("it is called {own} {place}, the document calls it {called}: it may be another device"),
+        }
+    })
 }
 
 /// Puts the kernel's own name in place of an alternative one that a row calls its device by.
@@ -74,7 +92,7 @@ pub(super) fn settle(snapshot: &mut Snapshot, links: &Links) {
 }
 
 /// Whether a row may mean this device: one of its names is one of the device's, `DEVICE.UNIT` as DEVICE too.
-pub(super) fn may_mean(row: &Interface, link: &Link) -> bool {
+fn may_mean(row: &Interface, link: &Link) -> bool {
     let names = [row.linux_name.as_str(), row.name.as_str()].into_iter().filter(|name| !name.is_empty());
     let mut forms = names.flat_map(|name| [Some(name), name.rsplit_once('.').map(|(device, _)| device)]).flatten();
     forms.any(|name| link.answers_to(name))
@@ -157,8 +175,12 @@ mod tests {
             Snapshot { interfaces: vec![row("wan", 3), row("wan", 4), row("", 3)], ..Snapshot::default() };
         settle(&mut snapshot, &links);
         assert_eq!(snapshot.interfaces, [row("eth0", 3), row("wan", 4), row("", 3)]);
-        join(&mut snapshot, "lan", &links.all[1]);
-        join(&mut snapshot, "five", &device("eth5", 5, &[]));
+        let said = join(&mut snapshot, "lan", &links.all[1], "there").map(|said| said.to_string());
+        let want =
+            "warning: ifindex 4: it is called \"eth1\" there, the document calls it \"wan\": it may be another device";
+        assert_eq!(said.as_deref(), Some(want));
+        assert_eq!(join(&mut snapshot, "lan", &links.all[1], "there"), None, "it has the name by now");
+        assert_eq!(join(&mut snapshot, "five", &device("eth5", 5, &[]), "there"), None);
         assert_eq!(snapshot.interfaces[1], row("eth1", 4), "the row of the device gets its name");
         assert_eq!(snapshot.interfaces[3], Interface { name: "five".into(), ..row("eth5", 5) });
     }

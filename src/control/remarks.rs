@@ -8,7 +8,7 @@ use shm_layout::record::PlaceRecord;
 
 use super::admission::{Names, Places};
 use super::model::{Diagnostic, Link, Links, Mirror, Severity, Snapshot, Wire, printable, quoted};
-use super::naming::may_mean;
+use super::naming::stranger;
 
 /// The warnings, in the order of the mirror entries, then of the wires, then by output and by port. Where the devices
 /// are not known, only what the snapshot's own interfaces tell.
@@ -91,16 +91,7 @@ impl<'a> Devices<'a> {
 
     /// That a port is another device than the snapshot calls it.
     fn stranger(&self, port: u32) -> Option<Diagnostic> {
-        let (link, row) = (self.link(port)?, self.names.row(port)?);
-        let own = link.names().next()?;
-        let called = if row.linux_name.is_empty() { &row.name } else { &row.linux_name };
-        (!called.is_empty() && !may_mean(row, link)).then(|| {
-            let (own, called) = (quoted(own), quoted(called));
-            warning(
-                format!("ifindex {port}"),
-                format!("it is called {own} {}, the document calls it {called}: it may be another device", self.place),
-            )
-        })
+        stranger(self.names.row(port)?, self.link(port)?, self.place)
     }
 
     /// That a wire's ports do not take the same frames.

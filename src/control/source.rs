@@ -78,10 +78,13 @@ pub fn read(document: &[u8], ports: Ports<'_>, wires: &[String]) -> Result<Draft
     Ok(draft)
 }
 
-/// Completes what was read with the `--wire` arguments and with the names that the devices have in the kernel.
+/// Completes what was read with the `--wire` arguments, what is to be said of them and with the names that the devices have in the kernel.
 pub(super) fn complete(draft: &mut Draft, links: Option<&Links>, wires: &[String]) {
     if let Some(links) = links {
         settle(&mut draft.snapshot, links);
     }
-    draft.faults.extend(add_wires(&mut draft.snapshot, wires, links).err().unwrap_or_default());
+    match add_wires(&mut draft.snapshot, wires, links) {
+        Ok(said) => draft.diagnostics.extend(said),
+        Err(reasons) => draft.faults.extend(reasons),
+    }
 }

@@ -4,14 +4,16 @@
 //! the only place that says which wires there are, so the arguments become part of it before it is admitted,
 //! and are refused where it has wires already.
 
-use super::model::{Interface, Link, Links, MAX_IFINDEX, Reason, Snapshot, Wire, quoted};
+use super::model::{Diagnostic, Interface, Link, Links, MAX_IFINDEX, Reason, Snapshot, Wire, quoted};
 use super::naming::{join, listed};
 use super::units::Units;
 
-/// Adds one wire per argument `A:B` to a snapshot that has none; without arguments nothing changes.
+/// Adds one wire per argument `A:B` to a snapshot that has none; without arguments nothing changes. Gives the warnings
+/// there are.
 ///
 /// A and B are each the name of an interface of the snapshot (as [`Snapshot::find_interface`] reads it), or of one of
-/// the devices there are, which then joins its interfaces; or else a decimal ifindex, which need not be among either.
+/// the devices there are, which then joins its interfaces, with a warning where one of those has its ifindex and a name of
+/// another; or else a decimal ifindex, which need not be among either.
 /// The wire's name is the argument as given: it is what the operator will look for, and it is unique as long as no
 /// port is on two wires.
 ///
@@ -20,9 +22,13 @@ use super::units::Units;
 /// known ones are listed) or belongs to an interface without a device; an ifindex is out of range; a side is a VLAN
 /// interface, while a wire takes all that its port receives. All of them are reported, and the snapshot is left as
 /// it was.
-pub fn add_wires(snapshot: &mut Snapshot, arguments: &[String], links: Option<&Links>) -> Result<(), Vec<Reason>> {
+pub fn add_wires(
+    snapshot: &mut Snapshot,
+    arguments: &[String],
+    links: Option<&Links>,
+) -> Result<Vec<Diagnostic>, Vec<Reason>> {
     if arguments.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let mut reasons = Vec::new();
     if !snapshot.wires.is_empty() {
@@ -46,11 +52,9 @@ pub fn add_wires(snapshot: &mut Snapshot, arguments: &[String], links: Option<&L
     if !reasons.is_empty() {
         return Err(reasons);
     }
-    for (name, device) in devices {
-        join(snapshot, name, device);
-    }
     snapshot.wires = wires;
-    Ok(())
+    let place = links.map_or("", |links| links.place.as_str());
+    Ok(devices.into_iter().filter_map(|(name, device)| join(snapshot, name, device, place)).collect())
 }
 
 /// The sides of the arguments: the names and ifindexes that [`add_wires`] will look for.
@@ -190,7 +194,10 @@ mod tests {
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         let before = snapshot.clone();
         match add_wires(&mut snapshot, &arguments, None) {
-            Ok(()) => Ok(snapshot.wires),
+            Ok(said) => {
+                assert_eq!(said, [], "there are no devices");
+                Ok(snapshot.wires)
+            }
             Err(reasons) => {
                 assert_eq!(snapshot, before, "an error changes nothing");
                 Err(reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
@@ -271,17 +278,17 @@ mod tests {
         let row = |name: &str, linux_name: &str, ifindex| (name.to_owned(), linux_name.to_owned(), ifindex);
 
         let mut bare = Snapshot::default();
-        assert_eq!(add(&mut bare, "wan:ge-0-0-5"), Ok(()));
+        assert_eq!(add(&mut bare, "wan:ge-0-0-5"), Ok(vec![]));
         assert_eq!(bare.wires, [Wire { name: "wan:ge-0-0-5".into(), a_ifindex: 3, b_ifindex: 4 }]);
         assert_eq!(rows(&bare), [row("wan", "p1", 3), row("ge-0-0-5", "p2", 4)], "the kernel's names are beside");
         assert_eq!((bare.interfaces[0].mtu, bare.interfaces[0].mac), (1500, Some([2; 6])));
         let mut bare = Snapshot::default();
-        assert_eq!(add(&mut bare, "3:4"), Ok(()));
+        assert_eq!(add(&mut bare, "3:4"), Ok(vec![]));
         assert_eq!(rows(&bare), [], "an ifindex is no name");
 
         // The document's come first, and one of it without a device is known by its name.
         let mut named = snapshot();
-        assert_eq!(add(&mut named, "ge-0-0-0:ge-0/0/9.0"), Ok(()));
+        assert_eq!(add(&mut named, "ge-0-0-0:ge-0/0/9.0"), Ok(vec![]));
         assert_eq!((named.wires[0].a_ifindex, named.wires[0].b_ifindex), (11, 5));
         assert_eq!(rows(&named)[5..], [row("ge-0/0/9.0", "ge-0-0-9", 5)]);
 
@@ -318,7 +325,7 @@ mod tests {
         snapshot.wires.push(Wire { name: "w".into(), a_ifindex: 1, b_ifindex: 2 });
         let reasons = add_wires(&mut snapshot, &["11:12".into()], None).expect_err("has wires");
         assert!(reasons[0].as_str().contains("names its own wires, 1 of them"), "{reasons:?}");
-        assert_eq!(add_wires(&mut snapshot, &[], None), Ok(()));
+        assert_eq!(add_wires(&mut snapshot, &[], None), Ok(vec![]));
     }
 
     #[test]

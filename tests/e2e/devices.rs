@@ -119,6 +119,18 @@ fn a_name_means_a_device_where_the_document_has_none() {
     assert_eq!((code, wire(&report)), (0, (Some(11), Some(22))), "{stderr}");
     let stranger = r#"ifindex 22: it is called "mon" in this network namespace, the document calls it "wb""#;
     assert!(said(&report).contains(stranger), "{}", said(&report));
+
+    // So is a device that is named itself, where the document has another name for its ifindex.
+    let named = r#"{"version":3,"interfaces":[{"name":"ge-0/0/4","linux_name":"ge-0-0-4","ifindex":11}],
+        "mirror_configs":[{"ingress_ifindex":11,"output_ifindex":22,"rate":0}]}"#;
+    let stranger = r#"ifindex 11: it is called "wa" in this network namespace, the document calls it "ge-0-0-4""#;
+    for argument in ["11:wb", "wa:wb", "uplink:wb"] {
+        let (code, report, stderr) = bench.check(named, &["--wire", argument]);
+        assert_eq!((code, wire(&report)), (0, (Some(11), Some(12))), "{argument}: {stderr}");
+        assert_eq!(said(&report).matches(stranger).count(), 1, "{argument}: {}", said(&report));
+    }
+    let fine = named.replace("ge-0-0-4", "ge-0-0-0");
+    assert!(!said(&bench.check(&fine, &["--wire", "wa:wb"]).1).contains("ifindex 11: it is called"));
 }
 
 /// Each is told of, with what to do about it where that is one command; and what is sound is not.
