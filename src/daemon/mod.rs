@@ -9,7 +9,7 @@
 //! - [`config`]: the command line
 //! - [`limits`]: open files
 //! - [`worker`]: the thread that runs a shard
-//! - [`topology`]: follows the ports: attaches, binds, detaches
+//! - [`topology`]: follows the ports: attaches, binds, detaches, and follows their links
 //! - [`links`]: tells it when a device has changed
 //! - [`devices`]: the devices there are, for the control plane
 //! - [`report`]: what topology tells stats
@@ -135,11 +135,14 @@ impl Dataplane {
             spawn("adopter", move || adopt(adopter, &wakers, &report, &stop.others))
                 .map_err(system("start a thread"))?
         };
-        let topology = {
+        let (topology, follower) = {
             let hands = workers.iter().map(Worker::hand).collect();
             let topology = Topology::new(config.clone(), Arc::clone(&table), hands, Arc::clone(&report));
-            let stop = Arc::clone(&stop);
-            spawn("topology", move || topology.run(&stop.topology)).map_err(system("start a thread"))?
+            let follower = topology.follower();
+            let (binding, following) = (Arc::clone(&stop), Arc::clone(&stop));
+            let topology = spawn("topology", move || topology.run(&binding.topology));
+            let follower = spawn("follower", move || follower.run(&following.topology));
+            (topology.map_err(system("start a thread"))?, follower.map_err(system("start a thread"))?)
         };
         let stats = {
             let stats = Stats::new(config, publisher, Arc::clone(&table), blocks, Arc::clone(&report));
@@ -168,7 +171,7 @@ impl Dataplane {
             died = workers
                 .iter()
                 .map(|w| &w.thread)
-                .chain([&adopter, &topology, &stats])
+                .chain([&adopter, &topology, &follower, &stats])
                 .find(|thread| thread.is_finished())
                 .map(|thread| thread.thread().name().unwrap_or("unnamed").to_owned());
         }
@@ -176,6 +179,7 @@ impl Dataplane {
         // Sockets first, while the shards still answer; the shards; then what only watches.
         stop.topology.store(true, Relaxed);
         join(topology);
+        join(follower);
         stop.shards.store(true, Relaxed);
         for worker in workers {
             worker.waker.wake();

@@ -1,12 +1,16 @@
 //! What the control threads tell the stats thread. Off the hot path, so a lock is fine.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use shm_layout::record::PortRole;
 
 use crate::counters::BindingBlock;
 use crate::xsk::KernelStats;
+use crate::xsk::netdev::LinkState;
 
+/// The reason of a port whose link is down.
+pub const LINK_DOWN: &str = "link down";
 /// How the reason of a port begins whose device is not there.
 pub const MISSING: &str = "port missing";
 
@@ -75,6 +79,8 @@ pub struct State {
     pub rejects: u64,
     /// Why the last one was, if no good one came since.
     pub last_reject: String,
+    /// The links of the ports that are served: newer than what is said of them in `ports`.
+    links: HashMap<u32, LinkState>,
 }
 
 /// Where that state is kept.
@@ -89,7 +95,16 @@ impl Report {
 
     /// A copy of the state.
     pub fn read(&self) -> State {
-        self.state().clone()
+        let mut state = self.state().clone();
+        let State { ports, links, .. } = &mut state;
+        for port in ports {
+            let Some(&LinkState { up, mtu }) = links.get(&port.ifindex) else { continue };
+            if up != port.up {
+                port.reason = if up { String::new() } else { LINK_DOWN.to_owned() };
+            }
+            (port.up, port.mtu) = (up, mtu);
+        }
+        state
     }
 
     /// The ports and sockets as they are now.
@@ -97,6 +112,11 @@ impl Report {
         let mut state = self.state();
         state.ports = ports;
         state.bindings = bindings;
+    }
+
+    /// The links of the ports that are served, as they are now.
+    pub fn set_links(&self, links: HashMap<u32, LinkState>) {
+        self.state().links = links;
     }
 
     /// A snapshot was refused.

@@ -20,7 +20,7 @@ use shm_layout::record::{
 use super::TICK;
 use super::config::Config;
 use super::devices::Devices;
-use super::report::{MISSING, Report, State};
+use super::report::{LINK_DOWN, MISSING, Report, State};
 use crate::clock;
 use crate::counters::ShardBlock;
 use crate::region::Publisher;
@@ -257,7 +257,7 @@ impl<'a> PortsNow<'a> {
         }
         if !self.up.contains(&output) {
             return match self.reasons.get(&output) {
-                Some(reason) if *reason != "link down" => format!("output down: {reason}"),
+                Some(reason) if *reason != LINK_DOWN => format!("output down: {reason}"),
                 _ => "output down".to_owned(),
             };
         }

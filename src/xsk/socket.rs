@@ -190,7 +190,7 @@ impl Socket {
                 let step = if mode == BindMode::ZeroCopy { BIND_ZERO_COPY } else { BIND };
                 return Err(SocketError { step, place: place(self.ifindex, self.queue), source });
             }
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 

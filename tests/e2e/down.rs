@@ -26,7 +26,7 @@ fn shard_load(node: &Node, time: Duration) -> f64 {
     (shard_time(node) - before).as_secs_f64() / start.elapsed().as_secs_f64()
 }
 
-fn set(lab: &Lab, port: &Port, what: &[&str]) {
+pub fn set(lab: &Lab, port: &Port, what: &[&str]) {
     let done = lab.dut().ip(&[&["link", "set", &port.name], what].concat()).unwrap();
     assert!(done.status.success(), "{what:?}: {}", String::from_utf8_lossy(&done.stderr));
 }

@@ -20,13 +20,13 @@ use super::node::{A, B, MON, Node, lab, mirror_of, program, signal, wait};
 use super::script::{Producer, send};
 
 /// A server, and a producer that speaks to it. Killed when dropped.
-struct Serve {
-    producer: Producer,
+pub struct Serve {
+    pub producer: Producer,
     child: Option<Child>,
 }
 
 impl Serve {
-    fn start(node: &Node) -> Serve {
+    pub fn start(node: &Node) -> Serve {
         Serve::start_for(node, 3)
     }
 

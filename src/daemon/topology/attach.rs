@@ -16,7 +16,8 @@ use shm_layout::counters::Binding;
 use shm_layout::record::PortRole;
 
 use super::identity::Sighting;
-use super::{Failed, Lanes, Topology, Want, owned};
+use super::roster::Served;
+use super::{FIRST_REST, Failed, LONGEST_REST, Lanes, Topology, Want, owned};
 use crate::counters::BindingBlock;
 use crate::rings::RING_ENTRIES;
 use crate::shard::mailbox::{Command, Event};
@@ -31,9 +32,6 @@ use crate::xsk::socket::{self, BindMode, RingSizes, Socket};
 use crate::xsk::store::Store;
 use crate::xsk::umem::{Primary, SocketId};
 
-/// How long a bind waits for a queue that another socket still holds. The kernel lets go of a closed socket's
-/// queue a little later; a longer wait is left to the next try, since the other ports wait with it.
-const BIND_PATIENCE: Duration = Duration::from_millis(200);
 /// How long a closed zero-copy socket's frames are left alone: the driver lets go of them only after the close.
 const ZERO_COPY_REST: Duration = Duration::from_millis(200);
 
@@ -143,7 +141,11 @@ impl Topology {
     pub(super) fn fail(&mut self, ifindex: u32, reason: String) {
         let label = self.label(ifindex);
         self.news.warn(ifindex, &label, reason.clone());
-        self.failed.insert(ifindex, Failed { since: Instant::now(), reason });
+        let known = self.record.ports().get(&ifindex).and_then(|known| known.device.as_ref());
+        let device = known.and_then(|known| self.lookout.device(known.ifindex));
+        let before = self.failed.get(&ifindex).filter(|before| before.device == device);
+        let rest = before.map_or(FIRST_REST, |before| (2 * before.rest).min(LONGEST_REST));
+        self.failed.insert(ifindex, Failed { since: Instant::now(), rest, device, reason });
     }
 
     fn try_attach(&mut self, ifindex: u32, want: Want, lanes: Lanes) -> Result<Attached, String> {
@@ -199,9 +201,16 @@ impl Topology {
             self.close(vec![port]);
             return Err(reason);
         }
-        for bound in &port.bound {
-            self.hands[bound.hand].send(bound.link(port.link, port.zero_copy));
-        }
+        let served = Served {
+            device: port.device.ifindex(),
+            role: port.want.role(),
+            width: port.lanes.width,
+            zero_copy: port.zero_copy,
+            sockets: port.bound.iter().map(|bound| (bound.hand, bound.id)).collect(),
+            link: port.link,
+            is_gone: false,
+        };
+        self.roster.enter(ifindex, served);
         Ok(port)
     }
 
@@ -214,6 +223,7 @@ impl Topology {
             self.attached.iter().filter(|(_, port)| holds(port)).map(|(&ifindex, _)| ifindex).collect();
         for ifindex in down {
             let Some(mut port) = self.attached.remove(&ifindex) else { continue };
+            self.roster.strike(ifindex);
             tracing::debug!("port {}: {} frames were not sent", port.device.name(), port.outstanding());
             if port.program.as_ref().is_some_and(|program| !lead_out(program, &port.bound)) {
                 // Taken into use from the beginning, with the next look.
@@ -314,7 +324,9 @@ impl Topology {
         // From here on the shard has it, bound or not.
         place.into_iter().for_each(|place| self.frames[at].take_seat(place));
         port.bound.push(Bound { hand: at, place, id, ifindex, queue, socket: socket.clone(), block });
-        socket.bind(donor.as_ref(), self.bind_mode(port), BIND_PATIENCE).map_err(|e| e.to_string())?;
+        let patience = self.totals.patience(ifindex, queue);
+        socket.bind(donor.as_ref(), self.bind_mode(port), patience).map_err(|e| e.to_string())?;
+        self.totals.bound(ifindex, queue);
         port.zero_copy = socket.is_zero_copy();
         Ok(())
     }
@@ -324,6 +336,7 @@ impl Topology {
         let ports = ifindexes.iter().filter_map(|ifindex| Some((*ifindex, self.attached.remove(ifindex)?)));
         let ports: Vec<(u32, Attached)> = ports.collect();
         for (ifindex, port) in &ports {
+            self.roster.strike(*ifindex);
             self.news.info(*ifindex, port.device.name(), "detached".to_owned());
         }
         self.close(ports.into_iter().map(|(_, port)| port).collect());
@@ -453,12 +466,6 @@ fn drop_all<T: Send>(values: Vec<T>) {
             let _ = std::thread::Builder::new().spawn_scoped(scope, move || drop(some));
         }
     });
-}
-
-impl Bound {
-    pub(super) fn link(&self, link: LinkState, zero_copy: bool) -> Command<Socket> {
-        Command::Link { socket: self.id, up: link.up, mtu: link.mtu, zero_copy }
-    }
 }
 
 /// Whether frames go to the driver of a socket themselves, and not copies of them.

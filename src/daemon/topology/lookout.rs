@@ -1,22 +1,21 @@
-//! Looks at the devices there are, and follows those that are ports.
+//! Finds the ports among the devices there are, and follows those that are ports.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::identity::{Devices, Sighting, bury};
 use super::{Places, Topology, Want};
-use crate::devices::{self, Device, Gone};
+use crate::devices::{Device, Gone};
 use crate::snapshot::table::Table;
 use crate::told::Told;
-use crate::xsk::netdev::{LinkState, Netdev};
+use crate::xsk::netdev::Netdev;
 
 /// What the last look saw.
 #[derive(Debug, Default)]
 pub(super) struct Lookout {
-    devices: Vec<Device>,
+    devices: Arc<Vec<Device>>,
     /// Those that were gone then.
     gone: Vec<Gone>,
-    /// Of failures to look.
-    failure: Told,
     /// Of each port.
     told: HashMap<u32, Told>,
 }
@@ -27,10 +26,10 @@ impl Lookout {
         self.devices.iter().any(|device| device.ifindex == ifindex && device.xdp)
     }
 
-    /// Whether a device is up, and its MTU; `None` where it is not there.
-    pub(super) fn link(&self, ifindex: u32) -> Option<LinkState> {
+    /// A device as it was seen, without the programs on it: those come and go with what is tried.
+    pub(super) fn device(&self, ifindex: u32) -> Option<Device> {
         let device = self.devices.iter().find(|device| device.ifindex == ifindex)?;
-        Some(LinkState { up: device.up, mtu: device.mtu })
+        Some(Device { xdp: false, ..device.clone() })
     }
 
     /// What became of a device that had just gone: whether it was moved to another network namespace, or is no more.
@@ -38,29 +37,14 @@ impl Lookout {
         self.gone.iter().rev().find(|gone| gone.ifindex == ifindex).map(|gone| gone.moved)
     }
 
-    fn look(&mut self, gone: Vec<Gone>) {
-        self.gone = gone;
-        match devices::present() {
-            Ok(devices) => {
-                self.devices = devices;
-                if let Some(news) = self.failure.ends() {
-                    tracing::info!("network devices can be listed again{news}");
-                }
-            }
-            // What is attached stays so meanwhile.
-            Err(error) => {
-                if let Some(news) = self.failure.is(&error.to_string()) {
-                    tracing::warn!("cannot list the network devices: {news}");
-                }
-            }
-        }
+    pub(super) fn take(&mut self, devices: Arc<Vec<Device>>, gone: Vec<Gone>) {
+        (self.devices, self.gone) = (devices, gone);
     }
 }
 
 impl Topology {
     /// Finds the wanted ports among the devices there are.
-    pub(super) fn locate(&mut self, table: &Table, wanted: &BTreeMap<u32, Want>, gone: Vec<Gone>) -> Places {
-        self.lookout.look(gone);
+    pub(super) fn locate(&mut self, table: &Table, wanted: &BTreeMap<u32, Want>) -> Places {
         // After the look, so that a device in use that is alive is one that was seen.
         self.find_lost();
         let mut known = self.record.ports().clone();

@@ -1,23 +1,38 @@
 //! Follows the ports: attaches those the snapshot uses when they are there, lets go of them when they are not.
 //!
+//! ```text
+//! kernel ── news of links ──> follower ──> roster ──> shards: up, down, MTU
+//!                                            │
+//!                              binder <──────┘ devices
+//!                                └── sockets opened and closed, one port after the other ──> shards
+//! ```
+//!
+//! Both tell the report what they know: of links the follower, of everything else the binder. So what a shard and `show`
+//! say of a link waits for no socket.
+//!
+//! - `follower`: a thread that follows links and never waits for sockets
+//! - `roster`: where it meets the other one, the binder, which is [`Topology`]
 //! - `attach`: takes a port into use and lets go of it
 //! - `frames`: how many frames a wire gets, and where
 //! - `identity`: which device is which
 //! - `record`: what is kept for a later run: the devices, and what was changed on them
-//! - `lookout`: looks at the devices there are, and follows those that are ports
+//! - `lookout`: finds the ports among the devices there are
 //! - `restore`: undoes what was changed on devices
 //! - `totals`: what was counted on their queues
 //! - `tell`: what the ports are like, for the shards and for the stats thread
 //!
-//! A port that fails is tried again after `RETRY`. Nothing here touches another port.
+//! A port that fails is tried again and again, less and less often, and at once when its device has changed. It costs no
+//! other port anything.
 
 mod attach;
+mod follower;
 mod frames;
 mod identity;
 mod lookout;
 mod news;
 mod record;
 mod restore;
+mod roster;
 mod sights;
 mod tell;
 mod totals;
@@ -31,28 +46,27 @@ use shm_layout::record::PortRole;
 
 use super::TICK;
 use super::config::Config;
-use super::links::Links;
 use super::report::Report;
 use super::worker::Hand;
-use crate::devices::Gone;
-use crate::shard::mailbox::Output;
+use crate::devices::Device;
 use crate::snapshot::table::{Current, Table};
 use crate::xsk::netdev::{Netdev, NetdevError, Queues};
 use attach::{Attached, IdPool, mtu_problem};
+pub use follower::Follower;
 use frames::Frames;
 use identity::Place;
 use lookout::Lookout;
 use news::News;
 use record::Record;
+use roster::{Roster, Sight};
 use sights::Sights;
 use totals::Totals;
 
-/// How long a port that failed is left alone.
-const RETRY: Duration = Duration::from_millis(500);
-/// How often all ports are looked at even if the kernel tells of no change: of a change of queues it may not.
-const LOOK: Duration = Duration::from_millis(250);
-/// The shortest time between two looks, however much the kernel tells.
-const PAUSE: Duration = Duration::from_millis(10);
+/// How long a port that failed is left alone, the first time.
+const FIRST_REST: Duration = Duration::from_millis(20);
+/// And at most, in the end. Each time it is twice as long as the time before.
+const LONGEST_REST: Duration = Duration::from_secs(4);
+
 /// What a port is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Want {
@@ -117,6 +131,10 @@ fn queues(ifindex: u32) -> Result<Option<Queues>, NetdevError> {
 #[derive(Debug)]
 struct Failed {
     since: Instant,
+    /// How long it is left alone from then on.
+    rest: Duration,
+    /// The device it failed on.
+    device: Option<Device>,
     reason: String,
 }
 
@@ -130,16 +148,17 @@ struct Plan {
     wanted: BTreeMap<u32, Want>,
     /// Where each of them is.
     places: Places,
-    /// When everything was last looked at.
-    since: Instant,
+    /// Looks at the devices so far.
+    looks: u64,
 }
 
-/// Owns every socket and every attached program.
+/// The binder: owns every socket and every attached program.
 #[derive(Debug)]
 pub struct Topology {
     config: Config,
     table: Arc<Current>,
     hands: Vec<Hand>,
+    roster: Arc<Roster>,
     report: Arc<Report>,
     attached: BTreeMap<u32, Attached>,
     failed: HashMap<u32, Failed>,
@@ -151,8 +170,6 @@ pub struct Topology {
     ids: Vec<IdPool>,
     /// By shard.
     frames: Vec<Frames>,
-    /// Outputs the shards have been told are up.
-    outputs_up: Vec<Output>,
 }
 
 impl Topology {
@@ -165,6 +182,7 @@ impl Topology {
             lookout: Lookout::default(),
             config,
             table,
+            roster: Arc::new(Roster::new(hands.clone(), Arc::clone(&report))),
             hands,
             report,
             attached: BTreeMap::new(),
@@ -174,22 +192,26 @@ impl Topology {
             sights: BTreeMap::new(),
             ids,
             frames,
-            outputs_up: Vec::new(),
         }
+    }
+
+    /// Who is to follow the links meanwhile.
+    pub fn follower(&self) -> Follower {
+        Follower(Arc::clone(&self.roster))
     }
 
     /// Follows the ports until `stop`, then detaches them all.
     pub fn run(mut self, stop: &AtomicBool) {
-        let mut links = Links::watch();
-        let mut plan = self.plan(Vec::new());
-        self.reconcile(&plan);
+        while !self.roster.wait(0, TICK) && !stop.load(Relaxed) {}
+        let mut plan = self.plan();
+        self.reconcile(&plan, stop);
         let mut audited = Instant::now();
         while !stop.load(Relaxed) {
-            if links.wait(TICK) || self.is_due(&plan) {
-                std::thread::sleep(PAUSE.saturating_sub(plan.since.elapsed()));
-                plan = self.plan(links.gone());
-                self.reconcile(&plan);
+            if self.roster.wait(plan.looks, TICK.min(self.rest_left())) || self.is_due(&plan) {
+                plan = self.plan();
+                self.reconcile(&plan, stop);
             }
+            self.note_links();
             // Overdue completions are counted in audits.
             if audited.elapsed() >= TICK {
                 audited = Instant::now();
@@ -199,7 +221,9 @@ impl Topology {
             self.tell_report(&plan);
             self.news.catch_up();
         }
-        plan = self.plan(links.gone());
+        self.roster.look(Vec::new());
+        plan = self.plan();
+        self.note_links();
         self.tell_report(&plan);
         let all: Vec<u32> = self.attached.keys().copied().collect();
         self.detach(&all);
@@ -214,21 +238,37 @@ impl Topology {
     }
 
     /// What is wanted from now on, and where that is.
-    fn plan(&mut self, gone: Vec<Gone>) -> Plan {
+    fn plan(&mut self) -> Plan {
         let table = self.table.load();
         let wanted = self.wanted(&table);
-        Plan { places: self.locate(&table, &wanted, gone), wanted, table, since: Instant::now() }
+        let Sight { devices, gone, looks } = self.roster.sight();
+        self.lookout.take(devices, gone);
+        Plan { places: self.locate(&table, &wanted), wanted, table, looks }
     }
 
     /// Whether to look at everything again even if no device has changed.
     fn is_due(&self, plan: &Plan) -> bool {
-        self.table.serial() != plan.table.serial
-            || plan.since.elapsed() >= LOOK
-            || self.failed.values().any(|failed| failed.since.elapsed() >= RETRY)
+        self.table.serial() != plan.table.serial || self.rest_left().is_zero()
+    }
+
+    /// How long until a port that failed is to be tried again.
+    fn rest_left(&self) -> Duration {
+        self.failed.values().map(Failed::rest_left).min().unwrap_or(TICK)
+    }
+
+    /// Takes note of the links that shards have been told of.
+    fn note_links(&mut self) {
+        let links = self.roster.links();
+        for (&ifindex, port) in &mut self.attached {
+            let Some(&link) = links.get(&ifindex).filter(|link| **link != port.link) else { continue };
+            self.news.info(ifindex, port.device.name(), format!("{}, MTU {}", up_down(link.up), link.mtu));
+            port.link = link;
+        }
     }
 
     /// Brings what is attached in line with what is wanted and what is there.
-    fn reconcile(&mut self, plan: &Plan) {
+    fn reconcile(&mut self, plan: &Plan, stop: &AtomicBool) {
+        self.note_links();
         let Plan { wanted, places, .. } = plan;
         let held: Vec<u32> = self.attached.keys().copied().collect();
         let gone: Vec<u32> = held.into_iter().filter(|&ifindex| self.must_go(ifindex, plan)).collect();
@@ -238,16 +278,18 @@ impl Topology {
         self.totals.retain(|ifindex| wanted.contains_key(&ifindex));
         self.sights.retain(|ifindex, _| wanted.contains_key(ifindex));
         // A port may have another one let go of, which is then taken into use anew.
-        while self.attach_all(wanted, places) {}
-        self.tell_outputs(wanted);
+        while self.attach_all(wanted, places, stop) {}
         self.clean_up(plan);
         self.record.keep();
     }
 
     /// Attaches what is not and may be. Whether that cost another port its place.
-    fn attach_all(&mut self, wanted: &BTreeMap<u32, Want>, places: &Places) -> bool {
-        let rested = |failed: &Failed| failed.since.elapsed() >= RETRY;
-        let due = |ifindex: &u32| !self.attached.contains_key(ifindex) && self.failed.get(ifindex).is_none_or(rested);
+    fn attach_all(&mut self, wanted: &BTreeMap<u32, Want>, places: &Places, stop: &AtomicBool) -> bool {
+        let device = |ifindex: &u32| self.lookout.device(places.get(ifindex)?.device()?);
+        let due = |ifindex: &u32| {
+            let rests = |failed: &Failed| !failed.rest_left().is_zero() && failed.device == device(ifindex);
+            !self.attached.contains_key(ifindex) && !self.failed.get(ifindex).is_some_and(rests)
+        };
         let due: Vec<_> = wanted.iter().filter(|(ifindex, _)| due(ifindex)).collect();
         let due: Vec<_> =
             due.into_iter().map(|(&ifindex, &want)| (ifindex, want, Lanes::of(ifindex, want, places))).collect();
@@ -255,6 +297,9 @@ impl Topology {
         self.want_frames(lanes.collect());
         let mut moved = false;
         for (ifindex, want, lanes) in due {
+            if stop.load(Relaxed) {
+                return false;
+            }
             match lanes {
                 Ok(Some(lanes)) => moved |= self.attach(ifindex, want, lanes),
                 Err(error) => self.fail(ifindex, error.to_string()),
@@ -290,7 +335,7 @@ impl Topology {
         wanted
     }
 
-    /// Follows the link of an attached port; `true` when the port cannot be kept.
+    /// Whether an attached port cannot be kept.
     fn must_go(&mut self, ifindex: u32, Plan { wanted, places, .. }: &Plan) -> bool {
         let Some(port) = self.attached.get_mut(&ifindex) else { return false };
         if wanted.get(&ifindex).map(|want| want.role()) != Some(port.want.role()) {
@@ -321,20 +366,14 @@ impl Topology {
             tracing::info!("ports {ifindex} and {peer} are a wire now: both are taken into use anew");
             return true;
         }
-        let Some(port) = self.attached.get_mut(&ifindex) else { return false };
-        let Some(link) = self.lookout.link(device) else { return true };
-        if link != port.link {
-            let what = format!("{}, MTU {}", up_down(link.up), link.mtu);
-            self.news.info(ifindex, port.device.name(), what);
-            port.link = link;
-            if port.want.role() == PortRole::Wire && mtu_problem(link.mtu, self.config.frame_size).is_some() {
-                return true;
-            }
-            for bound in &port.bound {
-                self.hands[bound.hand].send(bound.link(link, port.zero_copy));
-            }
-        }
-        false
+        let Some(port) = self.attached.get(&ifindex) else { return false };
+        port.want.role() == PortRole::Wire && mtu_problem(port.link.mtu, self.config.frame_size).is_some()
+    }
+}
+
+impl Failed {
+    fn rest_left(&self) -> Duration {
+        self.rest.saturating_sub(self.since.elapsed())
     }
 }
 

@@ -1,6 +1,5 @@
-//! What the ports are like, for the shards and for the stats thread.
+//! What the ports are like, for the stats thread.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use shm_layout::counters::Binding;
@@ -10,31 +9,11 @@ use super::identity::Place;
 use super::sights::Sights;
 use super::{Plan, Topology, Want};
 use crate::daemon::config::Bind;
-use crate::daemon::report::{BindingStatus, MISSING, PortStatus};
-use crate::shard::mailbox::{Command, Output};
+use crate::daemon::report::{BindingStatus, LINK_DOWN, MISSING, PortStatus};
+use crate::shard::mailbox::Command;
 use crate::xsk::link::XdpMode;
-use crate::xsk::socket::Socket;
 
 impl Topology {
-    /// Tells every shard which monitor ports are up, for those it serves no queue of.
-    pub(super) fn tell_outputs(&mut self, wanted: &BTreeMap<u32, Want>) {
-        let output = |ifindex: u32| {
-            let port = self.attached.get(&ifindex).filter(|port| port.link.up)?;
-            Some(Output { ifindex, queues: port.lanes.width, mtu: port.link.mtu })
-        };
-        let monitors = wanted.iter().filter(|(_, want)| **want == Want::Monitor);
-        let up: Vec<Output> = monitors.filter_map(|(&ifindex, _)| output(ifindex)).collect();
-        let tell = |command: &dyn Fn() -> Command<Socket>| self.hands.iter().for_each(|hand| hand.send(command()));
-        for &Output { ifindex, .. } in self.outputs_up.iter().filter(|was| up.iter().all(|o| o.ifindex != was.ifindex))
-        {
-            tell(&|| Command::OutputDown { ifindex });
-        }
-        for &output in up.iter().filter(|output| !self.outputs_up.contains(output)) {
-            tell(&|| Command::OutputUp(output));
-        }
-        self.outputs_up = up;
-    }
-
     /// Has the shards that wait for completions look for overdue ones.
     pub(super) fn audit(&self) {
         for (at, hand) in self.hands.iter().enumerate() {
@@ -116,7 +95,7 @@ impl Topology {
                     let notes = [news, program, bind, sights].into_iter().filter(|note| !note.is_empty());
                     notes.collect::<Vec<_>>().join("; ")
                 } else {
-                    "link down".to_owned()
+                    LINK_DOWN.to_owned()
                 },
                 ..absent.clone()
             },

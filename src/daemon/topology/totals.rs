@@ -3,11 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::counters::BindingBlock;
 use crate::daemon::report::BindingStatus;
 use crate::xsk::KernelStats;
 use crate::xsk::socket::Socket;
+
+/// How long after the close of a socket the kernel may hold its queue.
+const RELEASE: Duration = Duration::from_millis(300);
 
 /// What was counted on one queue of a port.
 #[derive(Debug, Default)]
@@ -18,6 +22,10 @@ struct Queue {
     closed: KernelStats,
     /// By the kernel, of the one that is open, as far as it has said.
     open: KernelStats,
+    /// Whether a socket is bound to it.
+    is_bound: bool,
+    /// When the last one that was bound to it was closed.
+    left: Option<Instant>,
 }
 
 impl Queue {
@@ -53,6 +61,21 @@ impl Totals {
         let total = self.0.entry((ifindex, queue)).or_default();
         total.ask(socket);
         (total.closed, total.open) = (total.kernel(), KernelStats::default());
+        if std::mem::take(&mut total.is_bound) {
+            total.left = Some(Instant::now());
+        }
+    }
+
+    /// A socket is bound to a queue.
+    pub(super) fn bound(&mut self, ifindex: u32, queue: u32) {
+        self.0.entry((ifindex, queue)).or_default().is_bound = true;
+    }
+
+    /// How long to wait for a queue that some socket holds: the kernel lets go of one that was ours a little after that
+    /// was closed. For anybody else's nobody waits.
+    pub(super) fn patience(&self, ifindex: u32, queue: u32) -> Duration {
+        let left = self.0.get(&(ifindex, queue)).and_then(|total| total.left);
+        left.map_or(Duration::ZERO, |left| RELEASE.saturating_sub(left.elapsed()))
     }
 
     /// What was counted on queues of a port that have no socket now, where there is something.
