@@ -143,7 +143,7 @@ pub fn admit(snapshot: &Snapshot) -> Admission {
 /// Judges a snapshot whose entries are called by `places`, for these devices where they are known.
 pub(super) fn judge(snapshot: &Snapshot, places: Places<'_>, links: Option<&Links>) -> Admission {
     let names = Names::of(snapshot);
-    let devices = Devices::of(&names, links);
+    let devices = Devices::of(snapshot, &names, links);
     let mut reasons = Vec::new();
     numbers(snapshot, places, &mut reasons);
     let wire_of_port = wires(snapshot, &devices, &mut reasons);

@@ -12,6 +12,7 @@
 //! - `unsupported`: what of a Junos configuration asks for mirroring and has no effect.
 //! - [`instances`]: port-mirroring instances to mirror entries, for both.
 //! - `naming`: what a name means, among the interfaces of a document and the devices there are.
+//! - `located`: which of the devices there are is which port of a snapshot.
 //! - [`wires`]: the `--wire A:B` arguments, for snapshots that name no wires themselves.
 //! - [`units`]: which port and which of its frames an ifindex of a snapshot means.
 //! - [`draft`]: a snapshot that is not admitted yet, and what is known of it beside.
@@ -37,6 +38,7 @@ pub mod history;
 pub mod instances;
 pub mod json;
 pub mod junos;
+mod located;
 pub mod model;
 mod naming;
 pub mod remarks;

@@ -2,11 +2,12 @@
 //! warnings, published with it. It is refused for none of them, since devices come and go while it stays; only a port
 //! that is no Ethernet device never becomes one.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use shm_layout::record::PlaceRecord;
 
 use super::admission::{Names, Places};
+use super::located::Located;
 use super::model::{Diagnostic, Link, Links, Mirror, Severity, Snapshot, Wire, printable, quoted};
 use super::naming::stranger;
 
@@ -62,15 +63,15 @@ fn ends(mirror: Mirror, place: PlaceRecord) -> [End; 2] {
 /// The devices, as far as they are known.
 pub(super) struct Devices<'a> {
     pub(super) names: &'a Names<'a>,
-    by_index: Option<HashMap<u32, &'a Link>>,
+    located: Option<Located<'a>>,
     place: &'a str,
 }
 
 impl<'a> Devices<'a> {
     /// Those in `links`, under the names that a snapshot has for them.
-    pub(super) fn of(names: &'a Names<'a>, links: Option<&'a Links>) -> Self {
-        let by_index = links.map(|links| links.all.iter().map(|link| (link.interface.ifindex, link)).collect());
-        Self { names, by_index, place: links.map_or("", |links| links.place.as_str()) }
+    pub(super) fn of(snapshot: &Snapshot, names: &'a Names<'a>, links: Option<&'a Links>) -> Self {
+        let located = links.map(|links| Located::of(snapshot, &names.units, links));
+        Self { names, located, place: links.map_or("", |links| links.place.as_str()) }
     }
 
     /// A port with its name: the snapshot's, or else the kernel's.
@@ -91,7 +92,8 @@ impl<'a> Devices<'a> {
 
     /// That a port is another device than the snapshot calls it.
     fn stranger(&self, port: u32) -> Option<Diagnostic> {
-        stranger(self.names.row(port)?, self.link(port)?, self.place)
+        let is_named = self.located.as_ref()?.is_named(port);
+        stranger(self.names.row(port)?, self.link(port)?, self.place).filter(|_| !is_named)
     }
 
     /// That a wire's ports do not take the same frames.
@@ -136,12 +138,12 @@ impl<'a> Devices<'a> {
 
     /// The device of a port. That of a VLAN unit, if it has one, is of no account.
     fn link(&self, port: u32) -> Option<&Link> {
-        self.by_index.as_ref()?.get(&port).copied()
+        self.located.as_ref()?.get(port)
     }
 
     /// That a port is not there, or down.
     fn idle(&self, what: &str, End { ifindex, port }: End) -> Option<String> {
-        self.by_index.as_ref()?;
+        self.located.as_ref()?;
         let shown = self.names.show_on(ifindex, port);
         match self.link(port) {
             None => Some(format!(
@@ -406,6 +408,40 @@ mod tests {
                 "{admission:?}"
             );
         }
+    }
+
+    /// The ifindexes of the document are of another boot: the devices are those of the names.
+    #[test]
+    fn a_port_is_judged_by_the_device_of_its_name() {
+        let row = |name: &str, ifindex| called(name, ifindex).interface;
+        let lo = Link { foreign: Some("loopback, hardware type 772".into()), ..called("lo", 1) };
+        let said = |links: Vec<Link>| {
+            let snapshot = Snapshot {
+                interfaces: vec![row("p1", 1), row("p2", 102), Interface { mtu: 0, ..row("m0", 201) }],
+                mirrors: vec![Mirror { ingress_ifindex: 1, output_ifindex: 201, rate: 0 }],
+                wires: vec![Wire { name: "w".into(), a_ifindex: 1, b_ifindex: 102 }],
+                ..Snapshot::default()
+            };
+            let links = Links { all: links, place: "over there".into() };
+            let admission = Draft::from(snapshot).admit(Some(&links));
+            assert!(admission.accepted(), "{admission:?}");
+            admission.diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let also = Link { altnames: vec!["p2".into()], ..called("eth2", 202) };
+        assert_eq!(said(vec![lo.clone(), called("p1", 201), also.clone(), called("m0", 203)]), [""; 0]);
+        let mut a = called("p1", 201);
+        a.interface.mtu = 9000;
+        a.address = "192.0.2.1".parse().ok();
+        // A device that has the ifindex of p2, and one that had it.
+        let found = said(vec![lo.clone(), a, also, called("stranger", 102)]);
+        assert_eq!(
+            found,
+            [
+                "warning: mirror_configs[0]: port missing: its output, ifindex 201 (\"m0\"), is not over there; it mirrors nothing until that is there",
+                "warning: wires[0] \"w\": the MTUs of its ports differ, 9000 of ifindex 1 (\"p1\") and 1500 of ifindex 102 (\"p2\"): frames too large for the smaller are dropped (rx_drops_oversize)",
+                "warning: wires[0] \"w\": ifindex 1 (\"p1\") has the address 192.0.2.1, which nothing reaches: all that it receives crosses the wire",
+            ]
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use spanwire_lab::topology::LabSpec;
 use tempfile::TempDir;
 
 use crate::exchange;
-use crate::node::{A, B, MON, Node, lab, program};
+use crate::node::{A, B, MON, Node, document_with, lab, program};
 
 /// A namespace with the veth pairs wa-xa, wb-xb and mon-xm; wa is 11, wb 12 and mon 22.
 struct Bench {
@@ -114,10 +114,10 @@ fn a_name_means_a_device_where_the_document_has_none() {
     assert!(code == 1 && stderr.contains(r#"no interface is called "wc""#) && stderr.contains("\"wa\""), "{stderr}");
 
     // An interface of the document comes first, also where a device has the name.
-    let named = r#"{"version":3,"interfaces":[{"name":"wb","linux_name":"wb","ifindex":22}]}"#;
+    let named = r#"{"version":3,"interfaces":[{"name":"wb","linux_name":"wx","ifindex":22}]}"#;
     let (code, report, stderr) = bench.check(named, &["--wire", "wa:wb"]);
     assert_eq!((code, wire(&report)), (0, (Some(11), Some(22))), "{stderr}");
-    let stranger = r#"ifindex 22: it is called "mon" in this network namespace, the document calls it "wb""#;
+    let stranger = r#"ifindex 22: it is called "mon" in this network namespace, the document calls it "wx""#;
     assert!(said(&report).contains(stranger), "{}", said(&report));
 
     // So is a device that is named itself, where the document has another name for its ifindex.
@@ -199,6 +199,30 @@ fn a_device_that_is_no_ethernet_is_refused_as_a_port() {
     let want =
         "mirror_configs[0].output_ifindex: ifindex 1 (\"lo\") is no Ethernet device but loopback, hardware type 772";
     assert!(stderr.contains(want) && stderr.lines().count() == 1, "{stderr}");
+}
+
+/// The ifindexes of a document may be of another machine: its names are what the dataplane goes by.
+#[test]
+fn ports_are_judged_by_the_devices_of_their_names() {
+    let bench = Bench::new();
+    bench.ip(&["link", "set", "mon", "name", "uplink"]);
+    bench.ip(&["link", "property", "add", "dev", "uplink", "altname", "mon"]);
+    let row = |name: &str, ifindex: u32| format!(r#"{{"name":"{name}","linux_name":"{name}","ifindex":{ifindex}}}"#);
+    let names = [row("wa", 1), row("wb", 22), row("mon", 12)].join(",");
+    let document = document_with(&[(1, 22)], &[(1, 12, 1)], &names);
+    // Links may take a moment to come up.
+    let found = || {
+        let (code, report, stderr) = bench.check(&document, &[]);
+        assert_eq!(code, 0, "{stderr}");
+        said(&report).lines().filter(|line| !line.contains(" down: ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(found(), [""; 0]);
+    bench.ip(&["link", "set", "wb", "mtu", "1400"]);
+    bench.ip(&["addr", "add", "192.0.2.1/24", "dev", "wa"]);
+    let told = found();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].contains("1500 of ifindex 1 (\"wa\") and 1400 of ifindex 22 (\"wb\")"), "{told:?}");
+    assert!(told[1].contains("ifindex 1 (\"wa\") has the address 192.0.2.1"), "{told:?}");
 }
 
 /// By alternative names alone, with frames.

@@ -187,7 +187,10 @@ fn an_alternative_name_is_a_name() {
     ip(&lab, "link property add dev w0a altname uplink-of-the-first-customer");
     let node = Node::start(&lab, &[]);
     let uplink = r#"{"name":"up","linux_name":"uplink-of-the-first-customer","ifindex":99}"#;
-    node.import(&document_with(&[(99, B)], &[(99, MON, 1)], uplink));
+    node.wait_for_running();
+    let document = node.file(&document_with(&[(99, B)], &[(99, MON, 1)], uplink));
+    let report = node.json(&["import", document.to_str().unwrap()]);
+    assert_eq!(report["diagnostics"], serde_json::json!([]), "judged by the device that the dataplane takes");
     node.wait_for_ports(&[99, B, MON]);
     exchange(&lab, 1, 300, Some(1), None);
     let show = node.json(&["show"]);

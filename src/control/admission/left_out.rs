@@ -27,7 +27,7 @@ pub(in crate::control) fn left_out(
     links: Option<&Links>,
 ) -> Vec<Option<String>> {
     let names = Names::of(snapshot);
-    let devices = Devices::of(&names, links);
+    let devices = Devices::of(snapshot, &names, links);
     let wire_of_port = wires(snapshot, &devices, &mut Vec::new());
     let kept = || Kept {
         snapshot,

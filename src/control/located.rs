@@ -1,0 +1,96 @@
+//! Which device each port of a snapshot is among those there are: what a dataplane that sees them for the first time
+//! makes of the same names.
+//!
+//! 1. The device of the name that the snapshot gives, its own or an alternative one, whatever its ifindex is.
+//! 2. Where there is none: the one with the snapshot's ifindex, unless it is another port by its name.
+//!
+//! In a list that stands for the live system one name may be that of several: the one with the ifindex counts.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::model::{Interface, Link, Links, Snapshot};
+use super::units::Units;
+
+/// The devices by the ports they are.
+pub(super) struct Located<'a> {
+    by_index: HashMap<u32, &'a Link>,
+    /// Those that are a port by its name.
+    by_name: HashMap<u32, &'a Link>,
+    /// The ports of these, by the ifindexes of the devices.
+    owners: HashMap<u32, u32>,
+}
+
+impl<'a> Located<'a> {
+    pub(super) fn of(snapshot: &Snapshot, units: &Units, links: &'a Links) -> Self {
+        let by_index: HashMap<u32, &Link> = links.all.iter().map(|link| (link.interface.ifindex, link)).collect();
+        let names = DeviceNames::of(links);
+        let wired = snapshot.wires.iter().flat_map(|wire| [wire.a_ifindex, wire.b_ifindex]);
+        let places = snapshot.mirrors.iter().map(|&mirror| units.place(mirror));
+        let outputs = places.filter(|place| units.is_wired(place.port_ifindex)).map(|place| place.output_ifindex);
+        let wanted: HashSet<u32> = wired.chain(outputs).collect();
+        let (mut by_name, mut owners) = (HashMap::new(), HashMap::new());
+        for (port, row) in named(snapshot) {
+            let own = by_index.get(&port).copied().filter(|link| link.is_device(&row.linux_name));
+            let Some(link) = own.or_else(|| names.find(&row.linux_name)) else { continue };
+            by_name.insert(port, link);
+            // Of several names of one device the port with its ifindex has it, or one that is in use, or the first.
+            let device = link.interface.ifindex;
+            let rank = |port: u32| (port == device, wanted.contains(&port));
+            let owner = owners.entry(device).or_insert(port);
+            if rank(port) > rank(*owner) {
+                *owner = port;
+            }
+        }
+        Self { by_index, by_name, owners }
+    }
+
+    /// The device that is this port.
+    pub(super) fn get(&self, port: u32) -> Option<&'a Link> {
+        let link = self.by_name.get(&port).or_else(|| self.by_index.get(&port))?;
+        self.owners.get(&link.interface.ifindex).is_none_or(|owner| *owner == port).then_some(link)
+    }
+
+    /// Whether a device is there that is called as the snapshot calls this port's.
+    pub(super) fn is_named(&self, port: u32) -> bool {
+        self.by_name.contains_key(&port)
+    }
+}
+
+/// The first row of each ifindex that names a device. A VLAN unit may bear its port's name.
+fn named(snapshot: &Snapshot) -> BTreeMap<u32, &Interface> {
+    let mut named = BTreeMap::new();
+    for row in snapshot.interfaces.iter().filter(|row| row.names_device()) {
+        named.entry(row.ifindex).or_insert(row);
+    }
+    named
+}
+
+impl Interface {
+    /// Whether its Linux name is that of a port.
+    fn names_device(&self) -> bool {
+        self.ifindex > 0 && self.vlan().is_none() && !self.linux_name.is_empty()
+    }
+}
+
+impl Link {
+    /// Whether the kernel knows it by this name.
+    fn is_device(&self, name: &str) -> bool {
+        self.interface.linux_name == name || self.altnames.iter().any(|own| own == name)
+    }
+}
+
+/// The devices by the names that the kernel knows them by.
+struct DeviceNames<'a>(HashMap<&'a str, &'a Link>);
+
+impl<'a> DeviceNames<'a> {
+    fn of(links: &'a Links) -> Self {
+        let devices = || links.all.iter().filter(|link| link.interface.ifindex > 0);
+        let others = devices().flat_map(|link| link.altnames.iter().map(move |name| (name.as_str(), link)));
+        // A name comes before the same alternative name.
+        Self(others.chain(devices().map(|link| (link.interface.linux_name.as_str(), link))).collect())
+    }
+
+    fn find(&self, name: &str) -> Option<&'a Link> {
+        self.0.get(name).copied().filter(|_| !name.is_empty())
+    }
+}
