@@ -148,6 +148,7 @@ fn link(device: &Device) -> Link {
             native_vlan_id: 0,
             mtu: device.mtu,
             mac: device.mac,
+            seen: false,
         },
         altnames: device.altnames.clone(),
         up: Some(device.up),

@@ -57,7 +57,10 @@ fn sections(snapshot: &Snapshot) -> Vec<(u32, bool)> {
 #[test]
 fn all_that_an_older_dataplane_knows_but_the_diagnostics_is_required() {
     let sections = sections(&Snapshot::default());
-    assert_eq!(sections, [(1, true), (2, true), (3, true), (4, true), (5, false), (8, false), (7, false), (6, true)]);
+    assert_eq!(
+        sections,
+        [(1, true), (2, true), (3, true), (4, true), (5, false), (8, false), (7, false), (9, false), (6, true)]
+    );
 }
 
 /// A dataplane that does not know PLACES takes every snapshot that it mirrors rightly, and no other.
@@ -128,8 +131,9 @@ fn what_a_reader_would_refuse_is_not_published() {
 fn interface() -> impl Strategy<Value = Interface> {
     let number = || 0..=i32::MAX as u32;
     let vlans = (0..=4094_u16, prop_oneof![Just(0), 0..=4094_u16]);
-    (any::<String>(), any::<String>(), number(), number(), vlans, number(), any::<Option<[u8; 6]>>()).prop_map(
-        |(name, linux_name, ifindex, parent_ifindex, (vlan_id, native_vlan_id), mtu, mac)| Interface {
+    let names = (any::<String>(), any::<String>(), any::<bool>());
+    (names, number(), number(), vlans, number(), any::<Option<[u8; 6]>>()).prop_map(
+        |((name, linux_name, seen), ifindex, parent_ifindex, (vlan_id, native_vlan_id), mtu, mac)| Interface {
             name,
             linux_name,
             ifindex,
@@ -138,6 +142,7 @@ fn interface() -> impl Strategy<Value = Interface> {
             native_vlan_id,
             mtu,
             mac,
+            seen,
         },
     )
 }

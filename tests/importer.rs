@@ -163,6 +163,7 @@ fn interface() -> impl Strategy<Value = Interface> {
             native_vlan_id,
             mtu,
             mac,
+            ..Interface::default()
         },
     )
 }

@@ -6,8 +6,8 @@ use crate::header::{Geometry, Header};
 use crate::record::{
     BindingRecord, CloneRecord, DescriptorRecord, DiagnosticRecord, EntryRecord, EntryStateRecord, LinkListRecord,
     LinkRecord, MetaRecord, MirrorRecord, NativeVlanRecord, PlaceRecord, PortDeviceRecord, PortRecord, PortStateRecord,
-    RefusalRecord, RoomRecord, SeatRecord, SectionEntry, ShardRecord, SightRecord, SlotHeader, StatsMetaRecord, StrRef,
-    SwapRecord, UmemRecord, WireRecord,
+    RefusalRecord, RoomRecord, SeatRecord, SectionEntry, SeenRecord, ShardRecord, SightRecord, SlotHeader,
+    StatsMetaRecord, StrRef, SwapRecord, UmemRecord, WireRecord,
 };
 
 /// Asserts a type's size and the offset of every field. The pattern makes a field that is not listed an error.
@@ -37,6 +37,7 @@ pin!(MirrorRecord of 16 { ingress_ifindex: 0, output_ifindex: 4, rate: 8, placem
 pin!(DiagnosticRecord of 24 { severity: 0, pad: 4, subject: 8, message: 16 });
 pin!(PlaceRecord of 12 { port_ifindex: 0, output_ifindex: 4, vlan_id: 8, flags: 10 });
 pin!(NativeVlanRecord of 8 { port: 0, vlan_id: 4, pad: 6 });
+pin!(SeenRecord of 4 { port: 0 });
 pin!(StatsMetaRecord of 88 {
     pid: 0, shard_count: 4, started_at: 8, gathered_at: 16, config_instance: 24, table_generation: 32,
     adopted_generation: 40, rejects: 48, last_reject: 56, capabilities: 64, frame_size: 72, mirror_frames: 76,

@@ -4,7 +4,7 @@
 //! release before minor 1 wrote none, and its dataplane made of the other sections what [`older`] makes: that is what
 //! such an image means, and what a dataplane does that skips PLACES.
 
-use crate::record::{NativeVlanRecord, PLACE_UNTAGGED, PlaceRecord, PortRecord, Record};
+use crate::record::{NativeVlanRecord, PLACE_UNTAGGED, PlaceRecord, PortRecord, Record, SeenRecord};
 use crate::view::{LayoutError, SnapshotView, check as check_record, has_twice};
 
 impl PlaceRecord {
@@ -68,6 +68,24 @@ pub(crate) fn check_native_vlans(view: &SnapshotView<'_>) -> Result<(), LayoutEr
                 ("its port does not come after that of the record before", before < Some(port)),
                 ("vlan_id is out of range", (1..=4094).contains(&vlan_id)),
                 ("padding is not zero", pad == 0),
+            ],
+        )?;
+        before = Some(port);
+    }
+    Ok(())
+}
+
+/// Whether each that was seen is a port.
+pub(crate) fn check_seen(view: &SnapshotView<'_>) -> Result<(), LayoutError> {
+    let mut before = None;
+    for (i, seen) in view.seen.iter().enumerate() {
+        let SeenRecord { port } = seen;
+        check_record(
+            i,
+            &seen,
+            &[
+                ("there is no such port", (port as usize) < view.ports.len()),
+                ("its port does not come after that of the record before", before < Some(port)),
             ],
         )?;
         before = Some(port);

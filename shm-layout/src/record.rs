@@ -319,6 +319,15 @@ record! {
     }
 }
 
+record! {
+    /// SEEN: the ports whose `linux_name` was that of a device when the snapshot was published, in the order of PORTS.
+    /// No other device is taken for one of them.
+    SeenRecord kind 9 size 4 {
+        /// Index of the port in PORTS.
+        port: u32,
+    }
+}
+
 /// Kind of the STRINGS section: bytes, UTF-8.
 pub const STRINGS_KIND: u32 = 6;
 /// Schema hash of the STRINGS section.

@@ -12,7 +12,7 @@ use thiserror::Error;
 use crate::image::image_crc;
 use crate::record::{
     DiagnosticRecord, IMAGE_MAGIC, MetaRecord, MirrorRecord, NativeVlanRecord, PlaceRecord, PortRecord, REQUIRED,
-    Record, STRINGS_HASH, STRINGS_KIND, SectionEntry, SlotHeader, StrRef, WireRecord,
+    Record, STRINGS_HASH, STRINGS_KIND, SectionEntry, SeenRecord, SlotHeader, StrRef, WireRecord,
 };
 use crate::{ENDIAN_TAG, LAYOUT_MAJOR, LAYOUT_MINOR, WORD, places};
 
@@ -90,7 +90,7 @@ pub enum LayoutError {
 }
 
 /// Kinds of sections this release knows.
-const KNOWN: [std::ops::RangeInclusive<u32>; 3] = [1..=8, 100..=112, 120..=123];
+const KNOWN: [std::ops::RangeInclusive<u32>; 3] = [1..=9, 100..=112, 120..=123];
 
 /// An image whose structure holds.
 #[derive(Clone, Copy, Debug)]
@@ -351,6 +351,8 @@ pub struct SnapshotView<'a> {
     pub diagnostics: Records<'a, DiagnosticRecord>,
     /// NATIVE_VLANS.
     pub native_vlans: Records<'a, NativeVlanRecord>,
+    /// SEEN.
+    pub seen: Records<'a, SeenRecord>,
     /// PLACES; none in an image of minor 0.
     pub(crate) places: Option<Records<'a, PlaceRecord>>,
     /// STRINGS.
@@ -379,6 +381,7 @@ impl<'a> TryFrom<&'a [u64]> for SnapshotView<'a> {
             mirrors: image.required()?,
             diagnostics: image.records()?,
             native_vlans: image.records()?,
+            seen: image.records()?,
             places: if image.has(PlaceRecord::KIND) { Some(image.records()?) } else { None },
             strings: image.strings()?,
         };
@@ -463,6 +466,7 @@ impl SnapshotView<'_> {
             return Err(LayoutError::Section { kind: MirrorRecord::KIND, what: "an ingress is there twice" });
         }
         places::check_native_vlans(self)?;
+        places::check_seen(self)?;
         places::check(self, &ends)?;
         for (i, diagnostic) in self.diagnostics.iter().enumerate() {
             check(

@@ -12,13 +12,13 @@ use std::path::PathBuf;
 use bytemuck::Zeroable;
 use common::{
     full, full_builder, full_mirrors, header, header_of_minor, native, of_minor, placed, placed_builder, placed_places,
-    put, reseal, small,
+    put, reseal, seen, small,
 };
 use shm_layout::header::{Geometry, Header, RegionKind};
 use shm_layout::image::Need;
 use shm_layout::record::{
-    META_DISARMED, MirrorRecord, NativeVlanRecord, PlaceRecord, Placement, Record, Role, Severity, SlotHeader,
-    StatsMetaRecord, fnv1a,
+    META_DISARMED, MirrorRecord, NativeVlanRecord, PlaceRecord, Placement, Record, Role, SeenRecord, Severity,
+    SlotHeader, StatsMetaRecord, fnv1a,
 };
 use shm_layout::view::{ImageView, LayoutError, SnapshotView};
 use shm_layout::{LAYOUT_MAJOR, LAYOUT_MINOR};
@@ -91,6 +91,14 @@ fn the_image_with_places_is_what_it_was() {
     let ports: Vec<_> = view.ports.iter().map(|p| (p.ifindex, p.parent_ifindex, p.vlan_id)).collect();
     let units = [(1 << 30, 11, 4094), ((1 << 30) + 1, 11, 5), ((1 << 30) + 2, 24, 7)];
     assert_eq!(ports, [&[(11, 0, 0); 2][..], &units].concat());
+}
+
+#[test]
+fn the_image_with_ports_seen_is_what_it_was() {
+    let words = golden("seen.img", of_minor(1, &seen()).bytes());
+    let view = SnapshotView::try_from(&*words).expect("readable for good");
+    assert_eq!((view.image.layout_minor, view.places()), (1, placed_places().to_vec()));
+    assert_eq!(view.seen.iter().collect::<Vec<_>>(), [0, 4].map(|port| SeenRecord { port }));
 }
 
 /// What a dataplane of minor 0 makes of the same entries, and what it says where that is not what they mean.
@@ -189,5 +197,5 @@ fn the_same_minor_has_the_same_records() {
 fn the_kinds_are_what_they_were() {
     assert_eq!((RegionKind::Config as u32, RegionKind::Stats as u32), (1, 2));
     assert_eq!((MirrorRecord::KIND, StatsMetaRecord::KIND), (4, 100));
-    assert_eq!((PlaceRecord::KIND, NativeVlanRecord::KIND), (7, 8));
+    assert_eq!((PlaceRecord::KIND, NativeVlanRecord::KIND, SeenRecord::KIND), (7, 8, 9));
 }

@@ -16,7 +16,7 @@ use shm_layout::header::{Header, MAX_SLOT, RegionKind};
 use shm_layout::image::{ImageBuilder, Need};
 use shm_layout::record::{
     DiagnosticRecord, MetaRecord, MirrorRecord, NativeVlanRecord, PLACE_UNTAGGED, PlaceRecord, PortRecord, Record,
-    STRINGS_HASH, STRINGS_KIND, SectionEntry, SlotHeader, StatsMetaRecord, StrRef, UmemRecord, WireRecord,
+    STRINGS_HASH, STRINGS_KIND, SectionEntry, SeenRecord, SlotHeader, StatsMetaRecord, StrRef, UmemRecord, WireRecord,
 };
 use shm_layout::view::{ImageView, LayoutError, SnapshotView};
 use shm_layout::{ENDIAN_TAG, LAYOUT_MAJOR, LAYOUT_MINOR, PAGE, SLOTS};
@@ -65,6 +65,15 @@ fn with_placed<R: Record>(index: usize, field: usize, value: impl NoUninit) -> L
 fn with_places(natives: &[NativeVlanRecord], places: &[PlaceRecord]) -> LayoutError {
     let mut image = placed_builder();
     image.section(Need::Optional, natives).section(Need::Required, places);
+    refused(image.finish().words().to_vec())
+}
+
+/// Why [`placed`] is refused with these ports as seen.
+fn with_seen(ports: &[u32]) -> LayoutError {
+    let mut image = placed_builder();
+    let seen: Vec<SeenRecord> = ports.iter().map(|&port| SeenRecord { port }).collect();
+    image.section(Need::Optional, &[native(0, 4094)]).section(Need::Required, &placed_places());
+    image.section(Need::Optional, &seen);
     refused(image.finish().words().to_vec())
 }
 
@@ -232,6 +241,12 @@ refuses! {
         => in_record::<PlaceRecord>(1, "the VLAN is not that of the port's untagged frames");
     native_pad: with_placed::<NativeVlanRecord>(0, offset_of!(NativeVlanRecord, pad), 1u16)
         => in_record::<NativeVlanRecord>(0, "padding is not zero");
+
+    seen_port: with_seen(&[5]) => in_record::<SeenRecord>(0, "there is no such port");
+    seen_port_twice: with_seen(&[0, 0])
+        => in_record::<SeenRecord>(1, "its port does not come after that of the record before");
+    seen_port_out_of_order: with_seen(&[4, 0])
+        => in_record::<SeenRecord>(1, "its port does not come after that of the record before");
 
     diagnostic_severity: with_record::<DiagnosticRecord>(1, offset_of!(DiagnosticRecord, severity), u32::MAX)
         => in_record::<DiagnosticRecord>(1, "a field is none of its values");
@@ -509,7 +524,7 @@ fn walk(words: &[u64]) -> usize {
     if let Ok(view) = SnapshotView::try_from(words) {
         seen += view.ports.iter().map(|p| view.strings.text(p.name).len()).sum::<usize>();
         seen += view.mirrors.iter().count() + view.wires.iter().count() + view.diagnostics.iter().count();
-        seen += view.native_vlans.iter().count();
+        seen += view.native_vlans.iter().count() + view.seen.iter().count();
         assert_eq!(view.places().len(), view.mirrors.len());
     }
     seen

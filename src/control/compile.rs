@@ -10,7 +10,8 @@
 use sha2::{Digest, Sha256};
 use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{
-    DiagnosticRecord, MetaRecord, MirrorRecord, NativeVlanRecord, PlaceRecord, Placement, PortRecord, Role, WireRecord,
+    DiagnosticRecord, MetaRecord, MirrorRecord, NativeVlanRecord, PlaceRecord, Placement, PortRecord, Role, SeenRecord,
+    WireRecord,
 };
 use shm_layout::{places, record, view::SnapshotView};
 
@@ -43,8 +44,9 @@ impl Source {
 /// Compiles an admitted snapshot; `admission` is the answer to it of [`admit`](super::admission::admit) or
 /// [`Draft::admit`](super::Draft::admit).
 ///
-/// Every section but DIAGNOSTICS and NATIVE_VLANS is required: a dataplane that cannot read one of them must not guess.
-/// PLACES is so only where it says other than a dataplane of layout minor 0 would guess, which takes any other snapshot.
+/// Every section but DIAGNOSTICS, NATIVE_VLANS and SEEN is required: a dataplane that cannot read one of them must not
+/// guess. PLACES is so only where it says other than a dataplane of layout minor 0 would guess, which takes any other
+/// snapshot.
 #[must_use]
 pub fn compile(snapshot: &Snapshot, admission: &Admission, source: &Source) -> Image {
     let mut image = ImageBuilder::new();
@@ -101,7 +103,8 @@ pub fn compile(snapshot: &Snapshot, admission: &Admission, source: &Source) -> I
         .section(Need::Required, &mirrors)
         .section(Need::Optional, &diagnostics)
         .section(Need::Optional, &native_vlans(&snapshot.interfaces))
-        .section(places_need, &places);
+        .section(places_need, &places)
+        .section(Need::Optional, &seen(&snapshot.interfaces));
     image.finish()
 }
 
@@ -125,6 +128,10 @@ fn native_vlans(interfaces: &[Interface]) -> Vec<NativeVlanRecord> {
     with_one.map(|(interface, port)| NativeVlanRecord { port, vlan_id: interface.native_vlan_id, pad: 0 }).collect()
 }
 
+fn seen(interfaces: &[Interface]) -> Vec<SeenRecord> {
+    interfaces.iter().zip(0..).filter(|(row, _)| row.seen).map(|(_, port)| SeenRecord { port }).collect()
+}
+
 fn port(image: &mut ImageBuilder, interface: &Interface) -> PortRecord {
     PortRecord {
         ifindex: interface.ifindex,
@@ -145,6 +152,7 @@ pub fn decompile(view: &SnapshotView<'_>) -> Snapshot {
     let text = |at| view.strings.text(at).to_owned();
     // In the order of the ports.
     let mut natives = view.native_vlans.iter().peekable();
+    let mut seen = view.seen.iter().peekable();
     Snapshot {
         version: view.meta.source_version,
         generation: view.meta.source_generation,
@@ -163,6 +171,7 @@ pub fn decompile(view: &SnapshotView<'_>) -> Snapshot {
                 native_vlan_id: natives.next_if(|native| native.port == at).map_or(0, |native| native.vlan_id),
                 mtu: port.mtu,
                 mac: (port.has_mac == 1).then_some(port.mac),
+                seen: seen.next_if(|seen| seen.port == at).is_some(),
             })
             .collect(),
         mirrors: view

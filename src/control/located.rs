@@ -2,7 +2,8 @@
 //! makes of the same names.
 //!
 //! 1. The device of the name that the snapshot gives, its own or an alternative one, whatever its ifindex is.
-//! 2. Where there is none: the one with the snapshot's ifindex, unless it is another port by its name.
+//! 2. Where there is none, and was none when the snapshot was published before: the one with the snapshot's ifindex,
+//!    unless it is another port by its name.
 //!
 //! In a list that stands for the live system one name may be that of several: the one with the ifindex counts.
 
@@ -18,6 +19,8 @@ pub(super) struct Located<'a> {
     by_name: HashMap<u32, &'a Link>,
     /// The ports of these, by the ifindexes of the devices.
     owners: HashMap<u32, u32>,
+    /// Ports whose names were seen, and are no device's by now.
+    gone: HashSet<u32>,
 }
 
 impl<'a> Located<'a> {
@@ -28,10 +31,13 @@ impl<'a> Located<'a> {
         let places = snapshot.mirrors.iter().map(|&mirror| units.place(mirror));
         let outputs = places.filter(|place| units.is_wired(place.port_ifindex)).map(|place| place.output_ifindex);
         let wanted: HashSet<u32> = wired.chain(outputs).collect();
-        let (mut by_name, mut owners) = (HashMap::new(), HashMap::new());
+        let (mut by_name, mut owners, mut gone) = (HashMap::new(), HashMap::new(), HashSet::new());
         for (port, row) in named(snapshot) {
             let own = by_index.get(&port).copied().filter(|link| link.is_device(&row.linux_name));
-            let Some(link) = own.or_else(|| names.find(&row.linux_name)) else { continue };
+            let Some(link) = own.or_else(|| names.find(&row.linux_name)) else {
+                gone.extend(row.seen.then_some(port));
+                continue;
+            };
             by_name.insert(port, link);
             // Of several names of one device the port with its ifindex has it, or one that is in use, or the first.
             let device = link.interface.ifindex;
@@ -41,12 +47,13 @@ impl<'a> Located<'a> {
                 *owner = port;
             }
         }
-        Self { by_index, by_name, owners }
+        Self { by_index, by_name, owners, gone }
     }
 
     /// The device that is this port.
     pub(super) fn get(&self, port: u32) -> Option<&'a Link> {
-        let link = self.by_name.get(&port).or_else(|| self.by_index.get(&port))?;
+        let found_first = || self.by_index.get(&port).filter(|_| !self.gone.contains(&port));
+        let link = self.by_name.get(&port).or_else(found_first)?;
         self.owners.get(&link.interface.ifindex).is_none_or(|owner| *owner == port).then_some(link)
     }
 
@@ -63,6 +70,17 @@ fn named(snapshot: &Snapshot) -> BTreeMap<u32, &Interface> {
         named.entry(row.ifindex).or_insert(row);
     }
     named
+}
+
+impl Links {
+    /// Notes in a snapshot which of its names are those of devices: no other device is taken for those ports any more.
+    /// For the devices of the live system, not for a list that stands for them.
+    pub fn note(&self, snapshot: &mut Snapshot) {
+        let names = DeviceNames::of(self);
+        for row in snapshot.interfaces.iter_mut().filter(|row| row.names_device()) {
+            row.seen |= names.find(&row.linux_name).is_some();
+        }
+    }
 }
 
 impl Interface {
@@ -92,5 +110,56 @@ impl<'a> DeviceNames<'a> {
 
     fn find(&self, name: &str) -> Option<&'a Link> {
         self.0.get(name).copied().filter(|_| !name.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::source::{Ports, read};
+
+    fn device(name: &str, ifindex: u32) -> Link {
+        let interface = Interface { name: name.into(), linux_name: name.into(), ifindex, ..Interface::default() };
+        Link { interface, ..Link::default() }
+    }
+
+    fn links(all: Vec<Link>) -> Links {
+        Links { all, place: String::new() }
+    }
+
+    const DOCUMENT: &[u8] = br#"{"version":3,"interfaces":[{"name":"a","linux_name":"p1","ifindex":101},
+        {"name":"a.7","linux_name":"p1","ifindex":1073741824,"parent_ifindex":101,"vlan_id":7},
+        {"name":"b","linux_name":"ge-0-0-1","ifindex":12},{"name":"c","linux_name":"up","ifindex":13},
+        {"name":"d","linux_name":"p5","ifindex":0}]}"#;
+
+    #[test]
+    fn the_names_of_live_devices_are_noted() {
+        let up = Link { altnames: vec!["up".into()], ..device("p3", 13) };
+        let there = links(vec![device("p1", 201), up, device("p5", 15)]);
+        let seen = |ports: Ports<'_>| {
+            let draft = read(DOCUMENT, ports, &[]).unwrap_or_default();
+            draft.snapshot.interfaces.iter().map(|row| row.seen).collect::<Vec<_>>()
+        };
+        assert_eq!(seen(Ports::Live(&there)), [true, false, false, true, false]);
+        assert_eq!(seen(Ports::Own), [false; 5]);
+        assert_eq!(seen(Ports::Listed(&there)), [false; 3], "a list is not the live system");
+    }
+
+    #[test]
+    fn a_name_that_was_seen_is_no_other_devices() {
+        let mut draft = read(DOCUMENT, Ports::Own, &[]).unwrap_or_default();
+        let at = |snapshot: &Snapshot, links: &Links| {
+            let units = Units::of(snapshot);
+            let located = Located::of(snapshot, &units, links);
+            [101, 12].map(|port| located.get(port).map(|link| link.interface.ifindex))
+        };
+        let stranger = links(vec![device("stranger", 101), device("w0b", 12)]);
+        assert_eq!(at(&draft.snapshot, &stranger), [Some(101), Some(12)]);
+        links(vec![device("p1", 101)]).note(&mut draft.snapshot);
+        assert_eq!(at(&draft.snapshot, &stranger), [None, Some(12)]);
+        // It stays noted.
+        stranger.note(&mut draft.snapshot);
+        assert_eq!(at(&draft.snapshot, &stranger), [None, Some(12)]);
+        assert_eq!(at(&draft.snapshot, &links(vec![device("p1", 12)])), [Some(12), None]);
     }
 }

@@ -99,6 +99,9 @@ pub struct Interface {
     pub mtu: u32,
     /// The Ethernet address; `None` if there is none or the link is not Ethernet.
     pub mac: Option<[u8; 6]>,
+    /// Whether a device was called by its Linux name when it was published: the dataplane then takes no other for it.
+    /// In no document.
+    pub seen: bool,
 }
 
 impl Interface {

@@ -75,6 +75,9 @@ pub fn read(document: &[u8], ports: Ports<'_>, wires: &[String]) -> Result<Draft
         }
     };
     complete(&mut draft, ports.links(), wires);
+    if let Ports::Live(links) = ports {
+        links.note(&mut draft.snapshot);
+    }
     Ok(draft)
 }
 

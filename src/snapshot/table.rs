@@ -159,9 +159,20 @@ pub struct Table {
     ports: ByIfindex<WirePort>,
     /// Names of ports as the source gives them, places in `text`.
     names: ByIfindex<StrRef>,
-    /// Names of devices as the source gives them, likewise.
-    devices: ByIfindex<StrRef>,
+    /// Names of devices as the source gives them, likewise, and whether each was seen.
+    devices: ByIfindex<(StrRef, bool)>,
     text: String,
+}
+
+/// What the source calls the device of a port.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceName<'a> {
+    /// The port, by its ifindex in the source.
+    pub port: u32,
+    /// The name.
+    pub name: &'a str,
+    /// Whether it was that of a device when the source was published.
+    pub seen: bool,
 }
 
 /// A port of a wire.
@@ -251,8 +262,11 @@ impl Table {
         // A VLAN unit may bear its port's name.
         let is_unit = |p: &PortRecord| ![0, p.ifindex].contains(&p.parent_ifindex) && p.vlan_id != 0;
         let is_device = |port: &PortRecord| port.ifindex != 0 && !is_unit(port);
-        let named = view.ports.iter().filter(|port| is_device(port) && port.linux_name.len > 0);
-        let devices = ByIfindex::new(named.map(|port| (port.ifindex, port.linux_name)).collect());
+        // In the order of the ports.
+        let mut seen = view.seen.iter().peekable();
+        let rows = view.ports.iter().zip(0..).map(|(port, at)| (port, seen.next_if(|seen| seen.port == at).is_some()));
+        let named = rows.filter(|(port, _)| is_device(port) && port.linux_name.len > 0);
+        let devices = ByIfindex::new(named.map(|(port, seen)| (port.ifindex, (port.linux_name, seen))).collect());
         let port = |((ifindex, peer), policy): (_, Option<PortPolicy>)| {
             (ifindex, WirePort { peer, policy: policy.map(Arc::new) })
         };
@@ -294,10 +308,10 @@ impl Table {
         self.names.get(ifindex).map_or("", |&at| Strings::from(self.text.as_str()).text(at))
     }
 
-    /// The names that the source gives devices, with their ifindexes there, in the order of these.
-    pub fn device_names(&self) -> impl Iterator<Item = (u32, &str)> {
+    /// The names that the source gives devices, in the order of their ifindexes there.
+    pub fn device_names(&self) -> impl Iterator<Item = DeviceName<'_>> {
         let text = Strings::from(self.text.as_str());
-        self.devices.0.iter().map(move |&(ifindex, at)| (ifindex, text.text(at)))
+        self.devices.0.iter().map(move |&(port, (at, seen))| DeviceName { port, name: text.text(at), seen })
     }
 
     /// Monitor ports of the entries whose ingress is on a wire, ifindexes, each once, in no order that matters. A

@@ -240,3 +240,30 @@ fn a_wire_of_device_names_follows_them() {
     exchange(&lab, 1, 300, None, None);
     check_stranger(&lab);
 }
+
+/// It was there when the snapshot was published, and went before any dataplane had seen it.
+#[test]
+fn a_port_whose_name_was_there_at_the_publish_is_no_other_device() {
+    for rolled_back in [false, true] {
+        let lab = lab(LabSpec::default());
+        let a = &lab.wire(0).unwrap().a;
+        let mut node = Node::idle();
+        let file = node.file(&document_with(&[(A, B)], &[(A, MON, 1)], NAMED));
+        let (spanctl, dir) = (super::node::program("spanctl"), node.dir.path().to_str().unwrap());
+        lab.dut().exec(spanctl.to_str().unwrap(), &["--dir", dir, "import", file.to_str().unwrap()]).unwrap();
+        if rolled_back {
+            // In a namespace without such devices.
+            node.publish(&document_with(&[], &[], ""));
+            node.json(&["rollback", "1"]);
+        }
+        ip(&lab, "link del w0a");
+        make_stranger(&lab, A);
+        node.launch(&lab, &[]);
+        wait_for_refusal(&node, A, "w0a");
+        check_stranger(&lab);
+        make(&lab, a, 31);
+        node.wait_for_ports(&[A, B, MON]);
+        exchange(&lab, 1, 300, Some(1), None);
+        check_stranger(&lab);
+    }
+}

@@ -6,7 +6,7 @@ use shm_layout::header::{Header, RegionKind};
 use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{
     DiagnosticRecord, META_DISARMED, MetaRecord, MirrorRecord, NativeVlanRecord, PLACE_UNTAGGED, PlaceRecord,
-    Placement, PortRecord, Record, Role, SectionEntry, Severity, SlotHeader, StrRef, WireRecord,
+    Placement, PortRecord, Record, Role, SectionEntry, SeenRecord, Severity, SlotHeader, StrRef, WireRecord,
 };
 
 /// META with every field set.
@@ -155,6 +155,16 @@ pub fn placed_builder() -> ImageBuilder {
             ],
         )
         .section::<DiagnosticRecord>(Need::Optional, &[]);
+    image
+}
+
+/// [`placed`] with ports that were seen.
+pub fn seen() -> Image {
+    let mut builder = placed_builder();
+    builder.section(Need::Optional, &[native(0, 4094)]).section(Need::Required, &placed_places());
+    builder.section(Need::Optional, &[SeenRecord { port: 0 }, SeenRecord { port: 4 }]);
+    let mut image = builder.finish();
+    image.seal(9, 123_456_789);
     image
 }
 

@@ -137,6 +137,7 @@ impl Fields {
             native_vlan_id: self.optional(at, entry, "native_vlan_id", 0..=MAX_VLAN_ID),
             mtu: self.optional(at, entry, "mtu", 0..=MAX_MTU),
             mac: self.hardware_addr(at, entry, "hardware_addr"),
+            seen: false,
         }
     }
 

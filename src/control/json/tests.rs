@@ -309,6 +309,7 @@ fn export_is_the_wire_contract() {
                 native_vlan_id: 20,
                 mtu: 1500,
                 mac: Some([2, 0, 0, 0, 0, 0xff]),
+                seen: false,
             },
         ],
         mirrors: vec![Mirror { ingress_ifindex: 11, output_ifindex: 22, rate: 0 }],

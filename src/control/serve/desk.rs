@@ -273,6 +273,9 @@ impl Desk {
     fn judge(&self, mut draft: Draft) -> Result<(Snapshot, Admission), Vec<Reason>> {
         let links = (self.options.links)(&self.options.dir);
         complete(&mut draft, links.as_ref(), &self.options.wires);
+        if let Some(links) = &links {
+            links.note(&mut draft.snapshot);
+        }
         let admission =
             draft.admit_or(self.options.on_ambiguous, links.as_ref(), |snapshot| gate(&self.options.dir, snapshot));
         let snapshot = draft.snapshot;

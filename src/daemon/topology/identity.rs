@@ -4,8 +4,8 @@
 //!
 //! 1. The device of the name given, by its name or an alternative one, whatever its ifindex is by now.
 //! 2. The device that was the port so far, while it is there, whatever it is called by now.
-//! 3. Where no device was the port yet, and none of the name given was ever here: the one with the snapshot's ifindex,
-//!    unless it is another port by its name.
+//! 3. Where no device was the port yet, and none of the name given was ever here, nor when the snapshot
+//!    was published: the one with the snapshot's ifindex, unless it is another port by its name.
 //!
 //! Else the port is missing, and the device that has its ifindex by now is left alone. What the rule goes by is
 //! [`Known`] of each port, which is kept in the record for as long as the snapshot wants the port.
@@ -16,6 +16,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::devices::Device;
+use crate::snapshot::table::DeviceName;
 use crate::xsk::netdev::Netdev;
 
 /// Where a port of the snapshot is.
@@ -57,7 +58,7 @@ pub(super) struct Known {
     pub(super) ifindex: u32,
     /// What the snapshot calls its device; empty for nothing.
     name: String,
-    /// Whether a device of that name was ever here.
+    /// Whether a device of that name was ever here, or when the snapshot was published.
     named: bool,
     /// The device that was the port, as last seen.
     pub(super) device: Option<Sighting>,
@@ -100,18 +101,19 @@ impl<'a> Devices<'a> {
     pub(super) fn locate(
         mut self,
         wanted: &[u32],
-        given: &[(u32, &str)],
+        given: &[DeviceName<'_>],
         known: &mut BTreeMap<u32, Known>,
         held: impl Fn(u32) -> Option<u32>,
     ) -> BTreeMap<u32, Place> {
         self.give(wanted, given);
-        let names: HashMap<u32, &str> = given.iter().copied().collect();
+        let names: HashMap<u32, &DeviceName<'_>> = given.iter().map(|given| (given.port, given)).collect();
         // Those that were a device before come before those that have none yet.
         let is_new = |port: &u32| known.get(port).is_none_or(|known| known.device.is_none());
         let (new, old): (Vec<u32>, Vec<u32>) = wanted.iter().partition(|port| is_new(port));
         let mut places = BTreeMap::new();
         for port in old.into_iter().chain(new) {
-            let name = names.get(&port).copied().unwrap_or_default();
+            let given = names.get(&port);
+            let (name, seen) = given.map_or(("", false), |given| (given.name, given.seen));
             let fresh = || Known { ifindex: port, name: name.to_owned(), named: false, device: None };
             let known = known.entry(port).or_insert_with(fresh);
             // Called otherwise, it may be another device.
@@ -119,6 +121,7 @@ impl<'a> Devices<'a> {
             if known.name != name {
                 (*known, held) = (fresh(), None);
             }
+            known.named |= seen;
             let place = self.place(known, held);
             if let Place::Here { device, .. } = place {
                 self.taken.entry(device).or_insert(port);
@@ -132,9 +135,9 @@ impl<'a> Devices<'a> {
 
     /// Gives the devices of given names to their ports: of several with names of one device, to the one that has its
     /// ifindex too, or one that is wanted, or the first.
-    fn give(&mut self, wanted: &[u32], given: &[(u32, &str)]) {
+    fn give(&mut self, wanted: &[u32], given: &[DeviceName<'_>]) {
         let rank = |port: u32, device: u32| (port == device, wanted.binary_search(&port).is_ok());
-        for &(port, name) in given {
+        for &DeviceName { port, name, .. } in given {
             let Some(device) = self.by_name.get(name).map(|device| device.ifindex) else { continue };
             let owner = self.taken.entry(device).or_insert(port);
             if rank(port, device) > rank(*owner, device) {
@@ -338,6 +341,7 @@ mod tests {
     struct Scene {
         given: Vec<(u32, &'static str)>,
         wanted: Vec<u32>,
+        seen: bool,
         known: BTreeMap<u32, Known>,
         held: BTreeMap<u32, u32>,
     }
@@ -359,7 +363,9 @@ mod tests {
             let all: Vec<Device> = devices.iter().map(|text| device(text)).collect();
             let held = |port: u32| self.held.get(&port).copied();
             let driver = |_| "veth".to_owned();
-            Devices::new(&all, &driver).locate(&self.wanted, &self.given, &mut self.known, held)
+            let seen = self.seen;
+            let given: Vec<_> = self.given.iter().map(|&(port, name)| DeviceName { port, name, seen }).collect();
+            Devices::new(&all, &driver).locate(&self.wanted, &given, &mut self.known, held)
         }
 
         /// The device is unregistered, as the kernel tells.
@@ -408,6 +414,21 @@ mod tests {
                 scene.known = kept.into_iter().map(|known| (known.ifindex, known)).collect();
             }
         }
+    }
+
+    /// It was published while the device was there, which went before any dataplane ran.
+    #[test]
+    fn a_name_that_was_seen_at_the_publish_is_no_other_devices() {
+        let mut scene = Scene { seen: true, ..Scene::of(&[11], &[(11, "eth1")]) };
+        let gone = "eth1 is gone; ifindex 11 is stranger by now, which is left alone";
+        assert_eq!(scene.look(&["11 stranger b"]), (0, gone.to_owned()));
+        // Published again meanwhile.
+        scene.seen = false;
+        assert_eq!(scene.look(&["11 stranger b"]), (0, gone.to_owned()));
+        assert_eq!(scene.look(&["11 stranger b", "14 eth1 a"]).0, 14);
+        // Called otherwise, nothing is known of it.
+        scene.given = vec![(11, "ge-0-0-0")];
+        assert_eq!(scene.look(&["11 stranger b"]).0, 11);
     }
 
     #[test]

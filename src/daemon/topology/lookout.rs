@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::identity::{Devices, Sighting, bury};
 use super::{Places, Topology, Want};
 use crate::devices::{Device, Gone};
-use crate::snapshot::table::Table;
+use crate::snapshot::table::{DeviceName, Table};
 use crate::told::Told;
 use crate::xsk::netdev::Netdev;
 
@@ -61,7 +61,7 @@ impl Topology {
         let driver = |ifindex| Netdev::open(ifindex).map(|device| device.driver().to_owned()).unwrap_or_default();
         let held = |port| self.attached.get(&port).filter(|port| !port.is_lost).map(|port| port.device.ifindex());
         let ports: Vec<u32> = wanted.keys().copied().collect();
-        let given: Vec<(u32, &str)> = table.device_names().collect();
+        let given: Vec<DeviceName<'_>> = table.device_names().collect();
         let places = Devices::new(&self.lookout.devices, &driver).locate(&ports, &given, &mut known, held);
         self.record.set_ports(known);
         self.tell_places(&places);

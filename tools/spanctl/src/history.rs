@@ -126,7 +126,10 @@ pub(crate) fn rollback(dir: &Path, args: &RollbackArgs, out: &Output) -> Result<
     let kept = history.read(from)?;
     let view = kept.view().map_err(|e| Failure::Error(e.to_string()))?;
     let links = live(dir, Format::Snapshot)?;
-    let draft = Draft::from(decompile(&view));
+    let mut draft = Draft::from(decompile(&view));
+    if let Some(links) = &links {
+        links.note(&mut draft.snapshot);
+    }
     let admission = draft.admit(links.as_ref());
     let snapshot = draft.snapshot;
     let published = if admission.accepted() {

@@ -8,7 +8,7 @@ use shm_layout::image::Image;
 use shm_layout::record::{
     BindingRecord, DescriptorRecord, DiagnosticRecord, EntryRecord, EntryStateRecord, META_DISARMED, MetaRecord,
     MirrorRecord, NativeVlanRecord, PlaceRecord, PortRecord, PortStateRecord, REQUIRED, Record, RoomRecord,
-    STRINGS_KIND, SeatRecord, ShardRecord, StatsMetaRecord, SwapRecord, UmemRecord, WireRecord,
+    STRINGS_KIND, SeatRecord, SeenRecord, ShardRecord, StatsMetaRecord, SwapRecord, UmemRecord, WireRecord,
 };
 use shm_layout::view::{ImageView, LayoutError, SnapshotView};
 use spanwire::control::compile::{Source, compile, decompile, diagnostics};
@@ -158,6 +158,7 @@ fn section_name(kind: u32) -> &'static str {
         STRINGS_KIND => "STRINGS",
         PlaceRecord::KIND => "PLACES",
         NativeVlanRecord::KIND => "NATIVE_VLANS",
+        SeenRecord::KIND => "SEEN",
         StatsMetaRecord::KIND => "STATS",
         DescriptorRecord::KIND => "DESCRIPTORS",
         ShardRecord::KIND => "SHARDS",
