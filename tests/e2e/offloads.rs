@@ -132,6 +132,42 @@ fn a_device_in_use_elsewhere_is_put_back_later() {
     first.wait_for("the offloads", |_| now(&lab) == before);
 }
 
+/// It may have another ifindex then, be no port any more, and have been away while no dataplane ran.
+#[test]
+fn a_device_that_was_moved_away_and_back_has_its_offloads_back() {
+    for case in ["running", "restarted", "unwanted"] {
+        let lab = lab(LabSpec::default());
+        let (mut node, before) = killed(&lab);
+        let (device, far) = (&lab.wire(0).unwrap().a.name, lab.ns(spanwire_lab::topology::Role::Mon));
+        let named = format!(r#"{{"name":"a","linux_name":"{device}","ifindex":{A}}}"#);
+        node.publish(&document_with(&[(A, B)], &[], &named));
+        node.launch(&lab, &[]);
+        wait_for_start(&node);
+        node.wait_for_ports(&[A, B]);
+        lab.dut().ip(&["link", "set", device, "netns", far.name()]).unwrap();
+        let record = node.dir.path().join("ports.json");
+        node.wait_for("the record", |_| std::fs::read_to_string(&record).unwrap().contains("\"moved\": true"));
+        if case == "restarted" {
+            node.stop();
+            node.launch(&lab, &[]);
+            wait_for_start(&node);
+        }
+        if case == "unwanted" {
+            node.import(&document_with(&[], &[], ""));
+        }
+        lab.dut().ip(&["link", "add", "name", "other", "index", &A.to_string(), "type", "veth"]).unwrap();
+        far.ip(&["link", "set", device, "netns", lab.dut().name()]).unwrap();
+        lab.dut().ip(&["link", "set", device, "arp", "off", "up"]).unwrap();
+        if case != "unwanted" {
+            node.wait_for_ports(&[A, B]);
+            assert_eq!(on(&lab), 0, "{case}");
+            node.stop();
+        }
+        node.wait_for("the offloads", |_| now(&lab) == before);
+        node.wait_for("the record", |_| !std::fs::read_to_string(&record).unwrap().contains("\"moved\": true"));
+    }
+}
+
 #[test]
 fn a_device_that_was_moved_away_is_told_of() {
     let lab = lab(LabSpec::default());
@@ -143,11 +179,11 @@ fn a_device_that_was_moved_away_is_told_of() {
     node.wait_for("the port to be missed", |show| {
         show["ports"].as_array().unwrap().iter().any(|port| port["ifindex"] == A && port["state"] == "inactive")
     });
-    // Where to comes after that, and is struck out of the record then.
+    // Where to comes after that, and is noted in the record then.
     let record = node.dir.path().join("ports.json");
     node.wait_for("the record", |_| {
         let text = std::fs::read_to_string(&record).unwrap();
-        serde_json::from_str::<serde_json::Value>(&text).unwrap()["changed"].as_array().unwrap().len() == 1
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["changed"].to_string().contains("\"moved\":true")
     });
     let log = node.stop();
     let told = log.lines().find(|line| line.contains("was moved to another network namespace"));

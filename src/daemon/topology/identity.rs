@@ -298,6 +298,12 @@ impl Sighting {
         let known = name || self.mac.is_some() && self.mac == now.mac;
         self.ifindex == now.ifindex && known && self.driver == now.driver
     }
+
+    /// Whether `now` is the same device, back from another network namespace: neither its ifindex nor its name has to
+    /// be what it was.
+    pub(super) fn is_back_as(&self, now: &Sighting) -> bool {
+        self.mac.is_some() && (self.mac, &self.driver) == (now.mac, &now.driver)
+    }
 }
 
 impl fmt::Display for Sighting {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::identity::{Devices, Sighting, bury};
+use super::identity::{Devices, Mac, Sighting, bury};
 use super::{Places, Topology, Want};
 use crate::devices::{Device, Gone};
 use crate::snapshot::table::{DeviceName, Table};
@@ -30,6 +30,12 @@ impl Lookout {
     pub(super) fn device(&self, ifindex: u32) -> Option<Device> {
         let device = self.devices.iter().find(|device| device.ifindex == ifindex)?;
         Some(Device { xdp: false, ..device.clone() })
+    }
+
+    /// The ifindexes of the devices that have this address.
+    pub(super) fn with_mac(&self, mac: Option<Mac>) -> impl Iterator<Item = u32> {
+        let alike = self.devices.iter().filter(move |device| mac.is_some() && device.mac.and_then(Mac::new) == mac);
+        alike.map(|device| device.ifindex)
     }
 
     /// What became of a device that had just gone: whether it was moved to another network namespace, or is no more.

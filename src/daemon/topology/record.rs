@@ -4,13 +4,15 @@
 //! {"boot": "…", "namespace": 7,
 //!  "ports": [{"ifindex": 11, "name": "eth1", "named": true,
 //!             "device": {"ifindex": 14, "name": "eth1", "mac": "02:…", "driver": "igb"}}],
-//!  "changed": [{"device": {"ifindex": 14, "name": "eth1", "mac": "02:…", "driver": "igb"}, "offloads": ["rxvlan"]}]}
+//!  "changed": [{"device": {"ifindex": 14, "name": "eth1", "mac": "02:…", "driver": "igb"}, "offloads": ["rxvlan"],
+//!               "moved": false}]}
 //! ```
 //!
 //! `ports` are what the snapshot wants, by its ifindexes, and the devices they were last seen as.
 //!
 //! What is about to be changed on a device is written down first, and struck out once it has been undone. So a run
 //! that was killed is cleaned up after by a later one, which else would take what it finds for the operator's wish.
+//! A device that was moved to another network namespace stays on record, to be known when it is back.
 //! Another boot and another network namespace have other devices: of what was written down there only the names hold.
 
 use std::collections::BTreeMap;
@@ -30,6 +32,8 @@ const FILE: &str = "ports.json";
 const ASIDE: &str = "ports.json.damaged";
 /// Bytes of a record; a port takes some 300.
 const LIMIT: u64 = 4 << 20;
+/// Devices in other network namespaces that are on record, at most; those that were moved last stay.
+const MAX_MOVED: usize = 64;
 
 /// What was changed on a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +41,9 @@ pub(super) struct Changed {
     pub(super) device: Sighting,
     /// VLAN offloads that were on, as `ethtool -K` names them.
     pub(super) offloads: Vec<String>,
+    /// Whether it was moved to another network namespace. Back it may have another ifindex and another name.
+    #[serde(default)]
+    pub(super) moved: bool,
     /// Since when it is known to be gone. What has its names then is another device, made in its place.
     #[serde(skip)]
     pub(super) gone_since: Option<Instant>,
@@ -103,7 +110,7 @@ impl Record {
         self.dirty = true;
         self.ports.values_mut().for_each(|known| known.device = None);
         // After a boot everything is as the drivers have it.
-        for left in found.changed.iter().filter(|_| found.boot == self.content.boot) {
+        for left in found.changed.iter().filter(|left| found.boot == self.content.boot && !left.moved) {
             left.tell_lost("is in another network namespace, where spanwired was killed");
         }
     }
@@ -121,13 +128,14 @@ impl Record {
 
     /// What this run, or one that was killed, found on the device and has turned off.
     pub(super) fn found_on(&self, device: &Sighting) -> &[String] {
-        self.content.changed.iter().find(|c| c.is_of(device)).map_or(&[], |changed| &changed.offloads)
+        let of_it = self.content.changed.iter().filter(|changed| changed.is_of(device));
+        of_it.min_by_key(|changed| changed.moved).map_or(&[], |changed| &changed.offloads)
     }
 
     /// These offloads are about to be turned off.
     pub(super) fn will_change(&mut self, device: Sighting, offloads: impl Iterator<Item = &'static str>) {
         let offloads: Vec<String> = offloads.map(str::to_owned).collect();
-        let changed = Changed { device, offloads, gone_since: None };
+        let changed = Changed { device, offloads, moved: false, gone_since: None };
         if !changed.offloads.is_empty() && !self.content.changed.contains(&changed) {
             self.undone(&changed.device);
             self.content.changed.push(changed);
@@ -152,9 +160,27 @@ impl Record {
 
     /// The device is not there any more.
     pub(super) fn has_gone(&mut self, device: &Sighting) {
-        for changed in self.content.changed.iter_mut().filter(|changed| changed.is_of(device)) {
+        for changed in self.content.changed.iter_mut().filter(|changed| !changed.moved && changed.is_of(device)) {
             changed.gone_since = Some(Instant::now());
         }
+    }
+
+    /// The device was moved to another network namespace: what was changed stays so until it is back.
+    pub(super) fn moved_away(&mut self, gone: &Changed) {
+        gone.tell_lost("was moved to another network namespace");
+        self.strike(gone);
+        // Without an address nothing tells it from others.
+        if gone.device.mac.is_none() {
+            return;
+        }
+        self.content.changed.retain(|changed| !changed.moved || !changed.is_of(&gone.device));
+        let moved = self.content.changed.iter().filter(|changed| changed.moved).count();
+        if moved >= MAX_MOVED
+            && let Some(first) = self.content.changed.iter().position(|changed| changed.moved)
+        {
+            self.content.changed.remove(first);
+        }
+        self.content.changed.push(Changed { moved: true, gone_since: None, ..gone.clone() });
     }
 
     /// Strikes out one of those that are changed.
@@ -199,8 +225,14 @@ impl Record {
 }
 
 impl Changed {
-    fn is_of(&self, device: &Sighting) -> bool {
-        self.gone_since.is_none() && self.device.is(device)
+    /// Whether this was changed on `device`, which is there now.
+    pub(super) fn is_of(&self, device: &Sighting) -> bool {
+        if self.moved { self.device.is_back_as(device) } else { self.gone_since.is_none() && self.device.is(device) }
+    }
+
+    /// Whether this was changed on `device`, which is there no more.
+    pub(super) fn is_gone(&self, device: &Sighting) -> bool {
+        self.gone_since.is_some() && self.device == *device
     }
 
     /// Says that what was changed stays, since the device cannot be reached.
@@ -256,6 +288,49 @@ mod tests {
         next.undone(&device(11));
         next.keep();
         assert!(Record::open(dir.path()).changed().is_empty());
+    }
+
+    #[test]
+    fn a_device_that_was_moved_is_known_when_it_is_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut record = one(dir.path());
+        let gone = record.changed()[0].clone();
+        record.has_gone(&gone.device);
+        assert!(record.found_on(&device(11)).is_empty(), "what has its names now is another device");
+        record.moved_away(&record.changed()[0].clone());
+        record.keep();
+        let mut next = Record::open(dir.path());
+        let back = Sighting { name: "wan0".to_owned(), ..device(31) };
+        assert_eq!(next.found_on(&back), ["rxvlan", "txvlan"]);
+        for other in [
+            Sighting { mac: Mac::new([2, 0, 0, 0, 0, 8]), ..device(11) },
+            Sighting { mac: None, ..device(11) },
+            Sighting { driver: "veth".to_owned(), ..device(11) },
+        ] {
+            assert!(next.found_on(&other).is_empty(), "{other:?}");
+        }
+        // In use again, and put back then.
+        next.will_change(back.clone(), ["rxvlan"].into_iter());
+        assert_eq!((next.changed().len(), next.changed()[0].moved), (1, false));
+        next.undone(&back);
+        assert!(next.changed().is_empty());
+    }
+
+    #[test]
+    fn of_devices_that_were_moved_the_last_are_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut record = Record::open(dir.path());
+        let of = |n: u8| Sighting { mac: Mac::new([2, 0, 0, 0, 1, n]), ..device(11 + u32::from(n)) };
+        for n in 0..=MAX_MOVED as u8 {
+            record.will_change(of(n), ["rxvlan"].into_iter());
+            record.moved_away(&record.changed().iter().find(|changed| !changed.moved).unwrap().clone());
+        }
+        assert_eq!(record.changed().len(), MAX_MOVED);
+        assert!(record.found_on(&of(0)).is_empty() && !record.found_on(&of(MAX_MOVED as u8)).is_empty());
+        let nameless = Sighting { mac: None, ..device(11) };
+        record.will_change(nameless.clone(), ["rxvlan"].into_iter());
+        record.moved_away(&record.changed().iter().find(|changed| !changed.moved).unwrap().clone());
+        assert!(record.changed().len() == MAX_MOVED && record.found_on(&nameless).is_empty());
     }
 
     #[test]

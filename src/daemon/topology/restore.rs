@@ -22,42 +22,47 @@ impl Topology {
         }
         let wired = plan.wanted.iter().filter(|(_, want)| matches!(want, Want::Wire { .. }));
         let ports: HashSet<u32> = wired.filter_map(|(port, _)| plan.places.get(port)?.device()).collect();
-        self.undo_where(|changed, lookout| match changed.gone_since {
-            None => !ports.contains(&changed.device.ifindex),
+        self.undo_where(|changed, at, lookout| match changed.gone_since {
+            None => !ports.contains(&at),
             Some(since) => lookout.has_moved(changed.device.ifindex).is_some() || since.elapsed() >= NEWS,
         });
     }
 
     /// Undoes everything that is on record: the ports have been let go of.
     pub(super) fn undo_all(&mut self) {
-        self.undo_where(|_, _| true);
-        for Changed { device, .. } in self.record.changed() {
+        self.undo_where(|_, _, _| true);
+        for Changed { device, .. } in self.record.changed().iter().filter(|changed| !changed.moved) {
             tracing::warn!("{device} is in use by another program: its VLAN offloads stay off for a later run");
         }
         self.record.keep();
     }
 
-    fn undo_where(&mut self, undo: impl Fn(&Changed, &Lookout) -> bool) {
-        let held = |device: &Sighting| self.attached.values().any(|port| device.is(&Sighting::of(&port.device)));
+    fn undo_where(&mut self, undo: impl Fn(&Changed, u32, &Lookout) -> bool) {
+        let held = |changed: &Changed| self.attached.values().any(|port| changed.is_of(&Sighting::of(&port.device)));
         // Another program that holds a device counts on what it found.
-        let busy = |device: &Sighting| held(device) || self.lookout.has_program(device.ifindex);
-        let left = |changed: &&Changed| {
-            undo(changed, &self.lookout) && (changed.gone_since.is_some() || !busy(&changed.device))
+        let busy = |changed: &Changed, at| held(changed) || self.lookout.has_program(at);
+        let left = |changed: &Changed| {
+            let at = self.ifindex_of(changed)?;
+            let due = undo(changed, at, &self.lookout) && (changed.gone_since.is_some() || !busy(changed, at));
+            due.then(|| (changed.clone(), at))
         };
-        let left: Vec<Changed> = self.record.changed().iter().filter(left).cloned().collect();
-        for changed in left {
+        let left: Vec<(Changed, u32)> = self.record.changed().iter().filter_map(left).collect();
+        for (changed, at) in left {
             let device = &changed.device;
-            let done = match Netdev::open(device.ifindex) {
-                Ok(now) if changed.gone_since.is_none() && device.is(&Sighting::of(&now)) => {
-                    VlanOffload::restore_found(&now, &changed.offloads)
-                }
+            let done = match Netdev::open(at) {
+                Ok(now) if changed.is_of(&Sighting::of(&now)) => VlanOffload::restore_found(&now, &changed.offloads),
                 Ok(_) => Ok(false),
                 Err(error) => Err(error),
             };
             match done {
                 Ok(true) => tracing::info!("{device}: its VLAN offloads are as an earlier run found them"),
+                // Away again.
+                Ok(false) | Err(NetdevError::NoIndex { .. }) if changed.moved => continue,
                 Ok(false) | Err(NetdevError::NoIndex { .. }) => match self.lookout.has_moved(device.ifindex) {
-                    Some(true) => changed.tell_lost("was moved to another network namespace"),
+                    Some(true) => {
+                        self.record.moved_away(&changed);
+                        continue;
+                    }
                     // What was changed is no more.
                     Some(false) => {}
                     None => changed.tell_lost("is gone"),
@@ -68,11 +73,28 @@ impl Topology {
         }
     }
 
+    /// Where the device is to be found; `None` for one that is in another network namespace.
+    fn ifindex_of(&self, changed: &Changed) -> Option<u32> {
+        if !changed.moved {
+            return Some(changed.device.ifindex);
+        }
+        let is_it = |ifindex: &u32| Netdev::open(*ifindex).is_ok_and(|now| changed.is_of(&Sighting::of(&now)));
+        self.lookout.with_mac(changed.device.mac).find(is_it)
+    }
+
     /// Puts the offloads of a port back.
     pub(super) fn restore(&mut self, device: &Sighting, offload: VlanOffload) {
         match offload.restore() {
             Ok(true) => self.record.undone(device),
-            Ok(false) => self.record.has_gone(device),
+            Ok(false) => {
+                self.record.has_gone(device);
+                // It may be back already, and be taken into use again.
+                if self.lookout.has_moved(device.ifindex) == Some(true)
+                    && let Some(gone) = self.record.changed().iter().find(|changed| changed.is_gone(device)).cloned()
+                {
+                    self.record.moved_away(&gone);
+                }
+            }
             Err(error) => {
                 tracing::warn!("VLAN offloads of {device}: {error}");
                 self.record.undone(device);
