@@ -9,18 +9,20 @@
 //! never touched, so a snapshot is published all the same, with a warning.
 //!
 //! And the sockets of its wires, held against those there is room for: with more a wire would forward nothing, so it is
-//! refused. Each queue of a port is a socket. How many queues a port has only the dataplane knows, once it serves it;
-//! until then one is sure.
+//! refused. Each queue of a port is a socket, and shard 0 has the most of them. How many queues a port has only the
+//! dataplane knows, while it serves it; of any other one is sure.
 
 use std::collections::{HashMap, HashSet};
 
-use shm_layout::record::{CAP_MIRROR, PlaceRecord, SeatRecord};
+use shm_layout::record::{CAP_MIRROR, PlaceRecord};
 
 use super::model::{Diagnostic, Reason, Severity, Wire};
 use super::state::Stats;
 
 /// Frames a shard takes from a port at once, each of which may be cloned.
 const BATCH: u64 = 64;
+/// Queues counted of a port, at most: more than a device has.
+const MOST_QUEUES: u32 = 4096;
 /// Batches of clones a port can have on the way: one is being sent while the next is filled.
 const BATCHES: u64 = 2;
 
@@ -54,56 +56,63 @@ pub fn shortage(places: &[PlaceRecord], wires: &[Wire], dataplane: &Stats) -> Op
     })
 }
 
-/// Why this dataplane cannot serve all of these wires, with entries of these places, where that is sure.
+/// Why this dataplane cannot serve all of these wires, with entries of these places, where that is sure: what it serves now
+/// is never refused. How the frames are divided among the wires by now does not matter, as they are divided anew.
 #[must_use]
 pub fn overload(places: &[PlaceRecord], wires: &[Wire], dataplane: &Stats) -> Option<Reason> {
     let room = dataplane.room()?;
     let shards = dataplane.shards().max(1);
-    let queues: HashMap<u32, u32> = dataplane.ports().iter().map(|port| (port.ifindex, port.queues)).collect();
-    let queues = |port: u32| queues.get(&port).copied().unwrap_or(0).max(1);
-    // Queue q belongs to shard (q mod m) mod n.
-    let owned = |queues: u32, width: u32, shard| (0..queues).filter(|q| q % width % shards == shard).count() as u32;
-    let ends: HashSet<u32> = wires.iter().flat_map(|wire| [wire.a_ifindex, wire.b_ifindex]).collect();
+    let served = dataplane.ports().iter().filter(|port| port.queues > 0);
+    let queues: HashMap<u32, u32> = served.map(|port| (port.ifindex, port.queues.min(MOST_QUEUES))).collect();
     let outputs: HashSet<u32> = places.iter().map(|place| place.output_ifindex).collect();
     let outputs = if dataplane.capabilities() & CAP_MIRROR == 0 { HashSet::new() } else { outputs };
-    (0..shards).find_map(|shard| {
-        let pairs = wires.iter().map(|wire| [queues(wire.a_ifindex), queues(wire.b_ifindex)]);
-        let sockets: u32 = pairs.map(|[a, b]| owned(a, a.min(b), shard) + owned(b, a.min(b), shard)).sum();
-        let monitors: u32 = outputs.iter().map(|&port| owned(queues(port), queues(port), shard)).sum();
-        let pid = dataplane.pid();
-        if sockets + monitors > room.sockets {
-            return Some(Reason::new(format!(
-                "wires: they need {} sockets of shard {shard}, but each shard of the running dataplane (process {pid}) \
-                 serves at most {} (restart spanwired with more processors, --cpus)",
-                sockets + monitors,
-                room.sockets
-            )));
-        }
-        let needed = sockets * room.share;
-        if room.frames == 0 || sockets == 0 {
-            return None;
-        }
-        let stays = |seat: &&SeatRecord| seat.shard == shard && ends.contains(&seat.ifindex);
-        let kept = dataplane.seats().iter().filter(stays);
-        let (seated, held) = kept.fold((0, 0), |(seats, frames), seat| (seats + 1, frames + seat.frames));
-        let left = room.frames.saturating_sub(held);
-        let more = sockets.saturating_sub(seated);
-        (needed > room.frames || more * room.share > left).then(|| {
-            Reason::new(format!(
-                "wires: {more} more sockets on shard {shard} need at least {} frames each, but of its --frames {} the \
-                 running dataplane (process {pid}) has {left} left (restart spanwired with --frames {} or more, or without \
-                 --frames)",
-                room.share,
-                room.frames,
-                needed.max(room.frames)
-            ))
-        })
+    let ends = wires.iter().map(|wire| [wire.a_ifindex, wire.b_ifindex]);
+    let unknown = ends.clone().flatten().filter(|port| !queues.contains_key(port)).count();
+    let of_wires: u64 = ends.map(|ends| on_first_shard(ends.map(|port| queues.get(&port).copied()), shards)).sum();
+    let monitors =
+        outputs.iter().map(|port| first_shards(queues.get(port).map_or(1, |&queues| queues), MOST_QUEUES, shards));
+    let sockets = of_wires + monitors.sum::<u64>();
+    let pid = dataplane.pid();
+    if sockets > u64::from(room.sockets) {
+        return Some(Reason::new(format!(
+            "wires: they need {sockets} sockets of shard 0, but each shard of the running dataplane (process {pid}) serves at \
+             most {} (restart spanwired with more processors, --cpus)",
+            room.sockets
+        )));
+    }
+    let needed = of_wires * u64::from(room.share);
+    let at_least = match unknown {
+        0 => String::new(),
+        _ => format!(
+            "; {unknown} of their ports are not served yet and counted with one queue: more where they have more"
+        ),
+    };
+    (room.frames != 0 && needed > u64::from(room.frames)).then(|| {
+        Reason::new(format!(
+            "wires: they need {of_wires} sockets of shard 0 and {} frames for each, but the running dataplane (process {pid}) \
+             has --frames {} (restart spanwired with --frames {needed} or more, or without --frames{at_least})",
+            room.share, room.frames
+        ))
     })
+}
+
+/// Sockets of shard 0 that a wire needs at least, whose ports have so many rx queues, where that is known. Its lanes are as
+/// many as the queues both ports have each way, and of tx queues nothing is known.
+fn on_first_shard(queues: [Option<u32>; 2], shards: u32) -> u64 {
+    let most = queues.into_iter().flatten().min().unwrap_or(1);
+    let with = |lanes| queues.iter().map(|queues| first_shards(queues.unwrap_or(1), lanes, shards)).sum();
+    (1..=most).map(with).min().unwrap_or(2)
+}
+
+/// Of so many queues those that are shard 0's, where queue q goes with lane q mod `lanes`, and lane l belongs to shard
+/// l mod `shards`.
+fn first_shards(queues: u32, lanes: u32, shards: u32) -> u64 {
+    let (rounds, rest) = (queues / lanes, queues % lanes);
+    u64::from(rounds) * u64::from(lanes.div_ceil(shards)) + u64::from(rest.div_ceil(shards))
 }
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
     use crate::shard::rx;
 
@@ -125,6 +134,27 @@ mod tests {
             let places: Vec<PlaceRecord> = places.iter().map(place).collect();
             assert_eq!(frames_needed(&places, &wires), 128 * ports, "{places:?}");
             assert_eq!(frames_needed(&places, &[]), 0, "nothing is received");
+        }
+    }
+
+    #[test]
+    fn of_a_wire_s_queues_those_count_that_are_shard_0_s_whatever_the_tx_queues() {
+        for (queues, shards, sockets) in [
+            ([Some(4), Some(4)], 1, 8),
+            ([Some(4), Some(4)], 2, 4),
+            ([Some(4), None], 2, 3),
+            ([None, None], 2, 2),
+            ([Some(8), Some(1)], 2, 9),
+            ([Some(6), Some(3)], 2, 5),
+            ([Some(1), Some(1)], 4, 2),
+            ([Some(5), Some(5)], 3, 4),
+        ] {
+            assert_eq!(on_first_shard(queues, shards), sockets, "{queues:?} on {shards}");
+        }
+        // As a shard counts them.
+        for (queues, lanes, shards) in [(5, 3, 2), (6, 3, 2), (7, 7, 3), (1, 4, 2), (9, 2, 4)] {
+            let counted = (0..queues).filter(|queue| queue % lanes % shards == 0).count();
+            assert_eq!(first_shards(queues, lanes, shards), counted as u64, "{queues} {lanes} {shards}");
         }
     }
 }

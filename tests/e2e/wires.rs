@@ -116,7 +116,8 @@ fn what_a_given_number_of_frames_cannot_serve_is_refused_with_the_figure() {
     let refused = node.spanctl(&["import", node.file(&document_with(&ends(&lab, 3), &[], "")).to_str().unwrap()]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{said}");
-    assert!(said.contains("--frames 384"), "8 sockets and 4 that are sure to come: {said}");
+    assert!(said.contains("--frames 384 or more"), "8 sockets and 4 that are sure to come: {said}");
+    assert!(said.contains("4 of their ports are not served yet"), "they have 16: {said}");
     assert_eq!(node.json(&["show"])["wires"].as_array().map(Vec::len), Some(1));
 
     // What no dataplane has said is found out by the one that has to do it.
@@ -130,6 +131,22 @@ fn what_a_given_number_of_frames_cannot_serve_is_refused_with_the_figure() {
     });
     let states = [1001, 1002, 1003, 1004].map(|port| port_of(&show, port).expect("a port")["state"] == "active");
     assert_eq!(states, [true, true, false, false], "{show:#}");
+}
+
+/// What runs is never refused, whatever of it is not there.
+#[test]
+fn the_running_document_is_taken_again_while_far_ends_are_gone() {
+    let lab = wires(2, 4);
+    let node = Node::start(&lab, &["--cpus", "0,1", "--frames", "256"]);
+    serve(&node, &lab, 2);
+    for wire in &lab.info().wires {
+        let done = lab.dut().command("ip").args(["link", "del", &wire.b.name]).status().expect("ip");
+        assert!(done.success());
+    }
+    node.wait_for("the ends to go", |show| {
+        [1002, 1004].iter().all(|&port| port_of(show, port).is_some_and(|port| port["queues"] == 0))
+    });
+    node.import(&document_with(&ends(&lab, 2), &[], ""));
 }
 
 fn burst_of(node: &Node, lab: &Lab, wire: usize, frames: u32) {

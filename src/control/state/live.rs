@@ -10,8 +10,8 @@ use shm_layout::counters::Partition;
 use shm_layout::header::{RegionKind, WRITER_START};
 use shm_layout::record::{
     BindingRecord, CAP_MIRROR, CloneRecord, EntryRecord, EntryStateRecord, PartitionKind, PlaceRecord,
-    PortDeviceRecord, PortStateRecord, Record, RefusalRecord, RoomRecord, SeatRecord, ShardRecord, SightRecord,
-    StatsMetaRecord, SwapRecord, UmemRecord,
+    PortDeviceRecord, PortStateRecord, Record, RefusalRecord, RoomRecord, ShardRecord, SightRecord, StatsMetaRecord,
+    SwapRecord, UmemRecord,
 };
 use shm_layout::view::{ImageView, LayoutError, Strings};
 use shm_layout::words::Words;
@@ -62,7 +62,6 @@ pub struct Stats {
     clones: Vec<CloneRecord>,
     /// `None` where a release wrote it that did not say.
     room: Option<RoomRecord>,
-    seats: Vec<SeatRecord>,
     /// What the rows above have beyond this release.
     pub(super) newer: Newer,
     devices: Option<Listed>,
@@ -104,7 +103,6 @@ impl Stats {
             swaps: image.records()?.iter().collect(),
             clones: image.records()?.iter().collect(),
             room: image.records::<RoomRecord>()?.iter().next(),
-            seats: image.records()?.iter().collect(),
             newer: Newer::read(&image, text)?,
             devices: Listed::read(&image, text)?,
             meta,
@@ -159,12 +157,6 @@ impl Stats {
     #[must_use]
     pub fn room(&self) -> Option<RoomRecord> {
         self.room
-    }
-
-    /// The sockets of wires in use, and the frames each has.
-    #[must_use]
-    pub fn seats(&self) -> &[SeatRecord] {
-        &self.seats
     }
 
     /// Generation of the table handed to the shards.

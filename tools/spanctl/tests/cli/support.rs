@@ -16,8 +16,7 @@ use shm_layout::header::RegionKind;
 use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{
     BindingRecord, CAP_MIRROR, CloneRecord, EntryRecord, EntryStateRecord, LiveState, PartitionKind, PortRole,
-    PortStateRecord, RefusalRecord, RoomRecord, SeatRecord, ShardRecord, SightRecord, StatsMetaRecord, StrRef,
-    UmemRecord,
+    PortStateRecord, RefusalRecord, RoomRecord, ShardRecord, SightRecord, StatsMetaRecord, StrRef, UmemRecord,
 };
 use spanwire::clock::monotonic_ns;
 use spanwire::region::{Publisher, STATS_FILE};
@@ -169,8 +168,6 @@ pub struct Fake {
     pub mirror_frames: u32,
     /// Primary frames and sockets of each shard, at most.
     pub room: [u32; 2],
-    /// Sockets of shard 0 that have frames: port and frames.
-    pub seats: Vec<(u32, u32)>,
     /// Nanoseconds since the Unix epoch.
     pub started_at: u64,
     /// Clones on the way of each shard; none of an older release, which does not say.
@@ -202,7 +199,6 @@ impl Fake {
             last_reject: "",
             mirror_frames: 512,
             room: [0, 1024],
-            seats: Vec::new(),
             started_at: 1_700_000_000_000_000_000,
             on_the_way: Vec::new(),
             dropped: 0,
@@ -312,8 +308,6 @@ impl Fake {
         let states = [state(11, 100, LiveState::Active, StrRef::default()), state(13, 0, LiveState::Inactive, reason)];
         let [most, sockets] = self.room;
         let room = RoomRecord { frames: most, share: 32, sockets, pad: 0 };
-        let seat = |&(ifindex, frames): &(u32, u32)| SeatRecord { ifindex, queue: 0, shard: 0, frames };
-        let seats: Vec<SeatRecord> = self.seats.iter().map(seat).collect();
         let on_the_way = self.on_the_way.iter().enumerate();
         let clones: Vec<_> =
             on_the_way.map(|(shard, &on_the_way)| CloneRecord { shard: shard as u32, pad: 0, on_the_way }).collect();
@@ -329,7 +323,6 @@ impl Fake {
             .section(Need::Required, &states)
             .section(Need::Required, &[umem(0, PartitionKind::Primary), umem(0, PartitionKind::Mirror)])
             .section(Need::Optional, &[room])
-            .section(Need::Optional, &seats)
             .section(Need::Optional, &clones);
         image.finish()
     }
