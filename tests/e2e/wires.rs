@@ -39,8 +39,12 @@ fn serve(node: &Node, lab: &Lab, count: usize) {
 
 /// A burst both ways at once, of which nothing is lost.
 fn burst(node: &Node, lab: &Lab, wire: usize, seed: u64) {
-    let pace = Pace::Windowed { burst: BURST, per_second: 20_000 };
-    let spec = ExchangeSpec { wire, monitor: None, pace, ..ExchangeSpec::new(lab, seed, BURST as u32) };
+    burst_of(node, lab, wire, seed, BURST);
+}
+
+fn burst_of(node: &Node, lab: &Lab, wire: usize, seed: u64, frames: usize) {
+    let pace = Pace::Windowed { burst: frames, per_second: 20_000 };
+    let spec = ExchangeSpec { wire, monitor: None, pace, ..ExchangeSpec::new(lab, seed, frames as u32) };
     let report = run(lab, &spec, |_| ()).expect("an exchange");
     assert!(report.holds, "wire {wire}: {report}\n{:#}", node.json(&["stats"]));
 }
@@ -112,7 +116,7 @@ fn what_a_given_number_of_frames_cannot_serve_is_refused_with_the_figure() {
     let node = Node::start(&lab, &["--frames", "256"]);
     serve(&node, &lab, 1);
     assert_eq!(frames(&node.json(&["stats"])), 256, "8 sockets of 32 frames");
-    burst_of(&node, &lab, 0, 24);
+    bursts_of(&node, &lab, 0, 24);
     let refused = node.spanctl(&["import", node.file(&document_with(&ends(&lab, 3), &[], "")).to_str().unwrap()]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{said}");
@@ -133,6 +137,21 @@ fn what_a_given_number_of_frames_cannot_serve_is_refused_with_the_figure() {
     assert_eq!(states, [true, true, false, false], "{show:#}");
 }
 
+/// Wires that come one after the other: those that came first give back what the later ones need.
+#[test]
+fn a_given_number_of_frames_goes_to_every_wire_it_is_enough_for() {
+    let lab = wires(20, 1);
+    let node = Node::start(&lab, &["--frames", "8192"]);
+    for count in 1..=20 {
+        serve(&node, &lab, count);
+    }
+    for wire in (0..20).rev() {
+        // Half of an equal part is 102 frames, which wait for the shard however late it comes.
+        burst_of(&node, &lab, wire, wire as u64, 100);
+    }
+    assert!(frames(&node.settled_stats()) <= 8192);
+}
+
 /// What runs is never refused, whatever of it is not there.
 #[test]
 fn the_running_document_is_taken_again_while_far_ends_are_gone() {
@@ -149,7 +168,7 @@ fn the_running_document_is_taken_again_while_far_ends_are_gone() {
     node.import(&document_with(&ends(&lab, 2), &[], ""));
 }
 
-fn burst_of(node: &Node, lab: &Lab, wire: usize, frames: u32) {
+fn bursts_of(node: &Node, lab: &Lab, wire: usize, frames: u32) {
     let pace = Pace::Windowed { burst: frames as usize, per_second: 1000 };
     let spec = ExchangeSpec { wire, monitor: None, pace, ..ExchangeSpec::new(lab, 7, 10 * frames) };
     let report = run(lab, &spec, |_| ()).expect("an exchange");

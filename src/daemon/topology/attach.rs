@@ -17,7 +17,7 @@ use shm_layout::record::PortRole;
 
 use super::identity::Sighting;
 use super::roster::Served;
-use super::{FIRST_REST, Failed, LONGEST_REST, Lanes, Topology, Want, owned};
+use super::{FIRST_REST, Failed, LONGEST_REST, Lanes, Topology, Want};
 use crate::counters::BindingBlock;
 use crate::rings::RING_ENTRIES;
 use crate::shard::mailbox::{Command, Event};
@@ -249,13 +249,30 @@ impl Topology {
         offload.turn_off().map_err(|error| error.to_string())
     }
 
+    /// Lets go of the wires that have so much of a given `--frames` that another one would get too little. They are taken
+    /// into use anew, with less.
+    fn make_room(&mut self, lanes: Lanes) {
+        for hand in 0..self.hands.len() {
+            let seats = lanes.both(hand, self.hands.len());
+            let crowding = if seats > 0 { self.frames[hand].crowding(seats) } else { Vec::new() };
+            let crowds = |port: &Attached| port.place(hand).is_some_and(|place| crowding.contains(&place));
+            let ports = self.attached.iter().filter(|(_, port)| crowds(port));
+            let ports: Vec<u32> = ports.map(|(&ifindex, _)| ifindex).collect();
+            for ifindex in &ports {
+                let name = self.attached[ifindex].device.name();
+                self.news.info(*ifindex, name, "gives frames back, for wires that came later".to_owned());
+            }
+            self.detach(&ports);
+        }
+    }
+
     /// Finds the frames of a wire port, by shard: those of its wire, where the other port is in use, or new ones.
     fn seat(&mut self, port: &Attached) -> Result<Vec<Option<usize>>, String> {
         let shards = self.hands.len();
         let mut places = vec![None; shards];
         let Want::Wire { peer } = port.want else { return Ok(places) };
-        let Lanes { sockets, width, across } = port.lanes;
-        let own = |hand| owned(sockets, width, hand, shards);
+        let lanes = port.lanes;
+        let own = |hand| lanes.own(hand, shards);
         let hands = || (0..shards).filter(|&hand| own(hand) > 0);
         if let Some(other) = self.attached.get(&peer) {
             let room = |hand| other.place(hand).filter(|&place| self.frames[hand].has_room(place, own(hand)));
@@ -267,8 +284,10 @@ impl Topology {
             }
             self.detach(&[peer]);
         }
+        // All of it before the first is laid: what nobody uses yet would be lifted.
+        self.make_room(lanes);
         for hand in hands() {
-            let seats = own(hand) + owned(across, width, hand, shards);
+            let seats = lanes.both(hand, shards);
             let (place, share) = self.frames[hand].plan(seats)?;
             let short =
                 |error| format!("cannot have {} frames of {} bytes: {error}", seats * share, self.config.frame_size);

@@ -10,7 +10,11 @@
 //! --frames N    half of what is left divided by the queues that have none yet; where that is less than SHARE_ENOUGH, up
 //!               to all of it, and SHARE_LEAST at least, or the port that comes last is refused
 //! ```
+//!
+//! Where a given number is mostly taken, one that comes late would get next to nothing or be refused, though there is enough
+//! for all. Then wires that have more than their part are let go of and laid anew, see [`Frames::crowding`].
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use crate::rings::{SHARE_ENOUGH, SHARE_LEAST, SHARE_MOST};
@@ -54,8 +58,7 @@ impl Frames {
     /// # Errors
     /// What is short, and what to do about it.
     pub(super) fn plan(&self, seats: u32) -> Result<(usize, u32), String> {
-        let held = || self.places.iter().flatten();
-        let (seated, frames) = held().fold((0, 0), |(s, f), held| (s + held.seats, f + held.seats * held.share));
+        let (seated, frames) = self.taken();
         let place = self.places.iter().position(Option::is_none).unwrap_or(self.places.len());
         if seated + seats > MAX_PORTS as u32 || place >= MAX_STORES {
             return Err(format!(
@@ -81,6 +84,33 @@ impl Frames {
             }
         };
         Ok((place, share.min(SHARE_MOST)))
+    }
+
+    /// The places of wires to let go of before another one with `seats` sockets is laid, so that it gets half of an equal
+    /// part of a given `--frames`, or SHARE_ENOUGH: those that have the most above that part, and no more of them than it
+    /// takes. None where it does anyway, nor where there is not SHARE_LEAST for all that are wanted: what is served is not
+    /// let go of for what may be refused as well.
+    ///
+    /// While the same sockets are wanted, those that are laid anew get no more than what leaves enough for the others: no
+    /// wire is let go of twice.
+    pub(super) fn crowding(&self, seats: u32) -> Vec<usize> {
+        let Some(limit) = self.limit else { return Vec::new() };
+        let (mut seated, mut frames) = self.taken();
+        let wanted = self.wanted.max(seated + seats);
+        let part = limit / wanted.max(1);
+        if part < SHARE_LEAST || wanted > MAX_PORTS as u32 {
+            return Vec::new();
+        }
+        let enough = (part / 2).clamp(SHARE_LEAST, SHARE_ENOUGH);
+        let held = self.places.iter().enumerate().filter_map(|(place, held)| Some((place, held.as_ref()?)));
+        let mut large: Vec<(usize, &Held)> = held.filter(|(_, held)| held.share > part).collect();
+        large.sort_by_key(|(_, held)| Reverse(held.seats * (held.share - part)));
+        let crowds = |(place, held): (usize, &Held)| {
+            let crowded = limit.saturating_sub(frames) / (wanted - seated).max(1) < enough;
+            (seated, frames) = (seated - held.seats, frames - held.seats * held.share);
+            crowded.then_some(place)
+        };
+        large.into_iter().map_while(crowds).collect()
     }
 
     /// Notes that a wire's frames are kept at a place.
@@ -124,6 +154,12 @@ impl Frames {
         let places: Vec<usize> = (0..self.places.len()).filter(|&at| unused(&self.places[at])).collect();
         places.iter().for_each(|&at| self.places[at] = None);
         places
+    }
+
+    /// Sockets there are frames for, and all those frames.
+    fn taken(&self) -> (u32, u32) {
+        let held = self.places.iter().flatten();
+        held.fold((0, 0), |(seats, frames), held| (seats + held.seats, frames + held.seats * held.share))
     }
 
     fn held(&self, place: usize) -> Option<&Held> {
@@ -179,11 +215,53 @@ mod tests {
             let frames: u32 = shares.iter().zip(wires).map(|(share, seats)| share * seats).sum();
             assert!(frames <= limit && shares.iter().all(|&share| share >= SHARE_LEAST), "{limit}: {shares:?}");
         }
-        let late = shares(Some(8192), &[2; 5], false).unwrap();
-        assert_eq!(late, [2048, 1024, 512, 320, 192], "there is something left for who comes late");
+        let late = shares(Some(8192), &[2; 4], false).unwrap();
+        assert_eq!(late, [2048, 1024, 512, 320], "there is something left for who comes late");
         let refused = shares(Some(127), &[2, 2], true).unwrap_err();
         assert_eq!(shares(Some(127), &[2], true), Ok(vec![63]));
         assert!(refused.contains("--frames 127") && refused.contains("--frames 128 or more"), "{refused}");
+    }
+
+    /// Wires that come one after the other, of which those that crowd another are laid anew: each has half its part at
+    /// least, and few are let go of.
+    #[test]
+    fn who_comes_late_is_made_room_for_until_nothing_more_fits() {
+        let area = Arc::clone(Store::<Primary>::new(1, 2048).unwrap().area());
+        for (limit, seats) in
+            [(8192, &[2; 128][..]), (8192, &[8; 32]), (4096, &[2, 16, 2, 8, 64, 2, 32, 2]), (256, &[2; 4])]
+        {
+            let mut frames = Frames::new(Some(limit));
+            let (mut wanted, mut moved) = (0, 0);
+            for (count, &seats) in seats.iter().enumerate() {
+                wanted += seats;
+                frames.want(wanted);
+                let mut due = vec![seats];
+                let before = moved;
+                while let Some(seats) = due.pop() {
+                    let crowding = frames.crowding(seats);
+                    moved += crowding.len();
+                    for place in crowding {
+                        due.push(frames.places[place].take().unwrap().seats);
+                    }
+                    let (place, share) = frames.plan(seats).unwrap();
+                    frames.lay(place, Arc::clone(&area), seats, share);
+                }
+                assert!(moved - before <= count, "{limit}: no wire is moved twice");
+                let least = frames.places.iter().flatten().map(|held| held.share).min().unwrap();
+                assert!(least >= (limit / wanted / 2).clamp(SHARE_LEAST, SHARE_ENOUGH), "{limit}: {least} of {wanted}");
+                assert!(frames.taken().0 == wanted && frames.taken().1 <= limit, "{limit}: {:?}", frames.taken());
+            }
+            assert!(moved <= 2 * seats.len(), "{limit}: {moved}");
+        }
+        // What does not fit with all that are wanted costs nobody anything.
+        let mut frames = Frames::new(Some(512));
+        frames.want(2);
+        frames.lay(0, area, 2, 256);
+        frames.want(18);
+        assert!(frames.crowding(16).is_empty());
+        let refused = frames.plan(16).unwrap_err();
+        assert!(refused.contains("leaves 0 frames"), "{refused}");
+        assert!(refused.contains("--frames 576 or more"), "{refused}");
     }
 
     #[test]

@@ -113,6 +113,18 @@ impl Lanes {
     }
 }
 
+impl Lanes {
+    /// Its sockets that belong to shard `shard` of `shards`.
+    fn own(&self, shard: usize, shards: usize) -> u32 {
+        owned(self.sockets, self.width, shard, shards)
+    }
+
+    /// Those of both ports of its wire.
+    fn both(&self, shard: usize, shards: usize) -> u32 {
+        self.own(shard, shards) + owned(self.across, self.width, shard, shards)
+    }
+}
+
 /// Queues of a device of `sockets` that belong to shard `shard` of `shards`, on a wire with so many lanes: queue q of a
 /// wire goes with queue q mod m of its other port, so both are in one shard's hands.
 fn owned(sockets: u32, width: u32, shard: usize, shards: usize) -> u32 {
@@ -285,16 +297,20 @@ impl Topology {
 
     /// Attaches what is not and may be. Whether that cost another port its place.
     fn attach_all(&mut self, wanted: &BTreeMap<u32, Want>, places: &Places, stop: &AtomicBool) -> bool {
-        let device = |ifindex: &u32| self.lookout.device(places.get(ifindex)?.device()?);
-        let due = |ifindex: &u32| {
-            let rests = |failed: &Failed| !failed.rest_left().is_zero() && failed.device == device(ifindex);
-            !self.attached.contains_key(ifindex) && !self.failed.get(ifindex).is_some_and(rests)
+        let idle = wanted.iter().filter(|(ifindex, _)| !self.attached.contains_key(ifindex));
+        let idle: Vec<_> = idle.map(|(&ifindex, &want)| (ifindex, want, Lanes::of(ifindex, want, places))).collect();
+        let known = |(ifindex, want, lanes): &(u32, Want, Result<Option<Lanes>, _>)| {
+            Some((*ifindex, (*want, lanes.as_ref().ok()?.as_ref().copied()?)))
         };
-        let due: Vec<_> = wanted.iter().filter(|(ifindex, _)| due(ifindex)).collect();
-        let due: Vec<_> =
-            due.into_iter().map(|(&ifindex, &want)| (ifindex, want, Lanes::of(ifindex, want, places))).collect();
-        let lanes = due.iter().filter_map(|(_, want, lanes)| Some((*want, lanes.as_ref().ok()?.as_ref().copied()?)));
-        self.want_frames(lanes.collect());
+        // Those that have failed too: others would have to give back what they need, with each try.
+        self.want_frames(idle.iter().filter_map(known).collect());
+        let device = |ifindex: &u32| self.lookout.device(places.get(ifindex)?.device()?);
+        let rests = |ifindex: &u32| {
+            let rests = |failed: &Failed| !failed.rest_left().is_zero() && failed.device == device(ifindex);
+            self.failed.get(ifindex).is_some_and(rests)
+        };
+        let mut due = idle;
+        due.retain(|(ifindex, ..)| !rests(ifindex));
         let mut moved = false;
         for (ifindex, want, lanes) in due {
             if stop.load(Relaxed) {
@@ -313,12 +329,17 @@ impl Topology {
     }
 
     /// Says of each shard how many sockets of wires are wanted of it: those there are and those to come.
-    fn want_frames(&mut self, mut lanes: Vec<(Want, Lanes)>) {
-        lanes.extend(self.attached.values().map(|port| (port.want, port.lanes)));
-        lanes.retain(|(want, _)| want.role() == PortRole::Wire);
+    fn want_frames(&mut self, mut ports: BTreeMap<u32, (Want, Lanes)>) {
+        ports.extend(self.attached.iter().map(|(&ifindex, port)| (ifindex, (port.want, port.lanes))));
         let shards = self.hands.len();
         for (shard, frames) in self.frames.iter_mut().enumerate() {
-            frames.want(lanes.iter().map(|(_, lanes)| owned(lanes.sockets, lanes.width, shard, shards)).sum());
+            let sockets = |(want, lanes): &(Want, Lanes)| match want {
+                Want::Monitor => 0,
+                Want::Wire { peer } if ports.contains_key(peer) => lanes.own(shard, shards),
+                // A far end that has gone comes back to the frames there are for it.
+                Want::Wire { .. } => lanes.both(shard, shards),
+            };
+            frames.want(ports.values().map(sockets).sum());
         }
     }
 
