@@ -135,6 +135,10 @@ fn what_a_given_number_of_frames_cannot_serve_is_refused_with_the_figure() {
     });
     let states = [1001, 1002, 1003, 1004].map(|port| port_of(&show, port).expect("a port")["state"] == "active");
     assert_eq!(states, [true, true, false, false], "{show:#}");
+    // It is tried again and again, which its device knows nothing of: the kernel tells of each change of promiscuity.
+    let watch = lab.dut().command("timeout").args(["2", "ip", "-o", "monitor", "link"]).output().expect("ip");
+    let told = String::from_utf8_lossy(&watch.stdout).into_owned();
+    assert!(!told.contains(&format!("{}@", lab.info().wires[1].a.name)), "{told}");
 }
 
 /// Wires that come one after the other: those that came first give back what the later ones need.

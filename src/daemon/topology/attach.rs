@@ -174,6 +174,8 @@ impl Topology {
             if let Some(problem) = mtu_problem(link.mtu, self.config.frame_size) {
                 return Err(problem);
             }
+            // Before anything is changed: a device whose port finds no frames stays as it is, however often it is tried.
+            self.fits(want, lanes)?;
             let found = self.record.found_on(&Sighting::of(&port.device));
             port.offload = Some(VlanOffload::look(&port.device, found).map_err(|e| text(&e))?);
             // First of what is changed: a device that another program holds is left as it is.
@@ -247,6 +249,17 @@ impl Topology {
         self.record.will_change(Sighting::of(&port.device), offload.changed());
         self.record.keep();
         offload.turn_off().map_err(|error| error.to_string())
+    }
+
+    /// Whether there are frames for a port of a wire that has none yet.
+    fn fits(&self, want: Want, lanes: Lanes) -> Result<(), String> {
+        let Want::Wire { peer } = want else { return Ok(()) };
+        if self.attached.contains_key(&peer) {
+            return Ok(());
+        }
+        let mut frames =
+            self.frames.iter().enumerate().map(|(hand, frames)| (frames, lanes.both(hand, self.hands.len())));
+        frames.try_for_each(|(frames, seats)| if seats > 0 { frames.fits(seats) } else { Ok(()) })
     }
 
     /// Lets go of the wires that have so much of a given `--frames` that another one would get too little. They are taken

@@ -113,6 +113,14 @@ impl Frames {
         large.into_iter().map_while(crowds).collect()
     }
 
+    /// Whether another wire with `seats` sockets can be laid, once what crowds it is let go of.
+    ///
+    /// # Errors
+    /// What is short, and what to do about it.
+    pub(super) fn fits(&self, seats: u32) -> Result<(), String> {
+        if self.crowding(seats).is_empty() { self.plan(seats).map(drop) } else { Ok(()) }
+    }
+
     /// Notes that a wire's frames are kept at a place.
     pub(super) fn lay(&mut self, place: usize, area: Arc<Area>, seats: u32, share: u32) {
         if self.places.len() <= place {
@@ -238,6 +246,7 @@ mod tests {
                 let mut due = vec![seats];
                 let before = moved;
                 while let Some(seats) = due.pop() {
+                    assert_eq!(frames.fits(seats), Ok(()), "{limit}: wire {count} of {seats}");
                     let crowding = frames.crowding(seats);
                     moved += crowding.len();
                     for place in crowding {
@@ -259,7 +268,7 @@ mod tests {
         frames.lay(0, area, 2, 256);
         frames.want(18);
         assert!(frames.crowding(16).is_empty());
-        let refused = frames.plan(16).unwrap_err();
+        let refused = frames.fits(16).unwrap_err();
         assert!(refused.contains("leaves 0 frames"), "{refused}");
         assert!(refused.contains("--frames 576 or more"), "{refused}");
     }
