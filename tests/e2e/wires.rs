@@ -57,7 +57,7 @@ fn frames(stats: &Value) -> u64 {
 
 #[test]
 fn every_wire_forwards_from_the_first_frame_whatever_their_number() {
-    let short = [(1, 1, 1), (5, 1, 1), (1, 4, 1), (2, 4, 2), (16, 1, 2)];
+    let short = [(1, 1, 1), (5, 1, 1), (1, 4, 1), (2, 4, 2), (16, 1, 2), (16, 4, 2), (64, 1, 1)];
     let all = [1, 2, 5, 16, 64].into_iter().flat_map(|wires| [(wires, 1), (wires, 4)]);
     let all = all.flat_map(|(wires, queues)| [(wires, queues, 1), (wires, queues, 2)]);
     let cases: Vec<(usize, u32, usize)> = if is_long() { all.collect() } else { short.into() };
