@@ -18,7 +18,7 @@ use crate::xsk::umem::{Completed, Mirror, Partition, Primary, SocketId, Umem};
 /// Audits that make up a round over all frames.
 pub const AUDITS: u32 = 20;
 /// Frames looked at in one breath, at most: some microseconds.
-const AUDITED_AT_ONCE: u32 = 4096;
+pub(super) const AUDITED_AT_ONCE: u32 = 4096;
 /// A frame that is not completed after so many rounds goes into quarantine.
 pub const OVERDUE_ROUNDS: u8 = 5;
 
@@ -215,11 +215,11 @@ pub fn reclaim_clones(
 
 /// Looks at one of `AUDITS` parts of a UMEM's frames, or of more where the parts were too long for a breath, for completions
 /// that are overdue. The frames in quarantine still count as held by their port: nobody knows whether the kernel will
-/// touch them again.
-pub fn audit<D: Doorbell, P: Partition>(ports: &[Port<D>], umem: &mut Umem<P>) {
+/// touch them again. Returns how many were looked at.
+pub fn audit<D: Doorbell, P: Partition>(ports: &[Port<D>], umem: &mut Umem<P>) -> u32 {
     // What the kernel has not taken yet waits for the link or for room, and is not missing.
     let is_taken = |socket| ports.iter().any(|port| port.socket == socket && port.tx.pending() == 0);
-    umem.audit_part(AUDITS, AUDITED_AT_ONCE, OVERDUE_ROUNDS, is_taken);
+    umem.audit_part(AUDITS, AUDITED_AT_ONCE, OVERDUE_ROUNDS, is_taken)
 }
 
 #[cfg(test)]

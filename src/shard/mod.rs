@@ -80,6 +80,10 @@ pub struct Shard<D> {
     mailbox: Arc<Mailbox<D>>,
     block: Arc<ShardBlock>,
     values: [u64; SHARD_VALUES],
+    /// Breaths with something to tell since the gauges of the partitions were stored.
+    untold: usize,
+    /// Audits that are due, and the place of the store that the first goes on with.
+    audits: (u32, usize),
 }
 
 impl<D: Doorbell> Shard<D> {
@@ -109,6 +113,8 @@ impl<D: Doorbell> Shard<D> {
             mailbox,
             block,
             values: [0; SHARD_VALUES],
+            untold: 0,
+            audits: (0, 0),
         })
     }
 
@@ -119,6 +125,9 @@ impl<D: Doorbell> Shard<D> {
         self.adopt();
         if !self.mailbox.commands.is_empty() {
             self.obey();
+        }
+        if self.audits.0 > 0 {
+            self.audit();
         }
         let mut moved = self.lanes.collect(&self.block);
         for port in &mut self.ports {
@@ -157,7 +166,9 @@ impl<D: Doorbell> Shard<D> {
             && port.up
             && let Some(store) = self.stores.of(port.store)
         {
-            rx::refill(&mut self.ports[at], level, store);
+            let given = rx::refill(&mut self.ports[at], level, store);
+            // Also where the breath moves nothing, as when a port has come up.
+            self.untold = self.untold.max(given.min(1) as usize);
         }
         rx::wake(&mut self.ports[at]);
     }
@@ -269,8 +280,7 @@ impl<D: Doorbell> Shard<D> {
                     None
                 }
                 Command::Audit => {
-                    self.stores.each().for_each(|store| complete::audit(&self.ports, &mut store.umem));
-                    complete::audit(&self.ports, &mut self.mirror.umem);
+                    self.audits.0 += 1;
                     None
                 }
                 Command::Remove(socket) => {
@@ -324,6 +334,24 @@ impl<D: Doorbell> Shard<D> {
         }
     }
 
+    /// Goes on with the audits that are due: some of the frames in each breath, those for clones last.
+    #[cold]
+    fn audit(&mut self) {
+        let (mut due, mut at) = self.audits;
+        let mut looked = 0;
+        while due > 0 && looked < complete::AUDITED_AT_ONCE {
+            if at < self.stores.places() {
+                looked += self.stores.of(at).map_or(0, |store| complete::audit(&self.ports, &mut store.umem));
+                at += 1;
+            } else {
+                looked += complete::audit(&self.ports, &mut self.mirror.umem);
+                (due, at) = (due - 1, 0);
+            }
+        }
+        self.audits = (due, at);
+        self.commit_partitions();
+    }
+
     /// Whether a port can be served: there is a place for it, and a wire port's frames are here.
     fn has_room_for(&mut self, port: &Port<D>) -> bool {
         self.ports.len() < MAX_PORTS && (port.role == PortRole::Monitor || self.stores.of(port.store).is_some())
@@ -339,12 +367,15 @@ impl<D: Doorbell> Shard<D> {
         self.values[Value::BusyBreaths as usize] += u64::from(moved > 0);
         self.values[Value::Bindings as usize] = self.ports.len() as u64;
         self.block.commit(&self.values);
-        if moved > 0 {
+        self.untold += usize::from(moved > 0);
+        // A look at every store, idle ones too: with many not in every breath, but before the shard comes to rest.
+        if self.untold > 0 && (moved == 0 || self.untold >= self.stores.places()) {
             self.commit_partitions();
         }
     }
 
-    fn commit_partitions(&self) {
+    fn commit_partitions(&mut self) {
+        self.untold = 0;
         let row = |Census { size, fill_rx, tx, quarantined, lent, .. }, free| {
             partition_row([size, free, fill_rx, tx, quarantined, lent])
         };

@@ -82,9 +82,9 @@ pub fn pull<D: Doorbell>(port: &mut Port<D>, umem: &mut Umem<Primary>, batch: &m
     }
 }
 
-/// Fills the fill ring up to `target`, as far as free frames go.
+/// Fills the fill ring up to `target`, as far as free frames go. Returns how many went there.
 #[inline(never)]
-pub fn refill<D: Doorbell>(port: &mut Port<D>, target: u32, Store { umem, pool }: &mut Store<Primary>) {
+pub fn refill<D: Doorbell>(port: &mut Port<D>, target: u32, Store { umem, pool }: &mut Store<Primary>) -> u32 {
     let mut custody = umem.custody();
     let mut places = port.fill.places(target.saturating_sub(port.in_fill));
     let before = places.left();
@@ -100,6 +100,7 @@ pub fn refill<D: Doorbell>(port: &mut Port<D>, target: u32, Store { umem, pool }
         port.fill.submit();
         port.in_fill += given;
     }
+    given
 }
 
 /// Wakes a zero-copy driver that found the fill ring dry and asks to be told of frames, once there are some. It may ask

@@ -46,9 +46,9 @@ impl Stores {
         store
     }
 
-    /// All there are.
-    pub(super) fn each(&mut self) -> impl Iterator<Item = &mut Store<Primary>> {
-        self.0.iter_mut().filter_map(Option::as_deref_mut)
+    /// Places up to the last one that has a store.
+    pub(super) fn places(&self) -> usize {
+        self.0.len()
     }
 
     /// All frames by holder.

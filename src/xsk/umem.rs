@@ -385,12 +385,14 @@ impl<P: Partition> Umem<P> {
         }
     }
 
-    /// Looks at the next of `parts` parts of the frames, at most `most` of them, as [`Umem::audit`] does.
-    pub(crate) fn audit_part(&mut self, parts: u32, most: u32, rounds: u8, is_taken: impl Fn(SocketId) -> bool) {
+    /// Looks at the next of `parts` parts of the frames, at most `most` of them, as [`Umem::audit`] does. Returns how many it
+    /// looked at.
+    pub(crate) fn audit_part(&mut self, parts: u32, most: u32, rounds: u8, is_taken: impl Fn(SocketId) -> bool) -> u32 {
         let frames = self.notes.len() as u32;
         let len = frames.div_ceil(parts).clamp(1, most);
         // None is overdue where none is on its way.
-        if self.counts.tx > 0 {
+        let looks = self.counts.tx > 0;
+        if looks {
             for index in self.part * len..(self.part + 1) * len {
                 self.audit(index, rounds, &is_taken);
             }
@@ -399,6 +401,7 @@ impl<P: Partition> Umem<P> {
         if self.part == 0 {
             self.round = self.round.wrapping_add(1);
         }
+        if looks { len } else { 0 }
     }
 
     /// Puts frame `index` into quarantine if the kernel has had it for more than `rounds` rounds. `is_taken` tells of a

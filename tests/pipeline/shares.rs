@@ -1,10 +1,12 @@
 //! Wires that come and go: each has its frames from its first breath to its last, whatever the others do.
 
 use proptest::prelude::*;
-use shm_layout::counters::Binding;
+use shm_layout::counters::{Binding, Partition};
 use shm_layout::record::PortRole;
+use spanwire::counters::partition_row;
 use spanwire::shard::port::Seat;
 use spanwire::xsk::socket::RingSizes;
+use spanwire::xsk::umem::Census;
 
 use super::rig::{Plan, Rig, Spec, frame};
 
@@ -115,6 +117,7 @@ proptest! {
             }
             // Until everything received has been taken: a breath takes a batch of a port.
             while rig.breathe() > 0 {}
+            check_gauges(&rig);
             for wire in 0..WIRES {
                 for (end, far) in ends(wire).into_iter().zip(ends(wire).into_iter().rev()) {
                     let is_up = |rig: &Rig, ifindex| rig.shard.ports().iter().any(|p| p.ifindex == ifindex && p.up);
@@ -140,6 +143,44 @@ proptest! {
         let [primary, _] = rig.shard.census();
         prop_assert_eq!(primary.size, 0);
     }
+}
+
+/// What statistics tell of the frames of all wires is so once the shard rests.
+fn check_gauges(rig: &Rig) {
+    let gauges = rig.block.partition(0);
+    let Census { size, in_hand, fill_rx, tx, quarantined, lent } = rig.shard.census()[0];
+    assert_eq!(gauges, partition_row([size, in_hand, fill_rx, tx, quarantined, lent]));
+}
+
+/// Of many wires with much on its way an audit takes several breaths, and finds all of it in the end.
+#[test]
+fn an_audit_of_many_wires_is_spread_over_breaths() {
+    const MANY: u32 = 40;
+    const LARGE: u32 = 4096;
+    let mut rig = Rig::empty(spec());
+    rig.swap(&Plan { wires: (0..MANY).map(|wire| ends(wire).into()).collect(), ..Plan::default() });
+    for wire in 0..MANY {
+        rig.lay(wire as usize + 1, LARGE);
+        let [a, b] = ends(wire);
+        for end in [a, b] {
+            let seat = Seat { store: wire as usize + 1, share: SHARE, shared: false };
+            rig.add_with(end, PortRole::Wire, (0, 1), Some(seat));
+        }
+        rig.port(a).nic.receive(&frame(wire, 60));
+        rig.breathe();
+        // The kernel has it, and never gives it back.
+        assert_eq!(rig.port(b).nic.transmit(usize::MAX).len(), 1);
+    }
+    let overdue = |rig: &Rig| rig.block.partition(0)[Partition::Quarantined as usize];
+    rig.audit(7);
+    assert!(overdue(&rig) < u64::from(MANY), "all at once");
+    let mut breaths = 1;
+    while overdue(&rig) < u64::from(MANY) {
+        rig.breathe();
+        breaths += 1;
+        assert!(breaths <= 7 * MANY * LARGE / 4096, "{} of {MANY} found", overdue(&rig));
+    }
+    check_gauges(&rig);
 }
 
 /// As many wires as a shard has places for, every one idle but the last.
