@@ -18,7 +18,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 use shm_layout::header::RegionKind;
 use shm_layout::image::Image;
 use shm_layout::view::SnapshotView;
-use spanwire::control::compile::{Source, compile};
+use spanwire::control::compile::{Provenance, compile};
 use spanwire::control::{Mirror, Snapshot, Wire, admit};
 use spanwire::region::{CONFIG_FILE, Polled, Publisher, Subscriber};
 use spanwire::snapshot::table::{Current, Table};
@@ -54,7 +54,7 @@ fn image(entries: u32) -> Image {
     // Without the diagnostics an admission would add: the peer publishes none either.
     let mut admission = admit(&snapshot);
     admission.diagnostics.clear();
-    compile(&snapshot, &admission, &Source::of(b""))
+    compile(&snapshot, &admission, &Provenance::of(b""))
 }
 
 /// Sixteen in a row: a loop around a single load costs as much as the load, and twice that where it comes to lie badly.

@@ -18,7 +18,7 @@ use rig::{Monitor, Rig};
 use shm_layout::counters::{BINDING_VALUES, Entry, SHARD_VALUES};
 use shm_layout::view::SnapshotView;
 use spanwire::classify::classify;
-use spanwire::control::compile::{Source, compile};
+use spanwire::control::compile::{Provenance, compile};
 use spanwire::control::{Interface, Mirror, Snapshot, Wire, admit};
 use spanwire::counters::{BindingBlock, ShardBlock};
 use spanwire::shard::mirror::Sampler;
@@ -101,7 +101,7 @@ fn table(vlan: bool) -> Table {
         });
         snapshot.mirrors.push(Mirror { ingress_ifindex: 13, output_ifindex: 22, rate: 1 });
     }
-    let image = compile(&snapshot, &admit(&snapshot), &Source::of(b""));
+    let image = compile(&snapshot, &admit(&snapshot), &Provenance::of(b""));
     let mut slots = 0..;
     let view = SnapshotView::try_from(image.words()).expect("a valid image");
     Table::build(&view, 1, 1, |_| slots.next().expect("a slot"))

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
 use serde_json::{Map, Value, json};
-use spanwire::control::compile::{Source, compile};
+use spanwire::control::compile::{Provenance, compile};
 use spanwire::control::json::parse_links;
 use spanwire::control::serve::{Options, Server};
 use spanwire::control::source::{Ports, read};
@@ -238,7 +238,7 @@ fn warnings_of_a_full_table() {
     assert_eq!(said.len(), 3 * 9, "{said:#?}");
     let numbers = said.iter().filter(|line| line.ends_with("mirror_configs: and 65528 more like these"));
     assert_eq!(numbers.count(), 3, "{said:#?}");
-    let bytes = |admission| compile(&snapshot, admission, &Source::of(b"")).len_bytes();
+    let bytes = |admission| compile(&snapshot, admission, &Provenance::of(b"")).len_bytes();
     let told =
         bytes(&admission) - bytes(&spanwire::control::Admission { diagnostics: Vec::new(), ..admission.clone() });
     assert!(told < 16 << 10, "{told} bytes of warnings");

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 use shm_layout::record::{META_DISARMED, PlaceRecord, REQUIRED, Record, Role};
 use shm_layout::view::{ImageView, SnapshotView};
-use spanwire::control::compile::{Source, compile, decompile, diagnostics};
+use spanwire::control::compile::{Provenance, compile, decompile, diagnostics};
 use spanwire::control::json::{export, parse};
 use spanwire::control::wires::add_wires;
 use spanwire::control::writer::{ConfigWriter, Standing, publish};
@@ -29,7 +29,7 @@ fn fixtures() -> Vec<PathBuf> {
 
 /// Through an image and back.
 fn through(snapshot: &Snapshot) -> Snapshot {
-    let image = compile(snapshot, &admit(snapshot), &Source::of(b""));
+    let image = compile(snapshot, &admit(snapshot), &Provenance::of(b""));
     decompile(&SnapshotView::try_from(image.words()).expect("a reader accepts it"))
 }
 
@@ -49,7 +49,7 @@ fn golden_mirror_tables_survive() {
 
 /// The kinds of an image's sections, and whether a reader must know each.
 fn sections(snapshot: &Snapshot) -> Vec<(u32, bool)> {
-    let image = compile(snapshot, &admit(snapshot), &Source::of(b""));
+    let image = compile(snapshot, &admit(snapshot), &Provenance::of(b""));
     let view = ImageView::parse(image.words()).expect("an image");
     view.sections().map(|s| (s.kind, s.flags & REQUIRED != 0)).collect()
 }
@@ -94,7 +94,7 @@ fn places_are_required_where_an_older_dataplane_would_mirror_otherwise() {
 #[test]
 fn the_same_source_gives_the_same_bytes() {
     let snapshot = parse(&fs::read(&fixtures()[0]).expect("readable")).expect("accepted");
-    let source = Source { compiled_at: 1, ..Source::of(b"x") };
+    let source = Provenance { compiled_at: 1, ..Provenance::of(b"x") };
     let image = || compile(&snapshot, &admit(&snapshot), &source);
     assert_eq!(image(), image());
 }
@@ -220,7 +220,7 @@ proptest! {
         if !admission.accepted() {
             return Ok(());
         }
-        let image = compile(&snapshot, &admission, &Source::of(b""));
+        let image = compile(&snapshot, &admission, &Provenance::of(b""));
         let view = SnapshotView::try_from(image.words());
         prop_assert!(view.is_ok(), "{:?}: {:?}", view.err(), snapshot);
         let view = view.expect("just seen");

@@ -28,7 +28,7 @@ use spanwire::control::{Interface, Mirror, Snapshot, StaticState, Wire, admit};
 use spanwire::counters::ShardBlock;
 use spanwire::daemon::config::Config;
 use spanwire::daemon::report::{PortStatus, Report};
-use spanwire::daemon::stats::Stats;
+use spanwire::daemon::stats::Teller;
 use spanwire::region::{Publisher, STATS_FILE};
 use spanwire::snapshot::table::{Current, Table};
 
@@ -188,7 +188,7 @@ impl Node {
         let patience = Duration::from_secs(10);
         let publisher = Publisher::open(self.dir.path(), STATS_FILE, RegionKind::Stats, patience).expect("one writer");
         let (table, blocks) = (Arc::new(Current::new(table)), vec![Arc::clone(&self.block)]);
-        let teller = Stats::new(&config, publisher, table, blocks, Arc::new(report)).expect("a thread");
+        let teller = Teller::new(&config, publisher, table, blocks, Arc::new(report)).expect("a thread");
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| teller.run(&stop));

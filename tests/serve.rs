@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use shm_layout::record::Role;
 use spanwire::control::OnAmbiguous;
-use spanwire::control::compile::{Source, decompile, diagnostics};
+use spanwire::control::compile::{Provenance, decompile, diagnostics};
 use spanwire::control::model::{Interface, KNOWN_VERSION, Link, Links};
 use spanwire::control::serve::{Asked, MAX_REQUEST, Options, READ_TIME, ServeError, Server};
 use spanwire::control::state::{Published, published};
@@ -145,7 +145,7 @@ fn apply(snapshot: &Value) -> Value {
 /// What an operator may have published.
 fn published_by_another(server: &Serving, generation: u64) {
     let snapshot = Snapshot { version: 1, generation, ..Snapshot::default() };
-    publish(&server.dir(), &snapshot, &admit(&snapshot), Source::of(b"another document").digest).unwrap();
+    publish(&server.dir(), &snapshot, &admit(&snapshot), Provenance::of(b"another document").digest).unwrap();
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A snapshot to the image the dataplane reads, and back.
 //!
 //! ```text
-//! Snapshot + Admission + Source ── compile ──> Image ── publish ──> SnapshotView ── decompile ──> Snapshot
+//! Snapshot + Admission + Provenance ── compile ──> Image ── publish ──> SnapshotView ── decompile ──> Snapshot
 //! ```
 //!
 //! The image carries all that [`export`](super::json::export) writes, so what is published is the whole truth and
@@ -22,7 +22,7 @@ use crate::clock;
 
 /// What an image says about where it came from, and what holds for it beside the snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Source {
+pub struct Provenance {
     /// SHA-256 of the source document.
     pub digest: [u8; 32],
     /// Whether this node mirrors.
@@ -33,11 +33,16 @@ pub struct Source {
     pub compiled_at: u64,
 }
 
-impl Source {
+impl Provenance {
     /// A document as read just now, for an active node with mirroring armed.
     #[must_use]
-    pub fn of(document: &[u8]) -> Source {
-        Source { digest: Sha256::digest(document).into(), role: Role::Active, flags: 0, compiled_at: clock::unix_ns() }
+    pub fn of(document: &[u8]) -> Provenance {
+        Provenance {
+            digest: Sha256::digest(document).into(),
+            role: Role::Active,
+            flags: 0,
+            compiled_at: clock::unix_ns(),
+        }
     }
 }
 
@@ -48,7 +53,7 @@ impl Source {
 /// guess. PLACES is so only where it says other than a dataplane of layout minor 0 would guess, which takes any other
 /// snapshot.
 #[must_use]
-pub fn compile(snapshot: &Snapshot, admission: &Admission, source: &Source) -> Image {
+pub fn compile(snapshot: &Snapshot, admission: &Admission, source: &Provenance) -> Image {
     let mut image = ImageBuilder::new();
     let meta = MetaRecord {
         source_version: snapshot.version,
@@ -227,7 +232,7 @@ mod tests {
     fn the_image_says_what_the_admission_says() {
         let snapshot = wired(&[(11, 22), (13, 22)], &[(11, 12)]);
         let admission = admit(&snapshot);
-        let source = Source { role: Role::Standby, flags: record::META_DISARMED, ..Source::of(b"abc") };
+        let source = Provenance { role: Role::Standby, flags: record::META_DISARMED, ..Provenance::of(b"abc") };
         let image = compile(&snapshot, &admission, &source);
         let view = SnapshotView::try_from(image.words()).expect("trusted");
         let placements: Vec<Placement> = view.mirrors.iter().map(|m| m.placement).collect();

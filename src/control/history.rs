@@ -178,12 +178,12 @@ mod tests {
 
     use super::*;
     use crate::control::admission::admit;
-    use crate::control::compile::{Source, compile};
+    use crate::control::compile::{Provenance, compile};
     use crate::control::model::Snapshot;
 
     fn image(generation: u64, text: usize) -> Image {
         let snapshot = Snapshot { generated_at: "x".repeat(text), ..Snapshot::default() };
-        let source = Source { role: Role::Active, ..Source::of(b"") };
+        let source = Provenance { role: Role::Active, ..Provenance::of(b"") };
         let mut image = compile(&snapshot, &admit(&snapshot), &source);
         image.seal(generation, 1);
         image

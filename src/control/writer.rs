@@ -14,7 +14,7 @@ use shm_layout::view::SnapshotView;
 use thiserror::Error;
 
 use super::admission::{Admission, admit};
-use super::compile::{Source, compile, needs_places};
+use super::compile::{Provenance, compile, needs_places};
 use super::history::{History, Kept};
 use super::model::{Diagnostic, Reason, Snapshot};
 use super::sizing::{overload, shortage};
@@ -142,7 +142,7 @@ impl ConfigWriter {
             None if self.in_use() > 0 => return Err(RegionError::Missing { path: self.dir.join(CONFIG_FILE) }),
             None => {
                 let empty = Snapshot::default();
-                (compile(&empty, &admit(&empty), &Source { role, flags, ..Source::of(b"") }), None)
+                (compile(&empty, &admit(&empty), &Provenance { role, flags, ..Provenance::of(b"") }), None)
             }
         };
         let receipt = self.install(&mut image, instead)?;
@@ -197,7 +197,7 @@ pub fn publish(
     gate(dir, snapshot).map_err(WriteError::Refused)?;
     let mut writer = ConfigWriter::open(dir)?;
     let Standing { role, flags } = writer.standing();
-    let source = Source { digest, role, flags, compiled_at: clock::unix_ns() };
+    let source = Provenance { digest, role, flags, compiled_at: clock::unix_ns() };
     Ok(writer.install(&mut compile(snapshot, admission, &source), None)?)
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use shm_layout::image::ImageBuilder;
 
-use super::links::Links;
+use super::link_news::LinkNews;
 use super::spawn;
 use crate::clock;
 use crate::devices::{self, listing::Listing};
@@ -29,7 +29,7 @@ const FAILURE: Duration = Duration::from_millis(25);
 /// The devices, as they were last read.
 #[derive(Debug)]
 pub struct Devices {
-    news: Links,
+    news: LinkNews,
     shared: Arc<Shared>,
     listing: Arc<Listing>,
     /// These were the devices at this time, nanoseconds of `CLOCK_MONOTONIC`.
@@ -84,7 +84,7 @@ impl Devices {
         let own = Arc::clone(&shared);
         // Nobody joins it: what it waits for may hang.
         spawn("devices", move || read(&own))?;
-        Ok(Devices { news: Links::watch_addresses(), shared, listing: Arc::default(), as_of: 0 })
+        Ok(Devices { news: LinkNews::watch_addresses(), shared, listing: Arc::default(), as_of: 0 })
     }
 
     /// Takes up what was read, and has them read again if one has changed, or if somebody asks and they are old.

@@ -10,7 +10,7 @@
 //! - [`limits`]: open files
 //! - [`worker`]: the thread that runs a shard
 //! - [`topology`]: follows the ports: attaches, binds, detaches, and follows their links
-//! - [`links`]: tells it when a device has changed
+//! - [`link_news`]: tells it when a device has changed
 //! - [`devices`]: the devices there are, for the control plane
 //! - [`report`]: what topology tells stats
 //! - [`stats`]: gathers and publishes
@@ -18,7 +18,7 @@
 pub mod config;
 pub mod devices;
 pub mod limits;
-pub mod links;
+pub mod link_news;
 pub mod report;
 pub mod stats;
 pub mod topology;
@@ -40,7 +40,7 @@ use crate::told::Told;
 use crate::xsk::socket;
 use config::Config;
 use report::Report;
-use stats::Stats;
+use stats::Teller;
 use topology::Topology;
 use worker::Worker;
 
@@ -145,7 +145,7 @@ impl Dataplane {
             (topology.map_err(system("start a thread"))?, follower.map_err(system("start a thread"))?)
         };
         let stats = {
-            let stats = Stats::new(config, publisher, Arc::clone(&table), blocks, Arc::clone(&report));
+            let stats = Teller::new(config, publisher, Arc::clone(&table), blocks, Arc::clone(&report));
             let stats = stats.map_err(system("start a thread"))?;
             let stop = Arc::clone(&stop);
             spawn("stats", move || stats.run(&stop.others)).map_err(system("start a thread"))?

@@ -42,7 +42,7 @@ fn processor_time() -> Duration {
 
 /// The writer of the stats region.
 #[derive(Debug)]
-pub struct Stats {
+pub struct Teller {
     publisher: Publisher,
     table: Arc<Current>,
     blocks: Vec<Arc<ShardBlock>>,
@@ -57,7 +57,7 @@ pub struct Stats {
     told: Told,
 }
 
-impl Stats {
+impl Teller {
     /// A writer over what these threads count and report.
     ///
     /// # Errors
@@ -68,8 +68,8 @@ impl Stats {
         table: Arc<Current>,
         blocks: Vec<Arc<ShardBlock>>,
         report: Arc<Report>,
-    ) -> io::Result<Stats> {
-        Ok(Stats {
+    ) -> io::Result<Teller> {
+        Ok(Teller {
             publisher,
             table,
             blocks,

@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::json;
-use spanwire::daemon::links::Links;
+use spanwire::daemon::link_news::LinkNews;
 use spanwire_lab::topology::{Lab, LabSpec, Role};
 
 use super::exchange;
@@ -19,7 +19,7 @@ fn xdp_programs(lab: &Lab) -> usize {
 #[test]
 fn the_kernel_tells_of_a_changed_device() {
     let lab = lab(LabSpec::default());
-    let mut links = lab.dut().enter(Links::watch).unwrap();
+    let mut links = lab.dut().enter(LinkNews::watch).unwrap();
     let is_quiet = (0..100).any(|_| !links.wait(Duration::from_millis(20)));
     assert!(is_quiet, "without a change there is no news, in the end");
     let device = &lab.wire(0).unwrap().a.name;

@@ -30,7 +30,7 @@ use node::{A, B, MON, Node, check_ledgers, document, document_with, lab, mirror_
 use shm_layout::header::RegionKind;
 use shm_layout::image::Image;
 use spanwire::control::admit;
-use spanwire::control::compile::{Source, compile};
+use spanwire::control::compile::{Provenance, compile};
 use spanwire::region::{CONFIG_FILE, Publisher};
 use spanwire_lab::exchange::{ExchangeSpec, Mirror, Report, run};
 use spanwire_lab::topology::{Lab, LabSpec};
@@ -262,7 +262,7 @@ fn publishes_at_full_speed_under_traffic_lose_nothing() {
 
 fn compiled(document: &str) -> Image {
     let snapshot = spanwire::control::json::parse(document.as_bytes()).unwrap();
-    compile(&snapshot, &admit(&snapshot), &Source::of(document.as_bytes()))
+    compile(&snapshot, &admit(&snapshot), &Provenance::of(document.as_bytes()))
 }
 
 /// Two shards, traffic on both queues of the wire, one monitor queue: every frame crosses and every frame is cloned,

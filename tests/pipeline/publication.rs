@@ -6,7 +6,7 @@ use std::sync::Arc;
 use shm_layout::counters::Entry;
 use shm_layout::header::RegionKind;
 use shm_layout::record::PortRole;
-use spanwire::control::compile::{Source, diagnostics};
+use spanwire::control::compile::{Provenance, diagnostics};
 use spanwire::control::json::{export, parse_links};
 use spanwire::control::source::{Ports, read};
 use spanwire::control::writer::publish;
@@ -52,7 +52,7 @@ impl Node {
         let links = Some(&self.links);
         let admission = if omit { draft.admit_or_omit(links) } else { draft.admit(links) };
         if admission.accepted() {
-            let digest = Source::of(document).digest;
+            let digest = Provenance::of(document).digest;
             let receipt = publish(self.dir.path(), &draft.snapshot, &admission, digest).unwrap();
             assert_eq!(self.adopter.poll(), Adoption::Adopted { generation: receipt.generation });
         } else {

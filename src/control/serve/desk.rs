@@ -18,7 +18,7 @@ use super::request::{Forwarding, HaState, Head, Request, parse, read, required};
 use super::socket::Door;
 use super::status::Reporter;
 use crate::control::admission::Admission;
-use crate::control::compile::Source;
+use crate::control::compile::Provenance;
 use crate::control::draft::Draft;
 use crate::control::json::{self, AND_MORE, MAX_REASONS};
 use crate::control::model::{Diagnostic, Reason, Snapshot, clipped};
@@ -260,7 +260,7 @@ impl Desk {
         };
         let said = |reasons: Vec<Reason>| joined(&reasons);
         let draft = json::parse_draft(document.as_bytes(), None).map_err(said)?;
-        let digest = Source::of(document.as_bytes()).digest;
+        let digest = Provenance::of(document.as_bytes()).digest;
         let stamp = stamp.filter(|stamp| !stamp.is_empty());
         let next = Publication::of(&draft.snapshot, digest, stamp, client.process.clone())?;
         self.producer.check(&next)?;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::roster::Roster;
 use crate::daemon::TICK;
-use crate::daemon::links::Links;
+use crate::daemon::link_news::LinkNews;
 
 /// How often all ports are looked at even if the kernel tells of no change: of a change of queues it may not.
 const LOOK: Duration = Duration::from_millis(250);
@@ -27,7 +27,7 @@ impl Follower {
         if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
             tracing::debug!("the follower keeps the priority of the others: {error}");
         }
-        let mut links = Links::watch();
+        let mut links = LinkNews::watch();
         let mut gone = Vec::new();
         while !stop.load(Relaxed) {
             let looked = Instant::now();

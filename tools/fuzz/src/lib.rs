@@ -15,7 +15,7 @@ use shm_layout::image::Image;
 use shm_layout::record::{SlotHeader, StatsMetaRecord, SwapRecord, UmemRecord};
 use shm_layout::view::{ImageView, SnapshotView};
 use spanwire::control::builder::{build, live_interfaces};
-use spanwire::control::compile::{Source, compile, decompile, diagnostics};
+use spanwire::control::compile::{Provenance, compile, decompile, diagnostics};
 use spanwire::control::json::{export, parse, parse_draft, parse_interfaces, parse_links};
 use spanwire::control::{Draft, Links, OnAmbiguous, Snapshot, admit, junos as configuration};
 use spanwire::snapshot::table::Table;
@@ -84,7 +84,7 @@ fn look_at(words: &[u64]) {
 /// A snapshot comes back from the image it is compiled to, if a reader takes that image at all.
 fn same_through_an_image(snapshot: &Snapshot) {
     let admission = admit(snapshot);
-    let image = compile(snapshot, &admission, &Source::of(b""));
+    let image = compile(snapshot, &admission, &Provenance::of(b""));
     match SnapshotView::try_from(image.words()) {
         Ok(view) => assert_eq!(&decompile(&view), snapshot),
         Err(error) => assert!(!admission.accepted(), "admitted, and refused by the reader: {error}"),

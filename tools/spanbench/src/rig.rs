@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use shm_layout::record::PortRole;
 use shm_layout::view::SnapshotView;
-use spanwire::control::compile::{Source, compile};
+use spanwire::control::compile::{Provenance, compile};
 use spanwire::control::{Mirror, Snapshot, Wire, admit};
 use spanwire::counters::{BindingBlock, ShardBlock};
 use spanwire::rings::RING_ENTRIES;
@@ -118,7 +118,7 @@ fn table(rate: Option<u32>) -> Result<Table, RigError> {
         mirrors: rate.map(|rate| Mirror { ingress_ifindex: A, output_ifindex: MONITOR, rate }).into_iter().collect(),
         ..Snapshot::default()
     };
-    let image = compile(&snapshot, &admit(&snapshot), &Source::of(b""));
+    let image = compile(&snapshot, &admit(&snapshot), &Provenance::of(b""));
     let view = SnapshotView::try_from(image.words())?;
     Ok(Table::build(&view, 1, 1, |_| 0))
 }

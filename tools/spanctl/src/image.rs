@@ -11,7 +11,7 @@ use shm_layout::record::{
     STRINGS_KIND, SeatRecord, SeenRecord, ShardRecord, StatsMetaRecord, SwapRecord, UmemRecord, WireRecord,
 };
 use shm_layout::view::{ImageView, LayoutError, SnapshotView};
-use spanwire::control::compile::{Source, compile, decompile, diagnostics};
+use spanwire::control::compile::{Provenance, compile, decompile, diagnostics};
 use spanwire::control::state::role_name;
 use spanwire::control::{Diagnostic, Mirror, OnAmbiguous, Reason, Wire};
 use time::OffsetDateTime;
@@ -28,7 +28,7 @@ pub(crate) fn compile_file(dir: &Path, args: &CompileArgs, out: &Output) -> Resu
     let document = read_source(&args.source)?;
     let refused = |failure| ended(failure, out, |reasons| out.document(&Report::refused(reasons)));
     let judged = judge(dir, args.source.of(&document, OnAmbiguous::Reject)).map_err(refused)?;
-    let image = compile(&judged.snapshot, &judged.admission, &Source::of(&document));
+    let image = compile(&judged.snapshot, &judged.admission, &Provenance::of(&document));
     std::fs::write(&args.output, image.bytes())
         .map_err(|e| Failure::Error(format!("cannot write {}: {e}", args.output.display())))?;
     if out.json {

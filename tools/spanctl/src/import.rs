@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::Serialize;
-use spanwire::control::compile::Source;
+use spanwire::control::compile::Provenance;
 use spanwire::control::json;
 use spanwire::control::source::Format;
 use spanwire::control::writer::{WriteError, publish, remark};
@@ -59,7 +59,7 @@ pub(crate) fn commit(dir: &Path, args: &CommitArgs, out: &Output) -> Result<(), 
 
 fn publish_source(dir: &Path, source: Input<'_>, out: &Output) -> Result<(), Failure> {
     let mut judged = judge(dir, source).map_err(|failure| refused(failure, out))?;
-    let digest = Source::of(source.document).digest;
+    let digest = Provenance::of(source.document).digest;
     let receipt = publish(dir, &judged.snapshot, &judged.admission, digest).map_err(|error| match error {
         WriteError::Refused(reason) => refused(Failure::Refused(vec![reason]), out),
         WriteError::Region(error) => error.into(),

@@ -23,24 +23,24 @@ const DATAGRAM: usize = 8 << 10;
 
 /// Where news of devices comes from.
 #[derive(Debug)]
-pub struct Links {
+pub struct LinkNews {
     socket: Option<OwnedFd>,
     /// Devices whose end was told of, as far as no news was lost.
     gone: Vec<Gone>,
 }
 
-impl Links {
+impl LinkNews {
     /// News from now on. Where the kernel gives none, each question says that there was some.
-    pub fn watch() -> Links {
-        Links::watch_groups(LINK_GROUP)
+    pub fn watch() -> LinkNews {
+        LinkNews::watch_groups(LINK_GROUP)
     }
 
     /// News of their addresses and their IPv6 too.
-    pub fn watch_addresses() -> Links {
-        Links::watch_groups(LINK_GROUP | ADDRESS_GROUPS)
+    pub fn watch_addresses() -> LinkNews {
+        LinkNews::watch_groups(LINK_GROUP | ADDRESS_GROUPS)
     }
 
-    fn watch_groups(groups: u32) -> Links {
+    fn watch_groups(groups: u32) -> LinkNews {
         let open = || -> io::Result<OwnedFd> {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             // Protocol 0 is NETLINK_ROUTE.
@@ -49,7 +49,7 @@ impl Links {
             Ok(socket)
         };
         let socket = open().inspect_err(|error| tracing::debug!("no news of devices, they are asked: {error}")).ok();
-        Links { socket, gone: Vec::new() }
+        LinkNews { socket, gone: Vec::new() }
     }
 
     /// The devices that are gone since the last call, in the order they went.
@@ -59,7 +59,7 @@ impl Links {
 
     /// Sleeps until a device has changed, at most `timeout`. Whether one may have.
     pub fn wait(&mut self, timeout: Duration) -> bool {
-        let Links { socket: Some(socket), gone } = self else {
+        let LinkNews { socket: Some(socket), gone } = self else {
             std::thread::sleep(timeout);
             return true;
         };
@@ -104,8 +104,8 @@ mod tests {
     #[test]
     fn without_a_socket_there_may_always_be_news() {
         let start = Instant::now();
-        assert!(Links { socket: None, gone: Vec::new() }.wait(Duration::from_millis(3)));
+        assert!(LinkNews { socket: None, gone: Vec::new() }.wait(Duration::from_millis(3)));
         assert!(start.elapsed() >= Duration::from_millis(3));
-        assert!(Links { socket: None, gone: Vec::new() }.take());
+        assert!(LinkNews { socket: None, gone: Vec::new() }.take());
     }
 }
