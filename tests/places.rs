@@ -123,14 +123,26 @@ impl Oracle<'_> {
         ingresses.clone().position(of_vlan).or_else(|| ingresses.position(|ingress| ingress == port))
     }
 
+    /// An interface and what is below it, down to the port.
+    fn stack(&self, ifindex: u32) -> Vec<u32> {
+        let (mut port, mut stack) = (ifindex, vec![ifindex]);
+        while let Some((parent, _)) = self.unit(port).filter(|(parent, _)| !stack.contains(parent)) {
+            port = parent;
+            stack.push(port);
+        }
+        stack
+    }
+
+    /// Whether a port of a wire stands on this one.
+    fn is_below_wire(&self, port: u32) -> bool {
+        let mut ends = self.0.wires.iter().flat_map(|wire| [wire.a_ifindex, wire.b_ifindex]);
+        ends.any(|end| self.stack(end)[1..].contains(&port))
+    }
+
     /// The port that clones leave by.
     fn output(&self, entry: usize) -> u32 {
-        let mut port = self.0.mirrors[entry].output_ifindex;
-        let mut below = BTreeSet::from([port]);
-        while let Some((parent, _)) = self.unit(port).filter(|(parent, _)| below.insert(*parent)) {
-            port = parent;
-        }
-        port
+        let output = self.0.mirrors[entry].output_ifindex;
+        self.stack(output).last().copied().unwrap_or(output)
     }
 
     /// What is told of an entry.
@@ -212,11 +224,15 @@ fn holds(snapshot: &Snapshot, node: &Node, accepted: &Cell<u32>) -> Result<(), T
         return Ok(());
     }
     accepted.set(accepted.get() + 1);
+    for port in snapshot.wires.iter().flat_map(|wire| [wire.a_ifindex, wire.b_ifindex]) {
+        prop_assert!(!oracle.is_below_wire(port), "{} is on a wire, and so is what stands on it", port);
+    }
     prop_assert_eq!(taken.len(), places.len(), "two entries of the same frames were admitted");
     for (i, place) in places.iter().enumerate() {
         let is_active = admission.states[i] == StaticState::Active;
         prop_assert_eq!(is_active, oracle.on_wire(place.ingress_port), "entry {}", i);
         prop_assert!(!oracle.on_wire(place.output_port), "clones of entry {} go onto a wire", i);
+        prop_assert!(!oracle.is_below_wire(place.output_port), "clones of entry {} go below a wire", i);
         prop_assert!(
             places.iter().all(|other| other.ingress_port != place.output_port),
             "entry {} is mirrored again",

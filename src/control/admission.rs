@@ -6,8 +6,8 @@
 //! same ingress twice       A ─> X, A ─> Y       also two VLAN units with the same parent and tag
 //! output is the ingress    A ─> A               also the parent of a VLAN ingress
 //! chain, loop              A ─> B, B ─> X       also where B is the parent of a VLAN ingress
-//! output on a wire         A ─> B, wire B─C     a wire carries primary traffic only
-//! bad wire                 A─A; A─B, A─C; one name for two wires
+//! output on a wire         A ─> B, wire B─C     also where B is the parent of a wire's VLAN interface
+//! bad wire                 A─A; A─B, A─C; one name for two wires; a port and a VLAN interface on it
 //! no Ethernet device       a wire's port or an output that is one now: a tunnel, the loopback
 //! number out of range      what the JSON reader refuses, for snapshots from elsewhere
 //! ```
@@ -24,8 +24,8 @@ mod table;
 #[cfg(test)]
 #[allow(clippy::expect_used)]
 mod tests;
+mod wired;
 
-use std::collections::HashMap;
 use std::fmt::{self, Display};
 use std::ops::RangeInclusive;
 
@@ -34,11 +34,12 @@ use shm_layout::record::PlaceRecord;
 
 use super::condense::condense;
 use super::model::{
-    Diagnostic, Links, MAX_IFINDEX, MAX_MTU, MAX_VLAN_ID, MIN_VERSION, Mirror, Reason, Severity, Snapshot, quoted,
+    Diagnostic, Links, MAX_IFINDEX, MAX_MTU, MAX_VLAN_ID, MIN_VERSION, Mirror, Reason, Severity, Snapshot,
 };
 use super::remarks::{Devices, remarks};
 use crate::counters::MAX_ENTRIES;
 use table::Table;
+use wired::Wired;
 
 pub(super) use left_out::left_out;
 pub(super) use names::{Names, Places};
@@ -146,8 +147,8 @@ pub(super) fn judge(snapshot: &Snapshot, places: Places<'_>, links: Option<&Link
     let devices = Devices::of(snapshot, &names, links);
     let mut reasons = Vec::new();
     numbers(snapshot, places, &mut reasons);
-    let wire_of_port = wires(snapshot, &devices, &mut reasons);
-    mirrors(snapshot, &devices, places, &wire_of_port, &mut reasons);
+    let wired = Wired::of(snapshot, &devices, &mut reasons);
+    mirrors(snapshot, &devices, places, &wired, &mut reasons);
     let (states, mut diagnostics) = states(snapshot, &names, places);
     if snapshot.wires.is_empty() {
         // The Go control plane never names wires, so this is how one is forgotten.
@@ -207,46 +208,12 @@ fn out_of_range(value: u32, range: &RangeInclusive<u32>) -> Option<String> {
     (!range.contains(&value)).then(|| format!("{value} is out of range (allowed: an integer in {min}..={max})"))
 }
 
-/// Checks the wires between each other; gives the first wire of each port.
-fn wires(snapshot: &Snapshot, devices: &Devices<'_>, reasons: &mut Vec<Reason>) -> HashMap<u32, usize> {
-    let names = devices.names;
-    let mut by_name: HashMap<&str, usize> = HashMap::with_capacity(snapshot.wires.len());
-    let mut by_port: HashMap<u32, usize> = HashMap::with_capacity(2 * snapshot.wires.len());
-    for (i, wire) in snapshot.wires.iter().enumerate() {
-        let shown = quoted(&wire.name);
-        let first = *by_name.entry(&wire.name).or_insert(i);
-        if first != i {
-            reasons.push(Reason::new(format!(
-                "wires[{i}].name: {shown} is the name of wires[{first}] too (allowed: a name for one wire)"
-            )));
-        }
-        if wire.a_ifindex == wire.b_ifindex {
-            reasons.push(Reason::new(format!(
-                "wires[{i}]: both ends of {shown} are ifindex {} (allowed: two different ports)",
-                names.show(wire.a_ifindex)
-            )));
-        }
-        for (key, port) in [("a_ifindex", wire.a_ifindex), ("b_ifindex", wire.b_ifindex)] {
-            reasons.extend(devices.foreign(port).map(|what| Reason::new(format!("wires[{i}].{key}: {what}"))));
-            let first = *by_port.entry(port).or_insert(i);
-            if first != i {
-                reasons.push(Reason::new(format!(
-                    "wires[{i}].{key}: ifindex {} of {shown} is a port of wires[{first}] {} already (allowed: a port on one wire)",
-                    names.show(port),
-                    quoted(&snapshot.wires[first].name)
-                )));
-            }
-        }
-    }
-    by_port
-}
-
 /// Checks the mirror entries between each other and against the wires.
 fn mirrors(
     snapshot: &Snapshot,
     devices: &Devices<'_>,
     places: Places<'_>,
-    wire_of_port: &HashMap<u32, usize>,
+    wired: &Wired<'_>,
     reasons: &mut Vec<Reason>,
 ) {
     let table = Table::of(&snapshot.mirrors, devices.names, places);
@@ -254,26 +221,19 @@ fn mirrors(
         if let Some(text) = table.duplicate(i, mirror) {
             reasons.push(Reason::new(format!("{}: {text}", places.ingress(i))));
         }
-        let wrong = outputs(snapshot, devices, &table, wire_of_port, (i, mirror));
+        let wrong = outputs(devices, &table, wired, (i, mirror));
         reasons.extend(wrong.into_iter().map(|text| Reason::new(format!("{}: {text}", places.output(i)))));
     }
 }
 
 /// What is wrong with the output of an entry, beside those of `table`.
-fn outputs(
-    snapshot: &Snapshot,
-    devices: &Devices<'_>,
-    table: &Table<'_>,
-    wire_of_port: &HashMap<u32, usize>,
-    (i, mirror): (usize, Mirror),
-) -> Vec<String> {
+fn outputs(devices: &Devices<'_>, table: &Table<'_>, wired: &Wired<'_>, (i, mirror): (usize, Mirror)) -> Vec<String> {
     let (names, mut wrong) = (devices.names, Vec::new());
     wrong.extend(table.sends_on(mirror).last().and_then(|(port, _)| devices.foreign(port)));
+    // Once: what is below a port of a wire is below that wire too.
+    let on_wire = table.sends_on(mirror).find_map(|(port, _)| Some((port, wired.against(port, names)?)));
     for (port, of) in table.sends_on(mirror) {
-        let on_wire = wire_of_port.get(&port).map(|&w| {
-            let name = quoted(&snapshot.wires[w].name);
-            format!("is a port of wires[{w}] {name} (allowed: a port on no wire)")
-        });
+        let on_wire = on_wire.iter().filter(|(at, _)| *at == port).map(|(_, text)| text.clone());
         for text in table.feedback(i, mirror, port).into_iter().chain(on_wire) {
             let port = if of.is_empty() { String::new() } else { format!("ifindex {}, {of}", names.show(port)) };
             wrong.push(format!("{port}ifindex {} {text}", names.show(mirror.output_ifindex)));

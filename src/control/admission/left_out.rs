@@ -14,7 +14,8 @@ use std::ops::Not;
 
 use super::names::{Names, Places};
 use super::table::Table;
-use super::{MAX_IFINDEX, out_of_range, outputs, wires};
+use super::wired::Wired;
+use super::{MAX_IFINDEX, out_of_range, outputs};
 use crate::control::model::{Links, Mirror, Snapshot};
 use crate::control::remarks::Devices;
 use crate::counters::MAX_ENTRIES;
@@ -28,12 +29,11 @@ pub(in crate::control) fn left_out(
 ) -> Vec<Option<String>> {
     let names = Names::of(snapshot);
     let devices = Devices::of(snapshot, &names, links);
-    let wire_of_port = wires(snapshot, &devices, &mut Vec::new());
+    let wired = Wired::of(snapshot, &devices, &mut Vec::new());
     let kept = || Kept {
-        snapshot,
         devices: &devices,
         places,
-        wire_of_port: &wire_of_port,
+        wired: &wired,
         table: Table::empty(&names, places),
         senders: HashMap::new(),
         count: 0,
@@ -116,10 +116,9 @@ impl Port {
 
 /// The entries that stay.
 struct Kept<'a> {
-    snapshot: &'a Snapshot,
     devices: &'a Devices<'a>,
     places: Places<'a>,
-    wire_of_port: &'a HashMap<u32, usize>,
+    wired: &'a Wired<'a>,
     table: Table<'a>,
     /// The first that sends on each port.
     senders: HashMap<u32, usize>,
@@ -141,7 +140,7 @@ impl Kept<'_> {
         let numbers = numbers.into_iter().filter_map(|(key, n)| Some((key, out_of_range(n, &(1..=MAX_IFINDEX))?)));
         let mut wrong: Vec<String> = numbers.map(|(key, text)| format!("{key}: {text}")).collect();
         wrong.extend(self.table.duplicate(i, mirror));
-        let outputs = outputs(self.snapshot, self.devices, &self.table, self.wire_of_port, (i, mirror));
+        let outputs = outputs(self.devices, &self.table, self.wired, (i, mirror));
         wrong.extend(outputs.into_iter().map(|text| format!("output {text}")));
         let fed_by = self.table.receives_on(mirror).into_iter().find_map(|port| self.senders.get(&port));
         wrong.extend(fed_by.map(|&other| {

@@ -226,6 +226,45 @@ fn bad_wires() {
 }
 
 #[test]
+fn a_port_and_a_vlan_interface_on_it_are_not_both_on_wires() {
+    let want = "wires[0].b_ifindex: ifindex 110 (\"in.10\") of \"w\" is on ifindex 11 (\"in\"), a port of wires[1] \"v\" (allowed";
+    refused(&[], &[("w", 12, 110), ("v", 11, 22)], &[want]);
+    refused(
+        &[],
+        &[("v", 11, 22), ("w", 111, 12)],
+        &["wires[1].a_ifindex: ifindex 111 (\"in.11\") of \"w\" is on ifindex 11 (\"in\"), a port of wires[0] \"v\""],
+    );
+    refused(&[], &[("w", 11, 110)], &["wires[0].b_ifindex: ifindex 110 (\"in.10\") of \"w\" is on ifindex 11"]);
+    assert!(reasons(&[], &[("w", 110, 111), ("v", 220, 12)]).is_empty(), "two VLANs of one port");
+    // 301 on 110, which is on 11.
+    let mut stacked = snapshot(&[], &[("w", 301, 12), ("v", 11, 22)]);
+    stacked.interfaces.push(Interface { ifindex: 301, parent_ifindex: 110, vlan_id: 5, ..Interface::default() });
+    let found = admit(&stacked).reasons;
+    assert!(matches!(&*found, [one] if one.as_str().contains("ifindex 301 of \"w\" is on ifindex 11")), "{found:#?}");
+}
+
+#[test]
+fn output_below_a_wire() {
+    let wires = &[("w", 12, 110)];
+    let below = "is the parent port of ifindex 110 (\"in.10\") of wires[0] \"w\" (allowed: a port on no wire)";
+    refused(&[(12, 11)], wires, &[&format!("mirror_configs[0].output_ifindex: ifindex 11 (\"in\") {below}")]);
+    // Another VLAN interface leaves by the same port.
+    refused(
+        &[(12, 111)],
+        wires,
+        &[&format!(
+            "mirror_configs[0].output_ifindex: ifindex 11 (\"in\"), the parent of ifindex 111 (\"in.11\") {below}"
+        )],
+    );
+    refused(
+        &[(12, 110)],
+        wires,
+        &["mirror_configs[0].output_ifindex: ifindex 110 (\"in.10\") is a port of wires[0] \"w\""],
+    );
+    assert!(reasons(&[(12, 22)], wires).is_empty());
+}
+
+#[test]
 fn numbers_out_of_range() {
     let mut bad = snapshot(&[(0, 1 << 31)], &[("w", 0, 1 << 31)]);
     bad.version = 0;
