@@ -584,7 +584,63 @@ fn live_devices_answer_to_their_junos_names() {
     let listed = read(text.as_bytes(), Ports::Listed(&links), &[]).expect("a configuration");
     assert_eq!(listed, draft);
     let live = read(text.as_bytes(), Ports::Live(&links), &[]).expect("a configuration");
-    assert_eq!(live, draft);
+    let mut noted = draft.clone();
+    links.note(&mut noted.snapshot);
+    assert_eq!(live, noted);
+}
+
+/// What a unit means is its tag on its device; what happens to be called like it is something else.
+#[test]
+fn a_tag_decides_and_not_the_name_of_a_device() {
+    let seven = (1 << 30) | (3 << 12) | 7;
+    let names = ["ge-0/0/0.42", "ge-0-0-0.42"];
+    let altname = Link { altnames: vec!["ge-0-0-0.42".into()], ..device("eth5", 5, None) };
+    let by_junos_name = {
+        let mut link = device("eth5", 5, None);
+        link.interface.name = "ge-0/0/0.42".into();
+        link
+    };
+    for (impostors, want) in [
+        (vec![device("ge-0-0-0.42", 5, None)], seven),
+        (vec![device("ge-0-0-0.42", 5, Some((3, 42)))], seven),
+        (vec![device("ge-0-0-0.42", 5, Some((4, 7)))], seven),
+        (vec![altname], seven),
+        (vec![by_junos_name], seven),
+        // The tag has a device of its own, by another name.
+        (vec![device("vlan7", 6, Some((3, 7))), device("ge-0-0-0.42", 5, None)], 6),
+        (vec![device("ge-0-0-0.42", 5, None), device("vlan7", 6, Some((3, 7)))], 6),
+        // And by this one.
+        (vec![device("ge-0-0-0.42", 6, Some((3, 7)))], 6),
+    ] {
+        let own = [device("ge-0-0-0", 3, None), device("eth1", 4, None), device("mon", 9, None)];
+        let links = Links { all: [&own[..], &impostors].concat(), place: String::new() };
+        for name in names {
+            let text = format!(
+                "interfaces {{ ge-0/0/0 {{ unit 42 {{ vlan-id 7; }} }} }}
+                forwarding-options {{ port-mirroring {{ instance x {{ output {{ interface mon; }}
+                    input {{ ingress {{ interface {name}; }} }} }} }} }}"
+            );
+            for ports in [Ports::Live(&links), Ports::Listed(&links)] {
+                let draft = read(text.as_bytes(), ports, &[]).expect("a configuration");
+                let found: Vec<u32> = draft.snapshot.mirrors.iter().map(|m| m.ingress_ifindex).collect();
+                assert_eq!(found, [want], "{name} {impostors:?}: {}", warnings(&draft));
+                let unit = draft.snapshot.interface_by_index(want).expect("a row");
+                assert_eq!(unit.vlan(), Some((3, 7)), "{name} {impostors:?}");
+            }
+            let wire = format!(
+                "{text} security {{ forwarding-options {{ secure-wire w {{ interface [ {name} eth1 ]; }} }} }}"
+            );
+            let found = against(&read(wire.as_bytes(), Ports::Live(&links), &[]).expect("a configuration"));
+            assert_eq!(found.contains("is a VLAN without a device"), want == seven, "{name} {impostors:?}: {found}");
+        }
+    }
+    // Without a tag it is the device of that name.
+    let own = [device("ge-0-0-0", 3, None), device("ge-0-0-0.42", 5, None), device("mon", 9, None)];
+    let links = Links { all: own.to_vec(), place: String::new() };
+    let text = "forwarding-options { port-mirroring { instance x { output { interface mon; }
+        input { ingress { interface ge-0/0/0.42; } } } } }";
+    let draft = read(text.as_bytes(), Ports::Live(&links), &[]).expect("a configuration");
+    assert_eq!(draft.snapshot.mirrors[0].ingress_ifindex, 5);
 }
 
 /// What `text` gives on the devices eth0 (3), eth1 (4) and mon (9).

@@ -1,4 +1,4 @@
-//! A Junos conffilter(|i| i.ifindex > 0 && !is_synthetic(i)).map(Interface::label)guration and the interfaces there are to a [`Draft`] of a snapshot.
+//! A Junos configuration and the interfaces there are to a [`Draft`] of a snapshot.
 //!
 //! ```text
 //! forwarding-options port-mirroring instance NAME {
@@ -65,9 +65,9 @@ pub fn build(config: &Node, interfaces: Vec<Interface>) -> Draft {
 /// The devices of the live system, or of a list that stands for it, as interfaces, under the names that `config` has
 /// for them and those in `also`.
 ///
-/// A device answers to its own name and to its alternative ones. A name `DEVICE.0` that no device has is the device,
-/// unless its unit has a VLAN id. `DEVICE.U` with a VLAN id is the VLAN device there is for it, or else an interface
-/// with a synthetic ifindex: the dataplane needs only the parent and the tag. What has several such names is listed
+/// `DEVICE.U` with a VLAN id is the VLAN device there is for it, or else an interface with a synthetic ifindex, whatever
+/// else is called so: the dataplane needs only the parent and the tag. Otherwise a device answers to its own name and to
+/// its alternative ones, and a name `DEVICE.0` that no device has is the device. What has several such names is listed
 /// under each.
 #[must_use]
 pub fn live_interfaces<'a>(config: &Node, links: &Links, also: impl IntoIterator<Item = &'a str>) -> Vec<Interface> {
@@ -87,34 +87,47 @@ pub fn live_interfaces<'a>(config: &Node, links: &Links, also: impl IntoIterator
     names.extend(also.into_iter().map(str::to_owned));
     for written in names {
         let name = as_linux(&written);
+        let unit = name.rsplit_once('.').and_then(|(device, unit)| {
+            let at = *devices.get(device)?;
+            // A unit may be written under another name of its device.
+            let nodes = links.all[at].names().map(as_linux).collect::<BTreeSet<_>>().into_iter();
+            let nodes: Vec<&Node> =
+                nodes.filter_map(|device| units.get(&format!("{device}.{unit}"))).flatten().copied().collect();
+            Some((at, unit, vlan_tag(&nodes)))
+        });
+        if let Some((at, _, Ok(Some(tag)))) = unit {
+            tagged(&mut interfaces, &written, &links.all[at].interface, tag);
+            continue;
+        }
         if known.contains(&written) || known.contains(&name) {
             continue;
         }
         if let Some(&at) = devices.get(&name) {
             known.insert(name.clone());
             call(&mut interfaces, at, name);
-            continue;
+        } else if let Some((at, "0", Ok(None))) = unit {
+            call(&mut interfaces, at, name);
         }
-        let Some((device, unit)) = name.rsplit_once('.') else { continue };
-        let Some(&at) = devices.get(device) else { continue };
-        // A unit may be written under another name of its device.
-        let nodes = links.all[at].names().map(as_linux).collect::<BTreeSet<_>>().into_iter();
-        let nodes: Vec<&Node> =
-            nodes.filter_map(|device| units.get(&format!("{device}.{unit}"))).flatten().copied().collect();
-        match vlan_tag(&nodes) {
-            Ok(Some(tag)) => {
-                let parent = links.all[at].interface.clone();
-                match interfaces.iter().position(|i| i.vlan() == Some((parent.ifindex, tag))) {
-                    Some(at) => call(&mut interfaces, at, name),
-                    None => interfaces.extend(synthetic(name, &parent, tag)),
-                }
-            }
-            Ok(None) if unit == "0" => call(&mut interfaces, at, name),
-            // `build` refuses a bad tag; until then the unit must not pass for the whole device.
-            Ok(None) | Err(_) => {}
-        }
+        // `build` refuses a bad tag; until then the unit must not pass for the whole device.
     }
     interfaces
+}
+
+/// Calls VLAN `tag` on `parent` as it is written, where it is not called so: its device, or a synthetic interface. Where
+/// something else is, the last of a name is the one that is found.
+fn tagged(interfaces: &mut Vec<Interface>, written: &str, parent: &Interface, tag: u16) {
+    let is_unit = |interface: &Interface| interface.vlan() == Some((parent.ifindex, tag));
+    let called = |interface: &&Interface| interface.ifindex > 0 && interface.answers_to(written);
+    let disputed = interfaces.iter().filter(called).any(|interface| !is_unit(interface));
+    if !disputed && interfaces.iter().any(|interface| called(&interface)) {
+        return;
+    }
+    let name = if disputed { written.to_owned() } else { as_linux(written) };
+    match interfaces.iter().position(is_unit) {
+        Some(at) if disputed => interfaces.push(Interface { name, ..interfaces[at].clone() }),
+        Some(at) => call(interfaces, at, name),
+        None => interfaces.extend(synthetic(name, parent, tag)),
+    }
 }
 
 /// Gives the interface at `at` a name of the configuration's, beside any it has already.
