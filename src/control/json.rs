@@ -9,7 +9,8 @@
 //! The documents are what Go's `encoding/json` emits for the producer's snapshot, or what an operator wrote
 //! in that shape. Both leave their marks on the rules:
 //!
-//! - Unknown keys are ignored everywhere; producers send much that mirroring does not need.
+//! - Unknown keys are ignored everywhere; producers send much that mirroring does not need. One that is known but for
+//!   its case is told of: an operator meant it.
 //! - A list that is absent or null is empty (Go writes a nil slice as null), and an optional field that is
 //!   absent or null has its zero value. A mirror entry's three keys and a wire's ends are never optional.
 //! - Numbers are JSON integers in range. `"11"`, `11.5` and `1e2` are errors: a rate that does not parse must
@@ -25,6 +26,7 @@ mod config;
 mod exclusions;
 mod export;
 mod fields;
+mod miscased;
 mod syntax;
 #[cfg(test)]
 #[allow(clippy::expect_used)]
@@ -50,7 +52,7 @@ pub(crate) const AND_MORE: &str = "… and more (only the first 1000 reasons are
 const MAX_LISTED: usize = 1_000_000;
 
 /// What is read of a document; a key that is not here is not seen by [`Fields`].
-const SNAPSHOT: Keep = Keep::Keys(&[
+const SNAPSHOT: Keep = Keep::Own(&[
     ("version", Keep::Scalar),
     ("generation", Keep::Scalar),
     ("fib_generation", Keep::Scalar),
@@ -62,7 +64,7 @@ const SNAPSHOT: Keep = Keep::Keys(&[
     ("config", config::KEPT),
 ]);
 const INTERFACES: Keep = Keep::Stream("interfaces", &INTERFACE);
-const INTERFACE: Keep = Keep::Keys(&[
+const INTERFACE: Keep = Keep::Own(&[
     ("name", Keep::Scalar),
     ("linux_name", Keep::Scalar),
     ("ifindex", Keep::Scalar),
@@ -77,8 +79,8 @@ const INTERFACE: Keep = Keep::Keys(&[
     ("altnames", Keep::List(&Keep::Scalar)),
 ]);
 const MIRROR: Keep =
-    Keep::Keys(&[("ingress_ifindex", Keep::Scalar), ("output_ifindex", Keep::Scalar), ("rate", Keep::Scalar)]);
-const WIRE: Keep = Keep::Keys(&[("name", Keep::Scalar), ("a_ifindex", Keep::Scalar), ("b_ifindex", Keep::Scalar)]);
+    Keep::Own(&[("ingress_ifindex", Keep::Scalar), ("output_ifindex", Keep::Scalar), ("rate", Keep::Scalar)]);
+const WIRE: Keep = Keep::Own(&[("name", Keep::Scalar), ("a_ifindex", Keep::Scalar), ("b_ifindex", Keep::Scalar)]);
 
 /// Reads a snapshot document.
 ///
@@ -114,7 +116,7 @@ pub fn parse_draft(bytes: &[u8], interfaces: Option<Vec<Interface>>) -> Result<D
         "mirror_exclusions" => excluded.take(entry),
         _ => wires.take(entry),
     };
-    let document = syntax::read(bytes, &SNAPSHOT, &mut sink).map_err(|reason| vec![reason])?;
+    let (document, miscased) = syntax::read(bytes, &SNAPSHOT, &mut sink).map_err(|reason| vec![reason])?;
     let Value::Object(top) = &document else {
         return Err(vec![wrong(&Path::Top, &document, "a snapshot object")]);
     };
@@ -135,10 +137,17 @@ pub fn parse_draft(bytes: &[u8], interfaces: Option<Vec<Interface>>) -> Result<D
         snapshot.interfaces = interfaces;
     }
     let unfit = fields.take_misfits(misfits);
-    let mut draft = Draft { unfit, ..fields.finish(snapshot)?.into() };
+    let miscased = miscased.told();
+    // A key that is missing may be there in another case.
+    let read = fields.finish(snapshot).map_err(|mut reasons| {
+        reasons.extend(miscased.iter().map(|told| Reason::new(format!("{}: {}", told.subject, told.message))));
+        reasons
+    })?;
+    let mut draft = Draft { unfit, ..read.into() };
     let unfit: HashSet<usize> = draft.unfit.iter().map(|(row, _)| *row).collect();
     draft.retain(|row| !unfit.contains(&row));
     let mut diagnostics: Vec<Diagnostic> = newer(draft.snapshot.version).into_iter().collect();
+    diagnostics.extend(miscased);
     diagnostics.extend(exclusions::told(&excluded));
     let explained = config::explain(top, &draft.snapshot, &excluded);
     diagnostics.extend(explained.diagnostics);
@@ -172,7 +181,7 @@ pub fn parse_interfaces(bytes: &[u8]) -> Result<Vec<Interface>, Vec<Reason>> {
 pub fn parse_links(bytes: &[u8]) -> Result<Vec<Link>, Vec<Reason>> {
     let mut listed = Entries::new("interfaces", MAX_LISTED, Fields::link);
     let mut sink = |_, entry| listed.take(entry);
-    let document = syntax::read(bytes, &INTERFACES, &mut sink).map_err(|reason| vec![reason])?;
+    let (document, _) = syntax::read(bytes, &INTERFACES, &mut sink).map_err(|reason| vec![reason])?;
     if !document.is_array() {
         return Err(vec![wrong(&Path::Top, &document, "a list of interfaces")]);
     }

@@ -10,6 +10,7 @@ use std::fmt;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
+use super::miscased::Miscased;
 use crate::control::model::{MAX_SHOWN, Reason, json_fault, quoted};
 use crate::control::text::unmarked;
 
@@ -23,6 +24,8 @@ pub(super) enum Keep {
     List(&'static Keep),
     /// A list of this name, whose entries, with this of each, go to the sink as they are read; it stays empty.
     Stream(&'static str, &'static Keep),
+    /// An object of a snapshot, with this of each of these keys; one that is written in another case is told of.
+    Own(&'static [(&'static str, Keep)]),
     /// An object, with this of each of these keys.
     Keys(&'static [(&'static str, Keep)]),
     /// An object, with this of every key.
@@ -32,17 +35,18 @@ pub(super) enum Keep {
 /// Takes the entries of lists: the list's name, and the entry.
 pub(super) type Sink<'a> = &'a mut dyn FnMut(&'static str, Value);
 
-/// What is kept of the document, or the one reason why it is not JSON; the sink may then have got some of it.
-pub(super) fn read(bytes: &[u8], keep: &'static Keep, sink: Sink<'_>) -> Result<Value, Reason> {
+/// What is kept of the document, and its keys in the wrong case; or the one reason why it is not JSON; the sink may then
+/// have got some of it.
+pub(super) fn read(bytes: &[u8], keep: &'static Keep, sink: Sink<'_>) -> Result<(Value, Miscased), Reason> {
     let bytes = unmarked(bytes).map_err(|what| Reason::new(format!("JSON syntax: {what}")))?;
     if bytes.trim_ascii().is_empty() {
         return Err(Reason::new("JSON syntax: the input is empty (allowed: one JSON document)"));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let mut reader = Reader { room: 0, sink };
+    let mut reader = Reader { room: 0, miscased: Miscased::default(), sink };
     let read = Part { mode: Mode::Keep(keep, true), reader: &mut reader }.deserialize(&mut deserializer);
     match read.and_then(|document| deserializer.end().map(|()| document)) {
-        Ok(document) => Ok(document),
+        Ok(document) => Ok((document, reader.miscased)),
         Err(e) if e.is_eof() => Err(Reason::new(format!(
             "JSON syntax: the input is truncated: it ends at line {} column {}, inside the document",
             e.line(),
@@ -67,6 +71,7 @@ enum Mode {
 struct Reader<'a> {
     /// How many more values may be kept to be shown.
     room: usize,
+    miscased: Miscased,
     sink: Sink<'a>,
 }
 
@@ -149,7 +154,10 @@ impl<'de> Visitor<'de> for Part<'_, '_> {
             Mode::Show | Mode::Skip => (mode, None),
         };
         let mut list = Vec::new();
-        loop {
+        for i in 0.. {
+            if let Some(name) = stream {
+                reader.miscased.enter(Some((name, i)));
+            }
             let mode = reader.next(inside);
             let Some(entry) = entries.next_element_seed(Part { mode, reader })? else { break };
             match (stream, mode) {
@@ -158,13 +166,16 @@ impl<'de> Visitor<'de> for Part<'_, '_> {
                 (None, _) => list.push(entry),
             }
         }
+        if stream.is_some() {
+            reader.miscased.enter(None);
+        }
         Ok(Value::Array(list))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let Part { mode, reader } = self;
         let inside = match mode {
-            Mode::Keep(Keep::Keys(_) | Keep::Every(_), _) => mode,
+            Mode::Keep(Keep::Own(_) | Keep::Keys(_) | Keep::Every(_), _) => mode,
             Mode::Keep(_, show) => reader.unexpected(show),
             Mode::Show | Mode::Skip => mode,
         };
@@ -177,8 +188,11 @@ impl<'de> Visitor<'de> for Part<'_, '_> {
             }
             let mode = match inside {
                 Mode::Keep(Keep::Every(each), _) => Mode::Keep(each, false),
-                Mode::Keep(Keep::Keys(keys), show) => {
+                Mode::Keep(own @ (Keep::Own(keys) | Keep::Keys(keys)), show) => {
                     let known = keys.iter().find(|(known, _)| *known == key);
+                    if known.is_none() && matches!(own, Keep::Own(_)) {
+                        reader.miscased.note(&key, keys.iter().map(|(known, _)| *known));
+                    }
                     known.map_or(Mode::Skip, |(_, keep)| Mode::Keep(keep, show))
                 }
                 _ => reader.next(inside),

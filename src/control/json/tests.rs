@@ -397,3 +397,57 @@ fn a_configuration_too_large_to_explain_explains_nothing() {
         format!("warning: config: {} instances and ingresses (explained: at most {most})", most + 1)
     );
 }
+
+#[test]
+fn a_key_in_the_wrong_case_is_told() {
+    let told = |document: &str| -> Vec<String> {
+        let draft = parse_draft(document.as_bytes(), None).expect("a document");
+        draft.diagnostics.iter().map(ToString::to_string).collect()
+    };
+    let found = told(
+        r#"{"version":3,"Mirror_Configs":[{"rate":"x"}],"WIRES":[],
+        "interfaces":[{"name":"a","ifindex":1},{"Vlan_ID":7,"linkup":true},{"Vlan_ID":8,"MTU":1}],
+        "wires":[{"a_ifindex":1,"b_ifindex":2,"Name":"w"}],
+        "mirror_configs":[{"ingress_ifindex":1,"output_ifindex":3,"rate":0,"Rate":9}],
+        "config":{"version":1,"Interfaces":{"Wires":1},"forwardingoptions":{"Rate":1}},"mirror_exclusions":[{"INPUT":""}]}"#,
+    );
+    let has_no_effect = |at: &str, key: &str, meant: &str| {
+        format!("warning: {at}: the key \"{key}\" is not known and has no effect (meant is \"{meant}\"?)")
+    };
+    assert_eq!(
+        found[..7],
+        [
+            has_no_effect("top level", "Mirror_Configs", "mirror_configs"),
+            has_no_effect("top level", "WIRES", "wires"),
+            has_no_effect("interfaces[1]", "Vlan_ID", "vlan_id") + ", and 1 more in this list",
+            has_no_effect("interfaces[2]", "MTU", "mtu"),
+            has_no_effect("wires[0]", "Name", "name"),
+            has_no_effect("mirror_configs[0]", "Rate", "rate"),
+            "warning: mirror_exclusions[0]: is left out by the producer: no reason is given".to_owned(),
+        ],
+        "{found:#?}"
+    );
+    assert_eq!(found.len(), 7, "{found:#?}");
+
+    // Where the key has to be there, the reason is followed by it.
+    let why = parse(br#"{"mirror_configs":[{"Ingress_ifindex":1,"output_ifindex":3,"rate":0}]}"#).expect_err("missing");
+    assert_eq!(why.len(), 2, "{why:?}");
+    assert!(why[0].as_str().starts_with("mirror_configs[0].ingress_ifindex: the key is missing"), "{why:?}");
+    assert!(why[1].as_str().contains("\"Ingress_ifindex\" is not known and has no effect"), "{why:?}");
+    let stray = against(r#"{"Wires":[]}"#);
+    assert!(stray.contains("not a spanwire snapshot") && stray.contains("meant is \"wires\"?"), "{stray}");
+}
+
+#[test]
+fn keys_in_the_wrong_case_are_bounded() {
+    // Each its own spelling of "hardware_addr".
+    let cased = |n: usize| -> String {
+        let upper = |(i, c): (usize, char)| if n >> i & 1 == 1 { c.to_ascii_uppercase() } else { c };
+        "hardware_addr".chars().enumerate().map(upper).collect()
+    };
+    let entries: Vec<String> = (1..200).map(|n| format!(r#"{{"{}":""}}"#, cased(n))).collect();
+    let document = format!(r#"{{"version":3,"interfaces":[{}]}}"#, entries.join(","));
+    let told = parse_draft(document.as_bytes(), None).expect("a document").diagnostics;
+    assert_eq!(told.len(), 33);
+    assert_eq!(told[32].to_string(), "warning: keys: and 167 more in the wrong case");
+}
