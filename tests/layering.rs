@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::expect_used, clippy::panic)]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 fn root() -> &'static Path {
@@ -114,6 +115,74 @@ fn lower_layers_do_not_look_up() {
             assert!(!mentions(&root().join(file), what), "{file} mentions {what}");
         }
     }
+}
+
+/// What of a module's own folder its code names: the first word behind `super::` and `crate::FOLDER::`, of several in
+/// braces each.
+fn named(folder: &str, code: &str) -> BTreeSet<String> {
+    let from_crate = format!("crate::{folder}::");
+    let behind = ["super::", &from_crate].into_iter().flat_map(|start| code.split(start).skip(1));
+    let items = behind.flat_map(|rest| match rest.strip_prefix('{') {
+        Some(braced) => braced.split('}').next().unwrap_or("").split(',').collect(),
+        None => vec![rest],
+    });
+    let word =
+        |item: &str| item.trim_start().split(|c: char| !(c.is_alphanumeric() || c == '_')).next().map(str::to_owned);
+    items.filter_map(word).filter(|word| !word.is_empty()).collect()
+}
+
+/// A way from a module over what it imports back to itself, if there is one.
+fn circle(imports: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<&str>> {
+    let mut left: BTreeSet<_> = imports.keys().collect();
+    // What imports nothing that is left is in no circle.
+    loop {
+        let more: BTreeSet<_> =
+            left.iter().filter(|&&of| imports[of].iter().any(|to| left.contains(to))).copied().collect();
+        if more.len() == left.len() {
+            break;
+        }
+        left = more;
+    }
+    let mut way = vec![*left.first()?];
+    loop {
+        let next = imports[way[way.len() - 1]].iter().find(|to| left.contains(to))?;
+        if let Some(start) = way.iter().position(|&seen| seen == next) {
+            return Some(way[start..].iter().map(|of| of.as_str()).collect());
+        }
+        way.push(next);
+    }
+}
+
+#[test]
+fn a_circle_of_imports_is_found() {
+    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<BTreeSet<_>>();
+    let code = "use super::a::A;\nuse super::{b, c::C};\nuse crate::shard::e;\nuse crate::xsk::f;\nlet x = super::G;";
+    assert_eq!(named("shard", code), words(&["G", "a", "b", "c", "e"]));
+    let found = |list: &[(&str, &[&str])]| {
+        let imports = list.iter().map(|(of, to)| ((*of).to_owned(), words(to))).collect();
+        circle(&imports).map(|way| way.join(" "))
+    };
+    assert_eq!(found(&[("a", &["b", "c"]), ("b", &["c"]), ("c", &[])]), None);
+    assert_eq!(found(&[("a", &["b"]), ("b", &["c"]), ("c", &["d", "b"]), ("d", &[])]).as_deref(), Some("b c"));
+    assert_eq!(found(&[("a", &["a"])]).as_deref(), Some("a"));
+}
+
+#[test]
+fn the_modules_of_a_shard_import_each_other_in_no_circle() {
+    let paths = sources("src/shard");
+    let modules: Vec<_> = paths.iter().map(|path| path.file_stem().expect("a file").display().to_string()).collect();
+    let imports = std::iter::zip(&modules, &paths).map(|(module, path)| {
+        assert!(path.parent().is_some_and(|folder| folder.ends_with("shard")), "{}: one folder", name(path));
+        let named = named("shard", &code(path).join("\n")).into_iter();
+        // What is no file is the folder's own, which has all the others in it.
+        let to = named.map(|word| if modules.contains(&word) { word } else { "mod".to_owned() });
+        let to =
+            if module == "mod" { modules.iter().filter(|of| *of != "mod").cloned().collect() } else { to.collect() };
+        (module.clone(), to)
+    });
+    let imports: BTreeMap<_, BTreeSet<_>> = imports.collect();
+    assert!(imports["lanes"].contains("port"), "the search finds nothing any more");
+    assert_eq!(circle(&imports), None);
 }
 
 /// Whether a SAFETY comment stands right above a line, or above the statement that the line goes on with. A comment

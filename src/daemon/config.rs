@@ -6,7 +6,7 @@ use std::str::FromStr;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Parser, ValueEnum};
 
-use crate::shard::lanes::MAX_SHARDS;
+use crate::shard::origin::MAX_SHARDS;
 use crate::steer::XdpModeChoice;
 use crate::text::excerpt;
 use crate::xsk::socket::BindMode;

@@ -25,7 +25,7 @@ use crate::clock;
 use crate::counters::ShardBlock;
 use crate::region::Publisher;
 use crate::rings::SHARE_LEAST;
-use crate::shard::MAX_PORTS;
+use crate::shard::limits::MAX_PORTS;
 use crate::snapshot::table::{Current, Table, TableEntry};
 use crate::told::Told;
 

@@ -13,9 +13,9 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use super::config::Config;
 use super::spawn;
 use crate::counters::ShardBlock;
-use crate::shard::Shard;
-use crate::shard::lanes::{self, Wake};
+use crate::shard::lanes::Wake;
 use crate::shard::mailbox::{Command, Event, Mailbox};
+use crate::shard::{self, Shard};
 use crate::snapshot::table::Current;
 use crate::xsk::socket::Socket;
 use crate::xsk::umem::Area;
@@ -154,7 +154,7 @@ impl Worker {
             bells.push(Arc::clone(&waker) as Arc<dyn Wake>);
             parts.push((block, mailbox, waker));
         }
-        lanes::connect(&mut shards, &bells);
+        shard::connect(&mut shards, &bells);
         let start = |(shard, (block, mailbox, waker))| Worker::start(shard, block, mailbox, waker, stop, config.busy);
         shards.into_iter().zip(parts).map(start).collect()
     }

@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
-use shm_layout::counters::{Binding, Entry};
+use shm_layout::counters::Binding;
 use shm_layout::record::PortRole;
 
-use super::lanes::{Lanes, Origin};
-use super::mirror::DropReason;
+use super::drop::DropReason;
+use super::lanes::Lanes;
+use super::origin::{Delivered, Origin};
 use super::port::Port;
 use super::stores::Stores;
 use crate::counters::ShardBlock;
@@ -21,69 +22,6 @@ pub const AUDITS: u32 = 20;
 pub(super) const AUDITED_AT_ONCE: u32 = 4096;
 /// A frame that is not completed after so many rounds goes into quarantine.
 pub const OVERDUE_ROUNDS: u8 = 5;
-
-/// Which of the completions to come are of frames that the device refused. In copy mode the kernel completes such a frame
-/// within the kick it answers with EBUSY: it is the newest of those that wait then.
-#[derive(Debug, Default)]
-pub(super) struct Refused {
-    count: u32,
-    /// The last of them, counted from 1.
-    last: u32,
-}
-
-impl Refused {
-    /// One more, after whose kick `waiting` completions are there. Where there are none, it is the next that comes.
-    pub(super) fn note(&mut self, waiting: u32) {
-        self.count += 1;
-        self.last = self.last.max(waiting).max(self.count);
-    }
-
-    /// How many there are.
-    pub(super) fn count(&self) -> u32 {
-        self.count
-    }
-
-    /// They, counted from 0.
-    fn places(&self) -> Range<u32> {
-        self.last - self.count..self.last
-    }
-
-    /// So many completions have come.
-    fn pass(&mut self, completions: u32) {
-        self.last = self.last.saturating_sub(completions);
-        self.count = self.count.min(self.last);
-    }
-}
-
-/// Completed clones of one entry in a row, before they go into its ledger.
-#[derive(Default)]
-pub(super) struct Delivered {
-    slot: u32,
-    packets: u64,
-    bytes: u64,
-}
-
-impl Delivered {
-    pub(super) fn add(&mut self, block: &ShardBlock, slot: u32, len: u32) {
-        if slot != self.slot {
-            self.enter(block);
-            self.slot = slot;
-        }
-        self.packets += 1;
-        self.bytes += u64::from(len);
-    }
-
-    pub(super) fn enter(&mut self, block: &ShardBlock) {
-        if self.packets > 0 {
-            block.entry(self.slot).commit(|row| {
-                row.add(Entry::MirroredPackets, self.packets);
-                row.add(Entry::MirroredBytes, self.bytes);
-                row.subtract(Entry::InFlight, self.packets);
-            });
-            (self.packets, self.bytes) = (0, 0);
-        }
-    }
-}
 
 /// Drains the port's completion ring. Returns the frames that came back.
 pub fn drain<D: Doorbell>(
@@ -220,30 +158,4 @@ pub fn audit<D: Doorbell, P: Partition>(ports: &[Port<D>], umem: &mut Umem<P>) -
     // What the kernel has not taken yet waits for the link or for room, and is not missing.
     let is_taken = |socket| ports.iter().any(|port| port.socket == socket && port.tx.pending() == 0);
     umem.audit_part(AUDITS, AUDITED_AT_ONCE, OVERDUE_ROUNDS, is_taken)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refused_frame_is_the_newest_completion_after_its_kick() {
-        let mut refused = Refused::default();
-        assert!(refused.places().is_empty());
-        refused.note(3);
-        assert_eq!(refused.places(), 2..3);
-        refused.pass(2);
-        assert_eq!(refused.places(), 0..1);
-        refused.pass(5);
-        assert!(refused.places().is_empty());
-        // Where none is to be seen it is the next that comes, and of several the last ones up to there.
-        refused.note(0);
-        assert_eq!(refused.places(), 0..1);
-        refused.note(0);
-        assert_eq!(refused.places(), 0..2);
-        refused.note(5);
-        assert_eq!(refused.places(), 2..5);
-        refused.pass(4);
-        assert_eq!(refused.places(), 0..1);
-    }
 }

@@ -21,9 +21,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use crossbeam_utils::CachePadded;
 use shm_layout::record::PortRole;
 
-use super::Shard;
-use super::complete::Delivered;
-use super::mirror::DropReason;
+use super::drop::DropReason;
+use super::origin::{Delivered, Origin, Remote};
 use super::port::Port;
 use super::spsc::{Message, Receiver, Sender, queue};
 use crate::counters::ShardBlock;
@@ -38,63 +37,6 @@ pub trait Wake: fmt::Debug + Send + Sync {
     /// Ends its sleep; costs no system call while it is awake.
     fn wake(&self);
 }
-
-/// A monitor queue of another shard, as a source sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Remote {
-    /// Index of its owner in [`Lanes`].
-    pub peer: u32,
-    /// The monitor port.
-    pub ifindex: u32,
-    /// Its queue.
-    pub queue: u32,
-    /// Bytes of the largest clone it takes.
-    pub longest: u32,
-}
-
-/// Whose clone a frame carries, as noted with it for its completion: the shard and the slot of its ledger there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origin(u32);
-
-impl Origin {
-    const SLOT_BITS: u32 = 20;
-
-    /// This shard's own clone.
-    pub fn own(slot: u32) -> Origin {
-        Origin(slot)
-    }
-
-    fn of(peer: usize, slot: u32) -> Origin {
-        Origin((peer as u32 + 1) << Origin::SLOT_BITS | slot)
-    }
-
-    /// From what [`Origin::tag`] gave.
-    pub fn from_tag(tag: u32) -> Origin {
-        Origin(tag)
-    }
-
-    /// As it is noted with a frame.
-    pub fn tag(self) -> u32 {
-        self.0
-    }
-
-    /// Index of the other shard in [`Lanes`]; `None` for this shard.
-    #[inline]
-    pub fn peer(self) -> Option<usize> {
-        ((self.0 >> Origin::SLOT_BITS) as usize).checked_sub(1)
-    }
-
-    /// Slot of the ledger.
-    #[inline]
-    pub fn slot(self) -> u32 {
-        self.0 & ((1 << Origin::SLOT_BITS) - 1)
-    }
-}
-
-const _: () = assert!(crate::counters::ENTRY_SLOTS < 1 << Origin::SLOT_BITS);
-
-/// Shards at most: a peer's index is noted beside a slot.
-pub const MAX_SHARDS: usize = 1 << (31 - Origin::SLOT_BITS);
 
 /// What goes through a lane: a frame, and what is or was in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,16 +121,15 @@ pub struct Lanes {
     turn: usize,
 }
 
-/// Lays the lanes between the shards of one dataplane. `bells` wake them, in the same order; each shard lends every
-/// other an equal share of its Mirror partition, and keeps one itself.
-pub fn connect<D: Doorbell>(shards: &mut [Shard<D>], bells: &[Arc<dyn Wake>]) {
-    let facts: Vec<_> = shards.iter().map(|s| (Arc::clone(s.mirror_area()), s.census()[1].size)).collect();
-    let count = shards.len();
+/// The lanes of each shard of one dataplane to all others, in order. `mirrors` are the Mirror partitions, each its memory
+/// and its frames; each shard lends every other an equal share of them, and keeps one itself. `bells` wake the shards.
+pub(super) fn lay(mirrors: &[(Arc<Area>, u32)], bells: &[Arc<dyn Wake>]) -> Vec<Lanes> {
+    let count = mirrors.len();
     let mut lanes: Vec<Lanes> = (0..count).map(|_| Lanes { shards: count as u32, ..Lanes::default() }).collect();
     for one in 0..count {
         for other in one + 1..count {
-            let (borrow_of_one, lend_of_other) = lane(&facts[other], count);
-            let (borrow_of_other, lend_of_one) = lane(&facts[one], count);
+            let (borrow_of_one, lend_of_other) = lane(&mirrors[other], count);
+            let (borrow_of_other, lend_of_one) = lane(&mirrors[one], count);
             let mut peer = |at: usize, shard: usize, borrow, lend| {
                 lanes[at].peers.push(Peer { shard: shard as u32, bell: Arc::clone(&bells[shard]), borrow, lend });
             };
@@ -196,9 +137,7 @@ pub fn connect<D: Doorbell>(shards: &mut [Shard<D>], bells: &[Arc<dyn Wake>]) {
             peer(other, one, borrow_of_other, lend_of_other);
         }
     }
-    for (shard, lanes) in shards.iter_mut().zip(lanes) {
-        shard.lanes = lanes;
-    }
+    lanes
 }
 
 /// Both ends of the lane to an owner with this area and so many mirror frames.
@@ -458,13 +397,6 @@ mod tests {
         ) {
             let parcel = Parcel { frame, len, slot, note };
             prop_assert_eq!(Parcel::unpack(parcel.pack()), parcel);
-        }
-
-        #[test]
-        fn an_origin_keeps_shard_and_slot(peer in 0..MAX_SHARDS, slot in 0..crate::counters::ENTRY_SLOTS as u32) {
-            let origin = Origin::from_tag(Origin::of(peer, slot).tag());
-            prop_assert_eq!((origin.peer(), origin.slot()), (Some(peer), slot));
-            prop_assert_eq!(Origin::own(slot).peer(), None);
         }
     }
 }

@@ -2,10 +2,9 @@
 
 use shm_layout::counters::Sight;
 
-use super::port::Port;
-use super::rx::Batch;
+use crate::counters::BindingBlock;
 use crate::packet::is_unfinished;
-use crate::xsk::umem::Area;
+use crate::xsk::umem::{Area, Extent, Frame, Primary};
 
 /// Batches from one look at a port to the next: a look may fetch what is in no cache.
 const EVERY: u32 = 64;
@@ -29,24 +28,25 @@ impl Default for Looks {
     }
 }
 
-/// Looks at a batch that a port received, if it is time.
-#[inline]
-pub(super) fn look<D>(port: &mut Port<D>, batch: &Batch, area: &Area) {
-    port.looks.next -= 1;
-    if port.looks.next == 0 {
-        look_closely(port, batch, area);
+impl Looks {
+    /// Looks at a batch that the port received, if it is time. What is found is counted in the port's `block`.
+    #[inline]
+    pub(super) fn look(&mut self, packets: &[(Frame<Primary>, Extent)], area: &Area, block: &BindingBlock) {
+        self.next -= 1;
+        if self.next == 0 {
+            self.look_closely(packets, area, block);
+        }
     }
-}
 
-#[cold]
-#[inline(never)]
-fn look_closely<D>(port: &mut Port<D>, batch: &Batch, area: &Area) {
-    let first = batch.packets().iter().take(FRAMES);
-    let found = first.filter_map(|(frame, at)| is_unfinished(area.packet(frame, *at))).next();
-    let looks = &mut port.looks;
-    looks.eager = if found == Some(true) { EAGER } else { looks.eager.saturating_sub(1) };
-    looks.next = if looks.eager > 0 { 1 } else { EVERY };
-    if found == Some(true) {
-        port.block.add(Sight::UnfinishedChecksums, 1);
+    #[cold]
+    #[inline(never)]
+    fn look_closely(&mut self, packets: &[(Frame<Primary>, Extent)], area: &Area, block: &BindingBlock) {
+        let first = packets.iter().take(FRAMES);
+        let found = first.filter_map(|(frame, at)| is_unfinished(area.packet(frame, *at))).next();
+        self.eager = if found == Some(true) { EAGER } else { self.eager.saturating_sub(1) };
+        self.next = if self.eager > 0 { 1 } else { EVERY };
+        if found == Some(true) {
+            block.add(Sight::UnfinishedChecksums, 1);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use crossbeam_queue::ArrayQueue;
 
-use super::MAX_PORTS;
+use super::limits::MAX_PORTS;
 use super::port::Port;
 use crate::xsk::store::Store;
 use crate::xsk::umem::{Primary, SocketId};

@@ -11,22 +11,30 @@
 //! - [`rx`]: a batch from a port, and frames back to its fill ring
 //! - `look`: looks at one of them now and then
 //! - [`mirror`]: samples the batch and copies the selected frames
-//! - [`lanes`]: clones for monitor queues of other shards, over queues of [`spsc`]
+//! - [`lanes`]: clones for monitor queues of other shards, over queues of [`spsc`]; [`origin`]: whose they are
+//! - [`drop`](mod@drop): why one was not sent
 //! - [`forward`]: moves the batch to the wire's other port
 //! - [`tx`]: the kicks
 //! - [`stores`]: the frames, by wire
-//! - [`complete`]: frames back from transmission, clones into the ledger
+//! - [`complete`]: frames back from transmission, clones into the ledger; `refused`: those that the device did not take
+//!
+//! [`mailbox`] is how the control thread asks something of a shard, [`limits`] what it has room for. No two modules here
+//! import each other, by whatever way round.
 //!
 //! [`Shard::breathe`] has no lock, no allocation, no system call beyond the kicks, no logging, and writes to no
 //! memory that another shard writes.
 
 pub mod complete;
+pub mod drop;
 pub mod forward;
 pub mod lanes;
+pub mod limits;
 mod look;
 pub mod mailbox;
 pub mod mirror;
+pub mod origin;
 pub mod port;
+mod refused;
 pub mod rx;
 pub mod spsc;
 pub mod stores;
@@ -44,18 +52,12 @@ use crate::snapshot::table::{Current, Table};
 use crate::xsk::Doorbell;
 use crate::xsk::store::Store;
 use crate::xsk::umem::{Area, Census, Mirror, Partition, Primary, SocketId};
-use lanes::Lanes;
+use lanes::{Lanes, Wake};
+use limits::{MAX_OUTPUTS, MAX_PORTS};
 use mailbox::{Command, Event, Mailbox, Output};
 use port::{Order, Port, Target};
 use rx::Batch;
 use stores::Stores;
-
-/// Sockets a shard can serve: what it reserves room for, so that a new one never allocates on the hot path.
-pub const MAX_PORTS: usize = 1024;
-/// Wires it can serve queues of: two ports each.
-pub const MAX_STORES: usize = MAX_PORTS / 2;
-/// Monitor ports it can send clones to.
-pub const MAX_OUTPUTS: usize = 256;
 
 /// Closed sockets whose frames are to be taken back, each with the place of those; `None` for clones.
 type Closed = ArrayVec<(Option<usize>, SocketId), 64>;
@@ -143,7 +145,8 @@ impl<D: Doorbell> Shard<D> {
             }
             moved += self.batch.len();
             let (ports, clones, lanes) = (&mut self.ports, &mut self.mirror, &mut self.lanes);
-            look::look(&mut ports[at], &self.batch, store.area());
+            let port = &mut ports[at];
+            port.looks.look(self.batch.packets(), store.area(), &port.block);
             mirror::sample(at, (&self.batch, store.area()), ports, clones, lanes, &self.block);
             forward::push(at, &mut self.batch, ports, store);
         }
@@ -426,5 +429,14 @@ impl<D: Doorbell> Shard<D> {
     /// kernel transmit, and its answer would be lost.
     pub fn quiet_doorbells(&self) -> impl Iterator<Item = &D> {
         self.ports.iter().filter(|port| port.tx.pending() == 0).map(|port| &port.doorbell)
+    }
+}
+
+/// Lays the lanes between the shards of one dataplane. `bells` wake them, in the same order.
+pub fn connect<D: Doorbell>(shards: &mut [Shard<D>], bells: &[Arc<dyn Wake>]) {
+    let mirrors: Vec<_> =
+        shards.iter().map(|shard| (Arc::clone(shard.mirror_area()), shard.census()[1].size)).collect();
+    for (shard, lanes) in shards.iter_mut().zip(lanes::lay(&mirrors, bells)) {
+        shard.lanes = lanes;
     }
 }

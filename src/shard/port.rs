@@ -5,10 +5,10 @@ use std::sync::Arc;
 use shm_layout::counters::{BINDING_VALUES, Binding};
 use shm_layout::record::PortRole;
 
-use super::MAX_OUTPUTS;
-use super::complete::Refused;
-use super::lanes::Remote;
+use super::limits::MAX_OUTPUTS;
 use super::look::Looks;
+use super::origin::Remote;
+use super::refused::Refused;
 use crate::counters::BindingBlock;
 use crate::snapshot::table::PortPolicy;
 use crate::xsk::abi::Desc;

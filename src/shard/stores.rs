@@ -4,7 +4,7 @@
 //! comes and goes: a wire gets its own before its ports are opened, keeps them for as long as they are, and no other
 //! can have them.
 
-use super::MAX_STORES;
+use super::limits::MAX_STORES;
 use crate::xsk::store::Store;
 use crate::xsk::umem::{Census, Primary};
 

@@ -9,11 +9,11 @@ use shm_layout::record::{
 };
 use shm_layout::view::SnapshotView;
 use spanwire::counters::{BindingBlock, EntryCell, ShardBlock};
-use spanwire::shard::Shard;
 use spanwire::shard::complete::AUDITS;
-use spanwire::shard::lanes::{self, Wake};
+use spanwire::shard::lanes::Wake;
 use spanwire::shard::mailbox::{Command, Event, Mailbox};
 use spanwire::shard::port::{Identity, Port, Seat};
+use spanwire::shard::{self, Shard};
 use spanwire::snapshot::slots::Slots;
 use spanwire::snapshot::table::{Current, EntryKey, Table};
 use spanwire::xsk::fake::{FakeDoorbell, FakeNic, Order};
@@ -111,7 +111,7 @@ impl Fleet {
         let mut rigs: Vec<_> = (0..count).map(|id| Rig::with_table(spec, id as u32, &table)).collect();
         let mut shards: Vec<_> =
             rigs.iter_mut().map(|rig| std::mem::replace(&mut rig.shard, Rig::stand_in())).collect();
-        lanes::connect(&mut shards, &vec![Arc::new(NoBell) as Arc<dyn Wake>; count]);
+        shard::connect(&mut shards, &vec![Arc::new(NoBell) as Arc<dyn Wake>; count]);
         for (rig, shard) in rigs.iter_mut().zip(shards) {
             rig.shard = shard;
         }

@@ -349,7 +349,7 @@ impl Topology {
             Some(Event::Filled(_)) => {}
             Some(Event::Removed(_)) => {
                 self.ids[at].free.push(id);
-                return Err(format!("a shard serves at most {} sockets", crate::shard::MAX_PORTS));
+                return Err(format!("a shard serves at most {} sockets", crate::shard::limits::MAX_PORTS));
             }
             _ => return Err("the shard does not answer".to_owned()),
         }

@@ -18,7 +18,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use crate::rings::{SHARE_ENOUGH, SHARE_LEAST, SHARE_MOST};
-use crate::shard::{MAX_PORTS, MAX_STORES};
+use crate::shard::limits::{MAX_PORTS, MAX_STORES};
 use crate::xsk::umem::Area;
 
 /// The frames of one wire.
