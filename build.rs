@@ -1,4 +1,4 @@
-//! Compiles the XDP program to `$OUT_DIR/span.bpf.o`; `steer` embeds that file.
+//! Compiles the XDP program to `$OUT_DIR/span.bpf.o`; `kernel::steer` embeds that file.
 
 #[path = "bpf/compile.rs"]
 mod compile;

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Parser, ValueEnum};
 
+use crate::kernel::steer::XdpModeChoice;
 use crate::shard::origin::MAX_SHARDS;
-use crate::steer::XdpModeChoice;
 use crate::text::excerpt;
 use crate::xsk::socket::BindMode;
 

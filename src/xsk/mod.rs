@@ -7,7 +7,6 @@
 //! - [`ring`]: the four rings
 //! - [`socket`]: a socket bound to one queue
 //! - [`shortage`]: the process has run out of something
-//! - [`link`]: attaches the XDP program that fills the rings
 //! - [`netdev`]: what the kernel says of a device
 //! - [`offload`]: its VLAN offloads, held off while it is a port
 //! - [`packet_socket`]: promiscuous mode, and frames as they are on the wire for tests and tools
@@ -17,7 +16,6 @@
 pub mod abi;
 pub mod endpoint;
 pub mod fake;
-pub mod link;
 pub mod netdev;
 pub mod offload;
 pub mod packet_socket;

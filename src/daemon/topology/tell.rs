@@ -10,8 +10,8 @@ use super::sights::Sights;
 use super::{Plan, Topology, Want};
 use crate::daemon::config::Bind;
 use crate::daemon::report::{BindingStatus, LINK_DOWN, MISSING, PortStatus};
+use crate::kernel::link::XdpMode;
 use crate::shard::mailbox::Command;
-use crate::xsk::link::XdpMode;
 
 impl Topology {
     /// Has the shards that wait for completions look for overdue ones.

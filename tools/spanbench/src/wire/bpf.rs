@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use libbpf_rs::{MapCore, MapHandle, Object, ObjectBuilder, OpenObject};
-use spanwire::steer::{Aligned, with_libbpf_log};
+use spanwire::kernel::steer::{Aligned, with_libbpf_log};
 
 use super::error::{Result, WireError};
 

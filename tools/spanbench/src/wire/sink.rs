@@ -3,8 +3,8 @@
 use std::os::fd::{AsFd, AsRawFd};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use spanwire::kernel::link::{XdpLink, XdpMode};
 use spanwire::xsk::endpoint::Receiver;
-use spanwire::xsk::link::{XdpLink, XdpMode};
 use spanwire_lab::netns::Namespace;
 
 use super::bpf::{Loaded, SINK};

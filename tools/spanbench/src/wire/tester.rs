@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use spanwire::clock::monotonic_ns;
+use spanwire::kernel::link::XdpMode;
 use spanwire::xsk::Kick;
 use spanwire::xsk::endpoint::Sender;
-use spanwire::xsk::link::XdpMode;
 use spanwire_lab::netns::Namespace;
 use spanwire_lab::topology::{Lab, Role};
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use spanwire::xsk::link::XdpMode;
+use spanwire::kernel::link::XdpMode;
 use spanwire_lab::topology::{Lab, LabSpec};
 
 use super::sequence::Verdict;

@@ -13,7 +13,7 @@ mod testpmd;
 
 use std::path::PathBuf;
 
-use ::spanwire::xsk::link::XdpMode;
+use ::spanwire::kernel::link::XdpMode;
 use clap::ValueEnum;
 use serde::Serialize;
 use spanwire_lab::topology::Lab;
