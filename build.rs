@@ -1,11 +1,18 @@
-//! Compiles the XDP program to `$OUT_DIR/span.bpf.o`; `kernel::steer` embeds that file.
+//! Compiles the BPF programs to `$OUT_DIR/NAME.bpf.o`; `kernel` embeds those files.
 
 #[path = "bpf/compile.rs"]
 mod compile;
 
 fn main() {
-    if let Err(message) = compile::compile("bpf", "span") {
+    if let Err(message) = build() {
         println!("cargo::error={message}");
         std::process::exit(1);
     }
+}
+
+fn build() -> Result<(), String> {
+    for header in ["abi.h", "selector.h"] {
+        println!("cargo::rerun-if-changed=bpf/{header}");
+    }
+    ["span", "wire", "tc"].into_iter().try_for_each(|name| compile::compile("bpf", name))
 }

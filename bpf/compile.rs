@@ -18,7 +18,8 @@ pub fn compile(folder: &str, name: &str) -> Result<(), String> {
     let out = env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: run this through cargo")?;
     let object = PathBuf::from(out).join(format!("{name}.bpf.o"));
 
-    let mut args = vec!["-Wall".to_owned(), "-Werror".to_owned()];
+    // v3: atomic instructions that return a value. Linux 5.12 has them.
+    let mut args: Vec<String> = ["-Wall", "-Werror", "-mcpu=v3"].map(str::to_owned).to_vec();
     for dir in kernel_header_dirs(Path::new(&clang))? {
         args.push("-idirafter".to_owned());
         args.push(dir);

@@ -1,7 +1,30 @@
-//! What runs in the kernel for a port, and what holds it there.
+//! What runs in the kernel for a port, what holds it there, and what user space shares with it.
 //!
+//! ```text
+//!   table ── policy ──> a bank ──┐ put in force at once
+//!                                v
+//!   a port's frames ──> selector (`bpf/selector.h`) ══ redirect ══> the wire's other port
+//!                                ├── ledger: counted, by entry and processor
+//!                                └── rings: a copy of what is selected ──> shard
+//! ```
+//!
+//! - [`abi`]: the structures both sides know
+//! - [`program`]: an instance of the selector for one port
+//! - [`maps`]: what all instances share
+//! - [`policy`]: a table as the selector reads it
+//! - [`ledger`]: what it counts
+//! - [`rings`]: the clones it hands up; [`writer`] is its end of them without a kernel
+//! - [`rows`]: array maps as memory
 //! - [`link`]: attaches an XDP program to a device, in the mode asked for
-//! - [`steer`]: the program of one port, and the map from its receive queues to AF_XDP sockets
+//! - [`steer`]: the program of one port of the shard path, and the map from its receive queues to AF_XDP sockets
 
+pub mod abi;
+pub mod ledger;
 pub mod link;
+pub mod maps;
+pub mod policy;
+pub mod program;
+pub mod rings;
+pub mod rows;
 pub mod steer;
+pub mod writer;

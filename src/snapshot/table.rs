@@ -59,6 +59,16 @@ impl VlanTaps {
         }
     }
 
+    /// By VLAN id, places in [`VlanTaps::taps`] counted from 1; 0 is none.
+    pub fn index(&self) -> &[u16; 4096] {
+        &self.index
+    }
+
+    /// The entries.
+    pub fn taps(&self) -> &[Tap] {
+        &self.taps
+    }
+
     /// The entry of VLAN `id`; of [`UNTAGGED`], that of the port's native VLAN.
     #[inline]
     pub fn get(&self, id: u16) -> Option<&Tap> {
