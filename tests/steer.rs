@@ -15,7 +15,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, capabilities, move_into_link_name_space, set_capabilities};
 use spanwire::kernel::link::{LinkError, XdpMode};
 use spanwire::kernel::steer::{PortProgram, SteerError, XdpModeChoice};
-use spanwire::xsk::netdev::{self, LinkState, Netdev, NetdevError, Queues};
+use spanwire::xsk::ioctl::NetdevError;
+use spanwire::xsk::netdev::{self, LinkState, Netdev, Queues};
 use spanwire::xsk::offload::{VlanOffload, stuck_vlan_offload};
 use spanwire::xsk::packet_socket::{PacketSocket, Promiscuous};
 

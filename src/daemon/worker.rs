@@ -17,8 +17,8 @@ use crate::shard::lanes::Wake;
 use crate::shard::mailbox::{Command, Event, Mailbox};
 use crate::shard::{self, Shard};
 use crate::snapshot::table::Current;
+use crate::xsk::area::Area;
 use crate::xsk::socket::Socket;
-use crate::xsk::umem::Area;
 
 /// Niceness of a shard: beside a thread of the ordinary one it gets nine tenths of a processor.
 const NICENESS: i32 = -10;

@@ -12,9 +12,11 @@ use super::port::Port;
 use super::stores::Stores;
 use crate::counters::ShardBlock;
 use crate::xsk::Doorbell;
+use crate::xsk::custody::{Completed, SocketId};
+use crate::xsk::frame::{Mirror, Partition, Primary};
 use crate::xsk::ring::Taken;
 use crate::xsk::store::Store;
-use crate::xsk::umem::{Completed, Mirror, Partition, Primary, SocketId, Umem};
+use crate::xsk::umem::Umem;
 
 /// Audits that make up a round over all frames.
 pub const AUDITS: u32 = 20;

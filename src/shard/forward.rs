@@ -6,8 +6,8 @@ use super::port::Port;
 use super::rx::Batch;
 use crate::xsk::Doorbell;
 use crate::xsk::abi::max_forward_len;
+use crate::xsk::frame::Primary;
 use crate::xsk::store::Store;
-use crate::xsk::umem::Primary;
 
 /// Moves the batch that port `at` received to its peer. What cannot go is dropped and counted.
 #[inline(never)]

@@ -28,9 +28,12 @@ use super::spsc::{Message, Receiver, Sender, queue};
 use crate::counters::ShardBlock;
 use crate::xsk::Doorbell;
 use crate::xsk::abi::max_clone_len;
+use crate::xsk::area::Area;
+use crate::xsk::custody::Custody;
+use crate::xsk::frame::{Extent, Frame, Loan, Mirror};
 use crate::xsk::pool::{OpenPool, Pool};
 use crate::xsk::store::Store;
-use crate::xsk::umem::{Area, Custody, Extent, Frame, Loan, Mirror, Umem};
+use crate::xsk::umem::Umem;
 
 /// Wakes a shard that sleeps.
 pub trait Wake: fmt::Debug + Send + Sync {

@@ -4,7 +4,8 @@ use shm_layout::counters::Sight;
 
 use crate::counters::BindingBlock;
 use crate::packet::is_unfinished;
-use crate::xsk::umem::{Area, Extent, Frame, Primary};
+use crate::xsk::area::Area;
+use crate::xsk::frame::{Extent, Frame, Primary};
 
 /// Batches from one look at a port to the next: a look may fetch what is in no cache.
 const EVERY: u32 = 64;

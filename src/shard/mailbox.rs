@@ -4,8 +4,9 @@ use crossbeam_queue::ArrayQueue;
 
 use super::limits::MAX_PORTS;
 use super::port::Port;
+use crate::xsk::custody::SocketId;
+use crate::xsk::frame::Primary;
 use crate::xsk::store::Store;
-use crate::xsk::umem::{Primary, SocketId};
 
 /// What the control thread asks of a shard.
 #[derive(Debug)]

@@ -12,8 +12,9 @@ use crate::counters::ShardBlock;
 use crate::snapshot::table::{PortPolicy, Tap};
 use crate::xsk::Doorbell;
 use crate::xsk::abi::max_clone_len;
+use crate::xsk::area::Area;
+use crate::xsk::frame::{Extent, Mirror};
 use crate::xsk::store::Store;
-use crate::xsk::umem::{Area, Extent, Mirror};
 
 /// 1 in `rate`, exactly: `until` frames pass, the next is selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,8 +12,10 @@ use super::refused::Refused;
 use crate::counters::BindingBlock;
 use crate::snapshot::table::PortPolicy;
 use crate::xsk::abi::Desc;
+use crate::xsk::custody::{Custody, SocketId};
+use crate::xsk::frame::{Extent, Frame, Partition};
 use crate::xsk::ring::{CompletionRing, FillRing, Places, RxRing, TxRing};
-use crate::xsk::umem::{Custody, Extent, Frame, Partition, SocketId, Umem};
+use crate::xsk::umem::Umem;
 use crate::xsk::{Doorbell, Rings};
 
 /// Where the clones for one output go, from one port.

@@ -5,8 +5,9 @@ use shm_layout::counters::Binding;
 
 use super::port::Port;
 use crate::xsk::Doorbell;
+use crate::xsk::frame::{Extent, Frame, Primary};
 use crate::xsk::store::Store;
-use crate::xsk::umem::{Extent, Frame, Primary, Umem};
+use crate::xsk::umem::Umem;
 
 /// Frames taken from a port at once.
 pub const BATCH: usize = 64;

@@ -5,8 +5,9 @@
 //! can have them.
 
 use super::limits::MAX_STORES;
+use crate::xsk::frame::Primary;
 use crate::xsk::store::Store;
-use crate::xsk::umem::{Census, Primary};
+use crate::xsk::umem::Census;
 
 /// Stores by place.
 #[derive(Debug)]

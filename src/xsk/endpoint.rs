@@ -5,8 +5,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use super::frame::{Extent, Primary};
 use super::socket::{self, BindMode, RingSizes, Socket, SocketError};
-use super::umem::{Extent, Primary, Tokens, Umem};
+use super::umem::{Tokens, Umem};
 use super::{Doorbell, KernelStats, Kick, Rings};
 
 /// Bytes of a frame.

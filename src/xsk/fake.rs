@@ -11,9 +11,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::abi::{Desc, PACKET_HEADROOM};
+use super::area::Area;
 use super::ring::{Consumer, Producer, plain_ring};
 use super::socket::RingSizes;
-use super::umem::Area;
 use super::{Doorbell, Kick, Rings};
 
 /// A doorbell whose answers a test scripts. Without a script every kick is [`Kick::Done`].

@@ -1,21 +1,28 @@
 //! AF_XDP without a library: the ABI, rings, frames and sockets, and the same rings without a kernel.
 //!
 //! - [`abi`]: constants and structures of `linux/if_xdp.h`
-//! - [`umem`]: frames, partitions, and whose hands each frame is in
+//! - [`frame`]: a frame in hand, or lent, of one of the partitions
+//! - [`area`]: the memory of frames
+//! - [`custody`]: whose hands each frame is in
+//! - [`umem`]: an area, and the record of its frames
 //! - [`pool`]: the free list of a UMEM's frames
-//! - [`store`]: both together
+//! - [`store`]: a UMEM and its free list
 //! - [`ring`]: the four rings
 //! - [`socket`]: a socket bound to one queue
 //! - [`shortage`]: the process has run out of something
-//! - [`netdev`]: what the kernel says of a device
+//! - [`ioctl`]: asking the kernel of a device; [`netdev`]: what it says
 //! - [`offload`]: its VLAN offloads, held off while it is a port
 //! - [`packet_socket`]: promiscuous mode, and frames as they are on the wire for tests and tools
 //! - [`endpoint`]: a socket that only sends and one that only receives, for traffic generators and sinks
 //! - [`fake`]: the kernel's side of the rings, for tests and benches
 
 pub mod abi;
+pub mod area;
+pub mod custody;
 pub mod endpoint;
 pub mod fake;
+pub mod frame;
+pub mod ioctl;
 pub mod netdev;
 pub mod offload;
 pub mod packet_socket;

@@ -9,7 +9,8 @@
 
 use std::io;
 
-use super::netdev::{Control, IfName, Netdev, NetdevError, Refusal, label, text};
+use super::ioctl::{Control, IfName, NetdevError, Refusal, text};
+use super::netdev::{Netdev, label};
 
 /// The features that keep a VLAN tag out of the frame's bytes: the kernel's name, and the one
 /// `ethtool -K` takes.

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::umem::Frame;
+use super::frame::Frame;
 
 /// The free frames of one UMEM. It has room for all it was made with and never allocates.
 #[derive(Debug)]

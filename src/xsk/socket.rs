@@ -13,9 +13,9 @@ use memmap2::{MmapOptions, MmapRaw};
 use thiserror::Error;
 
 use super::abi::XDP_MAX_TX_SKB_BUDGET;
+use super::area::Area;
 use super::ring::{CompletionRing, Consumer, FillRing, Offsets, Producer, RxRing, TxRing};
 use super::shortage::shortage;
-use super::umem::Area;
 use super::{Doorbell, KernelStats, Kick, Rings};
 
 /// How a socket asks to be bound.

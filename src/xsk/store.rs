@@ -4,8 +4,10 @@
 use std::io;
 use std::sync::Arc;
 
+use super::area::Area;
+use super::frame::Partition;
 use super::pool::Pool;
-use super::umem::{Area, Census, Partition, Umem};
+use super::umem::{Census, Umem};
 
 /// Frames of one partition.
 #[derive(Debug)]

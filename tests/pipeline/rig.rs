@@ -16,10 +16,11 @@ use spanwire::shard::port::{Identity, Port, Seat};
 use spanwire::shard::{self, Shard};
 use spanwire::snapshot::slots::Slots;
 use spanwire::snapshot::table::{Current, EntryKey, Table};
+use spanwire::xsk::area::Area;
+use spanwire::xsk::custody::SocketId;
 use spanwire::xsk::fake::{FakeDoorbell, FakeNic, Order};
 use spanwire::xsk::socket::RingSizes;
 use spanwire::xsk::store::Store;
-use spanwire::xsk::umem::{Area, SocketId};
 
 pub const A: u32 = 11;
 pub const B: u32 = 12;

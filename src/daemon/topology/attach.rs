@@ -25,12 +25,13 @@ use crate::rings::RING_ENTRIES;
 use crate::shard::mailbox::{Command, Event};
 use crate::shard::port::{Identity, Port, Seat};
 use crate::xsk::abi::{ETH_HLEN, VLAN_HLEN, max_rx_len};
+use crate::xsk::custody::SocketId;
+use crate::xsk::frame::Primary;
 use crate::xsk::netdev::{LinkState, Netdev};
 use crate::xsk::offload::VlanOffload;
 use crate::xsk::packet_socket::Promiscuous;
 use crate::xsk::socket::{self, BindMode, RingSizes, Socket};
 use crate::xsk::store::Store;
-use crate::xsk::umem::{Primary, SocketId};
 
 /// How long a closed zero-copy socket's frames are left alone: the driver lets go of them only after the close.
 const ZERO_COPY_REST: Duration = Duration::from_millis(200);

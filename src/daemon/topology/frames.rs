@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use crate::rings::{SHARE_ENOUGH, SHARE_LEAST, SHARE_MOST};
 use crate::shard::limits::{MAX_PORTS, MAX_STORES};
-use crate::xsk::umem::Area;
+use crate::xsk::area::Area;
 
 /// The frames of one wire.
 #[derive(Debug)]
@@ -179,8 +179,8 @@ impl Frames {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::xsk::frame::Primary;
     use crate::xsk::store::Store;
-    use crate::xsk::umem::Primary;
 
     /// Lays wires of so many sockets each, one after the other; each socket's share of each.
     fn shares(limit: Option<u32>, wires: &[u32], known: bool) -> Result<Vec<u32>, String> {

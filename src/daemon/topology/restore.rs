@@ -7,7 +7,8 @@ use super::identity::Sighting;
 use super::lookout::Lookout;
 use super::record::Changed;
 use super::{Plan, Topology, Want};
-use crate::xsk::netdev::{Netdev, NetdevError};
+use crate::xsk::ioctl::NetdevError;
+use crate::xsk::netdev::Netdev;
 use crate::xsk::offload::VlanOffload;
 
 /// How long after a device has gone the kernel may tell where to.

@@ -16,9 +16,9 @@ use crate::daemon::worker::Hand;
 use crate::devices::{self, Device, Gone};
 use crate::shard::mailbox::{Command, Output};
 use crate::told::Told;
+use crate::xsk::custody::SocketId;
 use crate::xsk::netdev::LinkState;
 use crate::xsk::socket::Socket;
-use crate::xsk::umem::SocketId;
 
 /// A port that shards serve.
 #[derive(Debug)]

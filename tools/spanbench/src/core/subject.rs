@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use memmap2::MmapMut;
-use spanwire::xsk::umem;
+use spanwire::xsk::area;
 
 use super::Plan;
 use super::case::{Case, Packets};
@@ -155,7 +155,7 @@ struct Pools {
 
 impl Pools {
     fn new(primary: u32, mirror: u32) -> Result<Pools, RigError> {
-        let pool = |frames: u32| umem::memory(frames as usize * Rig::FRAME);
+        let pool = |frames: u32| area::memory(frames as usize * Rig::FRAME);
         Ok(Pools { from: pool(primary)?, to: pool(mirror)?, next: 0 })
     }
 
