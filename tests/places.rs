@@ -2,12 +2,12 @@
 //! interfaces with one ifindex, VLAN units with ifindexes of no device, native VLANs, units on units, wires on them.
 //!
 //! The oracle here is written from the rules alone, frame by frame. Admission, the image, the table that a shard uses,
-//! its classifier, the statistics and `show` have to agree with it and so with each other.
+//! its classifier, the statistics, `show` and the status of a producer have to agree with it and so with each other.
 #![forbid(unsafe_code)]
 #![allow(clippy::expect_used)]
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -18,16 +18,19 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config as Runs, TestCaseError, TestRunner};
+use serde_json::Value;
+use shm_layout::counters::{Entry, KERNEL_VALUES};
 use shm_layout::header::RegionKind;
 use shm_layout::record::PortRole;
 use spanwire::classify::classify;
 use spanwire::clock::monotonic_ns;
-use spanwire::control::state::{Place, StatsReport, fresh_stats, show};
+use spanwire::control::serve::{Options, Server};
+use spanwire::control::state::{Place, Show, StatsReport, fresh_stats, show};
 use spanwire::control::writer::publish;
 use spanwire::control::{Interface, Mirror, Snapshot, StaticState, Wire, admit};
-use spanwire::counters::ShardBlock;
+use spanwire::counters::{BindingBlock, ShardBlock};
 use spanwire::daemon::config::Config;
-use spanwire::daemon::report::{PortStatus, Report};
+use spanwire::daemon::report::{BindingStatus, PortStatus, Report};
 use spanwire::daemon::stats::Teller;
 use spanwire::region::{Publisher, STATS_FILE};
 use spanwire::snapshot::table::{Current, Table};
@@ -169,15 +172,56 @@ fn frame(tpid: u16, tag: Option<u16>) -> Vec<u8> {
     frame
 }
 
-/// A directory with a dataplane in it that has every port it could want, all of them up.
+/// Its shards.
+const SHARDS: u32 = 2;
+
+/// The open sockets of a port: queues, and the shards that have them, in no order. Some ports have none on a shard on
+/// which they had one before.
+fn sockets(port: u32) -> &'static [(u32, u32)] {
+    match port % 3 {
+        0 => &[(2, 0), (1, 1), (0, 0)],
+        1 => &[(1, 0), (0, 1)],
+        _ => &[(1, 1), (0, 1)],
+    }
+}
+
+/// A directory with a dataplane in it that has every port it could want, all of them up, and a server of a producer.
 struct Node {
     dir: tempfile::TempDir,
-    block: Arc<ShardBlock>,
+    blocks: Vec<Arc<ShardBlock>>,
+    server: Server,
+}
+
+/// What is said of a table that is in use.
+struct Told {
+    show: Show,
+    stats: StatsReport,
+    status: Value,
 }
 
 impl Node {
-    /// What `show` and the statistics say once this table is in use.
-    fn tell(&self, table: Table) -> (spanwire::control::state::Show, StatsReport) {
+    fn new() -> Node {
+        let dir = tempfile::tempdir().expect("a directory");
+        let server = Server::bind(Options::new(dir.path().to_owned(), dir.path().join("socket"))).expect("a server");
+        Node { dir, blocks: (0..SHARDS).map(|id| Arc::new(ShardBlock::new(id, id))).collect(), server }
+    }
+
+    /// The ledgers of a slot begin anew.
+    fn forget(&self, slot: u32) {
+        self.blocks.iter().for_each(|block| block.entry(slot).reset());
+    }
+
+    /// A shard mirrors frames of an entry.
+    fn mirror(&self, shard: u32, slot: u32, frames: u64) {
+        self.blocks[shard as usize].entry(slot).commit(|row| {
+            for value in [Entry::Observed, Entry::Selected, Entry::MirroredPackets] {
+                row.add(value, frames);
+            }
+        });
+    }
+
+    /// What `show`, the statistics and the producer's status say once this table is in use.
+    fn tell(&self, table: Table) -> Told {
         let config = Config::parse_from(["spanwired"]);
         let port = |ifindex, role| PortStatus {
             ifindex,
@@ -186,21 +230,34 @@ impl Node {
             there: true,
             up: true,
             mtu: 1500,
-            queues: 1,
+            queues: sockets(ifindex).len() as u32,
             zero_copy: false,
-            name: String::new(),
+            name: format!("p{ifindex}"),
             xdp_mode: "",
             driver: String::new(),
             reason: String::new(),
         };
         let wires = table.wires.iter().flat_map(|&(a, b)| [a, b]).map(|ifindex| port(ifindex, PortRole::Wire));
         let monitors = table.monitors().into_iter().map(|ifindex| port(ifindex, PortRole::Monitor));
-        let report = Report::default();
-        report.set_ports(wires.chain(monitors).collect(), Vec::new());
+        let ports: Vec<PortStatus> = wires.chain(monitors).collect();
+        let binding = |ifindex, queue, shard| BindingStatus {
+            ifindex,
+            queue,
+            shard,
+            frames: 0,
+            block: Arc::new(BindingBlock::default()),
+            kernel: [0; KERNEL_VALUES],
+        };
+        let bindings = ports.iter().flat_map(|port| {
+            let open = sockets(port.ifindex).iter().map(|&(queue, shard)| (queue, Some(shard)));
+            open.chain([(9, None)]).map(|(queue, shard)| binding(port.ifindex, queue, shard))
+        });
+        let (report, bindings) = (Report::default(), bindings.collect());
+        report.set_ports(ports, bindings);
         let patience = Duration::from_secs(10);
         let publisher = Publisher::open(self.dir.path(), STATS_FILE, RegionKind::Stats, patience).expect("one writer");
-        let (table, blocks) = (Arc::new(Current::new(table)), vec![Arc::clone(&self.block)]);
-        let teller = Teller::new(&config, publisher, table, blocks, Arc::new(report)).expect("a thread");
+        let table = Arc::new(Current::new(table));
+        let teller = Teller::new(&config, publisher, table, self.blocks.clone(), Arc::new(report)).expect("a thread");
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| teller.run(&stop));
@@ -208,9 +265,14 @@ impl Node {
             while matches!(stats, Ok(None)) && start.elapsed() < patience {
                 stats = fresh_stats(self.dir.path(), asked, patience);
             }
-            let show = show(self.dir.path());
+            let show = scope.spawn(|| show(self.dir.path()));
+            let (status, show) = (self.server.status(), show.join());
             stop.store(true, Relaxed);
-            (show.expect("readable"), StatsReport::of(&stats.expect("readable").expect("published")))
+            Told {
+                show: show.expect("an answer").expect("readable"),
+                stats: StatsReport::of(&stats.expect("readable").expect("published")),
+                status: serde_json::from_str(status.expect("a status").get()).expect("JSON"),
+            }
         })
     }
 }
@@ -250,8 +312,11 @@ fn holds(snapshot: &Snapshot, node: &Node, accepted: &Cell<u32>) -> Result<(), T
     let table = Table::build(&view, published.instance_id, 1, |_| slots.next().expect("a slot"));
     let in_use: Vec<Place> = table.entries.iter().map(|entry| entry.place.into()).collect();
     prop_assert_eq!(&in_use, &places, "the table");
+    table.entries.iter().for_each(|entry| node.forget(entry.slot));
+    let mut mirrored = Mirrored::default();
     let tags = [0, 1, 2, 3, 4, 4094, 4095].map(Some).into_iter().chain([None]);
-    for (port, tag) in PORTS.into_iter().chain([31]).flat_map(|port| tags.clone().map(move |tag| (port, tag))) {
+    let arriving = PORTS.into_iter().chain([31]).flat_map(|port| tags.clone().map(move |tag| (port, tag)));
+    for (frames, (port, tag)) in (1..).zip(arriving) {
         let wanted = if oracle.on_wire(port) { oracle.entry(port, tag) } else { None };
         for tpid in [0x8100, 0x88a8] {
             let found = table.policy(port).and_then(|policy| {
@@ -260,12 +325,19 @@ fn holds(snapshot: &Snapshot, node: &Node, accepted: &Cell<u32>) -> Result<(), T
             });
             prop_assert_eq!(found, wanted.map(|i| (i, places[i].output_port)), "port {} tag {:?}", port, tag);
         }
+        if let Some(entry) = wanted {
+            let shard = frames as u32 % SHARDS;
+            node.mirror(shard, table.entries[entry].slot, frames);
+            mirrored.add(port, shard, entry, frames);
+        }
     }
     let wired = places.iter().filter(|place| oracle.on_wire(place.ingress_port));
     let outputs: BTreeSet<u32> = wired.map(|place| place.output_port).collect();
     prop_assert_eq!(table.monitors().into_iter().collect::<BTreeSet<u32>>(), outputs, "ports looked for");
 
-    let (show, stats) = node.tell(table);
+    let used: BTreeSet<u32> = snapshot.wires.iter().flat_map(|wire| [wire.a_ifindex, wire.b_ifindex]).collect();
+    let used = &used | &table.monitors().into_iter().collect();
+    let Told { show, stats, status } = node.tell(table);
     for (i, place) in places.iter().enumerate() {
         let state = if oracle.on_wire(place.ingress_port) { "active" } else { "inactive" };
         prop_assert_eq!((show.mirrors[i].state, show.mirrors[i].place), (state, *place), "{:?}", &show.mirrors[i]);
@@ -273,13 +345,66 @@ fn holds(snapshot: &Snapshot, node: &Node, accepted: &Cell<u32>) -> Result<(), T
         let Mirror { ingress_ifindex, output_ifindex, .. } = snapshot.mirrors[i];
         let told = (stats.mirrors[i].ingress_ifindex, stats.mirrors[i].output_ifindex);
         prop_assert_eq!(told, (ingress_ifindex, output_ifindex), "an entry keeps the ifindexes it came with");
+        let frames = stats.mirrors[i].values.get(Entry::MirroredPackets.name());
+        prop_assert_eq!(frames, mirrored.of_entry(i), "entry {}", i);
+        prop_assert!(stats.mirrors[i].closes());
+    }
+    told_of_sockets(&status, &used, &mirrored)
+}
+
+/// Frames that were mirrored: the port and the shard that they arrived on, and their entry.
+#[derive(Default)]
+struct Mirrored(Vec<(u32, u32, usize, u64)>);
+
+impl Mirrored {
+    fn add(&mut self, port: u32, shard: u32, entry: usize, frames: u64) {
+        self.0.push((port, shard, entry, frames));
+    }
+
+    fn of_entry(&self, entry: usize) -> u64 {
+        self.0.iter().filter(|of| of.2 == entry).map(|of| of.3).sum()
+    }
+
+    /// By port and queue: what a shard mirrored is told with the port's first queue there, or where that has none any
+    /// more with its first of all.
+    fn of_sockets(&self) -> BTreeMap<(u32, u32), u64> {
+        let mut frames_of = BTreeMap::new();
+        for &(port, shard, _, frames) in &self.0 {
+            let of_shard = sockets(port).iter().filter(|socket| socket.1 == shard).min();
+            let (queue, _) = *of_shard.or(sockets(port).iter().min()).expect("a port has sockets");
+            *frames_of.entry((port, queue)).or_default() += frames;
+        }
+        frames_of
+    }
+}
+
+/// The status has a row for each socket of the ports in use, and each mirrored frame on one of the port it arrived on.
+fn told_of_sockets(status: &Value, used: &BTreeSet<u32>, mirrored: &Mirrored) -> Result<(), TestCaseError> {
+    let number = |row: &Value, key: &str| row[key].as_u64().expect("a number");
+    let open = used.iter().flat_map(|&port| sockets(port).iter().map(move |&(queue, shard)| (port, queue, shard)));
+    let open: BTreeSet<(u32, u32, u32)> = open.collect();
+    let frames_of = mirrored.of_sockets();
+    for list in ["bindings", "per_binding"] {
+        let rows = status[list].as_array().expect("a list");
+        let mut found = BTreeSet::new();
+        for row in rows {
+            let [port, queue, shard] = ["ifindex", "queue_id", "worker_id"].map(|key| number(row, key) as u32);
+            prop_assert_eq!(&row["interface"], &Value::from(format!("p{port}")));
+            let frames = frames_of.get(&(port, queue)).copied().unwrap_or(0);
+            for value in [Entry::Observed, Entry::MirroredPackets] {
+                prop_assert_eq!(number(row, value.name()), frames, "{}: queue {} of port {}", list, queue, port);
+            }
+            prop_assert!(list != "bindings" || row["ready"] == true, "{}", row);
+            found.insert((port, queue, shard));
+        }
+        prop_assert_eq!((&found, rows.len()), (&open, open.len()), "{}", list);
     }
     Ok(())
 }
 
 #[test]
 fn everybody_agrees_on_the_port_and_the_tag_of_an_entry() {
-    let node = Node { dir: tempfile::tempdir().expect("a directory"), block: Arc::new(ShardBlock::new(0, 0)) };
+    let node = Node::new();
     let (accepted, cases) = (Cell::new(0), 512);
     let mut runner = TestRunner::new(Runs { cases, ..Runs::with_source_file(file!()) });
     let ended = runner.run(&snapshot(), |snapshot| holds(&snapshot, &node, &accepted));

@@ -1,7 +1,8 @@
 //! The status a producer reads, under the names it knows.
 //!
 //! A binding is one socket: a queue of a port. A worker is a shard. What a mirror entry counts on a shard is put
-//! down to the ingress port's first queue there, so that a sum over the bindings counts every frame once.
+//! down to the ingress port's first queue there, or to its first of all where the shard has none of its queues any more:
+//! a sum over the bindings of a port counts every frame once, and goes on when the port has other queues.
 //! Frames belong to a shard, so all bindings of a shard show the same `umem_*` values.
 
 use std::collections::HashMap;
@@ -264,13 +265,16 @@ fn can_mirror(stats: Option<&Stats>) -> Result<(), Vec<String>> {
 /// A row for each socket.
 fn counters(report: &StatsReport) -> Vec<Counters> {
     let mut rows: Vec<Counters> = Vec::with_capacity(report.bindings.len());
+    // The row of a port's first queue on a shard, and of all.
     let mut first = HashMap::new();
     // What has no socket now is none of its bindings.
     let sockets = report.bindings.iter().filter_map(|row| Some((row, row.shard?)));
     for (slot, (row, shard)) in sockets.enumerate() {
-        let known = first.entry((row.ifindex, shard)).or_insert(slot);
-        if rows.get(*known).is_some_and(|known| known.queue_id > row.queue) {
-            *known = slot;
+        for which in [Some(shard), None] {
+            let known = first.entry((row.ifindex, which)).or_insert(slot);
+            if rows.get(*known).is_some_and(|known| known.queue_id > row.queue) {
+                *known = slot;
+            }
         }
         let frames = |which: Partition| {
             let of_shard = report.umem.iter().filter(|umem| umem.shard == shard);
@@ -296,7 +300,8 @@ fn counters(report: &StatsReport) -> Vec<Counters> {
     }
     for entry in &report.mirrors {
         for part in &entry.shards {
-            if let Some(&slot) = first.get(&(entry.port, part.shard)) {
+            let row = [Some(part.shard), None].into_iter().find_map(|which| first.get(&(entry.port, which)));
+            if let Some(&slot) = row {
                 rows[slot].mirror.add_row(&part.values);
             }
         }
