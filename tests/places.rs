@@ -244,7 +244,6 @@ impl Node {
             ifindex,
             queue,
             shard,
-            frames: 0,
             block: Arc::new(BindingBlock::default()),
             kernel: [0; KERNEL_VALUES],
         };

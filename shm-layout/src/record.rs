@@ -546,19 +546,7 @@ record! {
     }
 }
 
-record! {
-    /// SEATS: one row for each socket of a wire.
-    SeatRecord kind 121 size 16 {
-        /// Its port.
-        ifindex: u32,
-        /// Its queue.
-        queue: u32,
-        /// Its shard.
-        shard: u32,
-        /// Primary frames it has of its own.
-        frames: u32,
-    }
-}
+// Kind 121 stays reserved: SEATS, which nobody read, is in the statistics of releases before.
 
 /// Buckets of a swap latency histogram: four to each power of two of nanoseconds.
 pub const LATENCY_BUCKETS: usize = 160;

@@ -52,8 +52,6 @@ pub struct BindingStatus {
     pub queue: u32,
     /// Its shard; `None` where no socket is open now.
     pub shard: Option<u32>,
-    /// Frames a wire port's socket has of its own; 0 for a monitor's.
-    pub frames: u32,
     /// What it counts.
     pub block: Arc<BindingBlock>,
     /// What the kernel counts.

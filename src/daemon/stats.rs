@@ -14,7 +14,7 @@ use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{
     BindingRecord, CAP_MIRROR, CAP_PLACES, CloneRecord, DescriptorRecord, EntryRecord, EntryStateRecord, LiveState,
     NO_SHARD, PartitionKind, PlaceRecord, PortDeviceRecord, PortStateRecord, Record, RefusalRecord, RoomRecord,
-    SeatRecord, ShardRecord, SightRecord, StatsMetaRecord, SwapRecord, UmemRecord,
+    ShardRecord, SightRecord, StatsMetaRecord, SwapRecord, UmemRecord,
 };
 
 use super::TICK;
@@ -180,7 +180,6 @@ impl Teller {
         let bindings = binding_rows(&state);
         let sights = sight_rows(&state);
         let room = RoomRecord { frames: self.frames, share: SHARE_LEAST, sockets: MAX_PORTS as u32, pad: 0 };
-        let seats = seat_rows(&state);
         image
             .section(Need::Required, &[meta])
             .section(Need::Optional, &descriptors)
@@ -196,8 +195,7 @@ impl Teller {
             .section(Need::Optional, &devices)
             .section(Need::Optional, &bindings)
             .section(Need::Optional, &sights)
-            .section(Need::Optional, &[room])
-            .section(Need::Optional, &seats);
+            .section(Need::Optional, &[room]);
         self.devices.put(&mut image);
         Some(image.finish())
     }
@@ -354,15 +352,4 @@ fn sight_rows(state: &State) -> Vec<SightRecord> {
         values: binding.block.sights(),
     };
     state.bindings.iter().map(row).collect()
-}
-
-fn seat_rows(state: &State) -> Vec<SeatRecord> {
-    let seated = state.bindings.iter().filter(|binding| binding.frames > 0);
-    let row = |binding: &super::report::BindingStatus| SeatRecord {
-        ifindex: binding.ifindex,
-        queue: binding.queue,
-        shard: binding.shard.unwrap_or(NO_SHARD),
-        frames: binding.frames,
-    };
-    seated.map(row).collect()
 }

@@ -34,7 +34,6 @@ impl Topology {
                 ifindex,
                 queue: bound.queue,
                 shard: Some(self.hands[bound.hand].id),
-                frames: bound.place.and_then(|place| self.frames[bound.hand].at(place)).map_or(0, |(_, share)| share),
                 block: Arc::clone(&bound.block),
                 kernel: self.totals.kernel(ifindex, bound.queue, &bound.socket),
             }));

@@ -86,7 +86,6 @@ impl Totals {
             ifindex,
             queue,
             shard: None,
-            frames: 0,
             block: Arc::clone(&total.block),
             kernel: total.kernel(),
         };

@@ -8,7 +8,7 @@ use shm_layout::image::Image;
 use shm_layout::record::{
     BindingRecord, DescriptorRecord, DiagnosticRecord, EntryRecord, EntryStateRecord, META_DISARMED, MetaRecord,
     MirrorRecord, NativeVlanRecord, PlaceRecord, PortRecord, PortStateRecord, REQUIRED, Record, RoomRecord,
-    STRINGS_KIND, SeatRecord, SeenRecord, ShardRecord, StatsMetaRecord, SwapRecord, UmemRecord, WireRecord,
+    STRINGS_KIND, SeenRecord, ShardRecord, StatsMetaRecord, SwapRecord, UmemRecord, WireRecord,
 };
 use shm_layout::view::{ImageView, LayoutError, SnapshotView};
 use spanwire::control::compile::{Provenance, compile, decompile, diagnostics};
@@ -169,7 +169,6 @@ fn section_name(kind: u32) -> &'static str {
         UmemRecord::KIND => "UMEM",
         SwapRecord::KIND => "SWAPS",
         RoomRecord::KIND => "ROOM",
-        SeatRecord::KIND => "SEATS",
         _ => "unknown",
     }
 }
