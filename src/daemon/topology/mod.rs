@@ -12,7 +12,9 @@
 //!
 //! - `follower`: a thread that follows links and never waits for sockets
 //! - `roster`: where it meets the other one, the binder, which is [`Topology`]
-//! - `attach`: takes a port into use and lets go of it
+//! - `attached`: a port in use
+//! - `attach`: takes a port into use; `serve`: its sockets
+//! - `close`: lets go of ports, or of their sockets alone
 //! - `frames`: how many frames a wire gets, and where
 //! - `identity`: which device is which
 //! - `record`: what is kept for a later run: the devices, and what was changed on them
@@ -25,6 +27,8 @@
 //! other port anything.
 
 mod attach;
+mod attached;
+mod close;
 mod follower;
 mod frames;
 mod identity;
@@ -33,6 +37,7 @@ mod news;
 mod record;
 mod restore;
 mod roster;
+mod serve;
 mod sights;
 mod tell;
 mod totals;
@@ -52,7 +57,8 @@ use crate::devices::Device;
 use crate::snapshot::table::{Current, Table};
 use crate::xsk::ioctl::NetdevError;
 use crate::xsk::netdev::{Netdev, Queues};
-use attach::{Attached, IdPool, mtu_problem};
+use attach::mtu_problem;
+use attached::Attached;
 pub use follower::Follower;
 use frames::Frames;
 use identity::Place;
@@ -60,6 +66,7 @@ use lookout::Lookout;
 use news::News;
 use record::Record;
 use roster::{Roster, Sight};
+use serve::IdPool;
 use sights::Sights;
 use totals::Totals;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use shm_layout::counters::Binding;
 
-use super::attach::Attached;
+use super::attached::Attached;
 use super::identity::Place;
 use super::sights::Sights;
 use super::{Plan, Topology, Want};
