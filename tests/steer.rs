@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, capabilities, move_into_link_name_space, set_capabilities};
-use spanwire::kernel::link::{LinkError, XdpMode};
 use spanwire::kernel::steer::{PortProgram, SteerError, XdpModeChoice};
+use spanwire::kernel::xdp::{LinkError, XdpMode};
 use spanwire::xsk::ioctl::NetdevError;
 use spanwire::xsk::netdev::{self, LinkState, Netdev, Queues};
 use spanwire::xsk::offload::{VlanOffload, stuck_vlan_offload};

@@ -1,249 +1,123 @@
-//! Attaching an XDP program to a device, in the mode asked for, for as long as a value lives.
-//!
-//! This is `BPF_LINK_CREATE` by system call, because libbpf's `bpf_program__attach_xdp` takes no
-//! flags and so leaves the mode to the kernel, which on veth always means native: the slower one
-//! there.
+//! BPF links: what holds a program on a device. A link that is pinned outlives the process, and the program in it can be
+//! exchanged without a gap.
 
 #![allow(unsafe_code)]
 
-use std::fmt;
+use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
-use crate::xsk::netdev;
-use crate::xsk::shortage::{is_shortage, shortage};
+use libbpf_rs::libbpf_sys::{
+    BPF_TCX_INGRESS, BPF_XDP, bpf_link_create, bpf_link_create_opts, bpf_link_detach, bpf_link_update, bpf_obj_get,
+    bpf_obj_pin,
+};
+use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
 
-/// Where in the receive path the program runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum XdpMode {
-    /// In the driver, before an skb exists (`XDP_FLAGS_DRV_MODE`).
-    Native,
-    /// In the core stack, on skbs; works with any driver (`XDP_FLAGS_SKB_MODE`).
-    Generic,
+use super::xdp::XdpMode;
+
+/// Where on a device a link holds its program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// XDP, in this mode.
+    Xdp(XdpMode),
+    /// The first look at received skbs (tcx, Linux 6.6).
+    TcxIngress,
 }
 
-impl XdpMode {
-    /// `native` or `generic`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            XdpMode::Native => "native",
-            XdpMode::Generic => "generic",
-        }
-    }
-
-    /// The flag of linux/if_link.h.
-    fn flags(self) -> u32 {
-        match self {
-            XdpMode::Generic => 1 << 1,
-            XdpMode::Native => 1 << 2,
-        }
-    }
-}
-
-impl fmt::Display for XdpMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// Why a program could not be attached. `port` is the device's name and ifindex.
-#[derive(Debug, thiserror::Error)]
-pub enum LinkError {
-    /// EBUSY, or EEXIST for a program in the other mode or on an upper device.
-    #[error(
-        "{port} already has an XDP program attached (or a bond or team above it has): see \
-         `ip link show`, and stop the program that owns it"
-    )]
-    Busy {
-        /// Device.
-        port: String,
-    },
-    /// EOPNOTSUPP: the driver has no XDP in this mode.
-    #[error("{}{}", no_xdp(port, *mode), other_mode(*mode, "; use --xdp-mode generic or auto"))]
-    Unsupported {
-        /// Device.
-        port: String,
-        /// Mode asked for.
-        mode: XdpMode,
-    },
-    /// EPERM.
-    #[error("attaching an XDP program to {port} is not permitted: needs CAP_NET_ADMIN and CAP_BPF")]
-    NotPermitted {
-        /// Device.
-        port: String,
-    },
-    /// ENODEV.
-    #[error("there is no network device with ifindex {ifindex} in this network namespace")]
-    NoDevice {
-        /// Index asked for.
-        ifindex: u32,
-    },
-    /// EMFILE, ENFILE or ENOMEM: not the device refused.
-    #[error("cannot attach an XDP program to {port}: {source}{}", shortage(source))]
-    Short {
-        /// Device.
-        port: String,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// The driver refused the attach for a reason of its own.
-    #[error("{}{}", refused(port, *mode, source), other_mode(*mode, "; lower the MTU or use --xdp-mode generic"))]
-    Refused {
-        /// Device.
-        port: String,
-        /// Mode asked for.
-        mode: XdpMode,
-        /// What the kernel said.
-        source: io::Error,
-    },
-}
-
-impl LinkError {
-    /// What it says without advice: for who has taken another mode already.
-    pub fn why(&self) -> String {
-        match self {
-            LinkError::Unsupported { port, mode } => no_xdp(port, *mode),
-            LinkError::Refused { port, mode, source } => refused(port, *mode, source),
-            other => other.to_string(),
-        }
-    }
-}
-
-fn no_xdp(port: &str, mode: XdpMode) -> String {
-    format!("the driver of {port} has no {mode} XDP")
-}
-
-fn refused(port: &str, mode: XdpMode, source: &io::Error) -> String {
-    let why = other_mode(
-        mode,
-        "; drivers refuse native XDP when the MTU (or, on veth, the peer's) needs more than one buffer, when LRO is on, \
-         or when queues do not suffice",
-    );
-    format!("cannot attach a {mode} XDP program to {port}: {source}{why}")
-}
-
-/// What is to be said of native XDP alone: generic is the last resort.
-fn other_mode(mode: XdpMode, advice: &'static str) -> &'static str {
-    if mode == XdpMode::Native { advice } else { "" }
-}
-
-/// `BPF_LINK_CREATE` of linux/bpf.h, `enum bpf_cmd`.
-const BPF_LINK_CREATE: libc::c_long = 28;
-/// `BPF_LINK_DETACH`, likewise.
-const BPF_LINK_DETACH: libc::c_long = 34;
-/// `BPF_XDP` of linux/bpf.h, `enum bpf_attach_type`.
-const BPF_XDP: u32 = 37;
-
-/// The head of `union bpf_attr`'s `link_create`; the kernel takes what a shorter attr lacks as 0.
-#[repr(C, align(8))]
-struct LinkCreate {
-    prog_fd: u32,
-    target_ifindex: u32,
-    attach_type: u32,
-    flags: u32,
-}
-
-const _: () = assert!(size_of::<LinkCreate>() == 16);
-
-/// `union bpf_attr`'s `link_detach`.
-#[repr(C, align(8))]
-struct LinkDetach {
-    link_fd: u32,
-    /// Spelled out, so that no byte of what the kernel reads is padding.
-    zero: u32,
-}
-
-/// An XDP program held on a device. Dropping it detaches the program.
-///
-/// A device that is deleted takes the attachment with it; dropping the value is then harmless.
+/// A link that this process has open. Dropping it detaches the program unless the link is pinned or open elsewhere.
 #[derive(Debug)]
-pub struct XdpLink {
-    fd: OwnedFd,
-    ifindex: u32,
-    mode: XdpMode,
-}
+pub struct Link(OwnedFd);
 
-impl XdpLink {
-    /// Attaches `prog` to the device `ifindex` of the calling thread's network namespace.
+impl Link {
+    /// Attaches a program to the device `ifindex` of the calling thread's network namespace. Another one there is never
+    /// replaced: XDP has one place, and at tcx this comes last.
     ///
     /// # Errors
-    /// [`LinkError`]; another attached program is never replaced.
-    pub fn attach(prog: BorrowedFd<'_>, ifindex: u32, mode: XdpMode) -> Result<XdpLink, LinkError> {
-        let attr = LinkCreate {
-            // A file descriptor that is open is never negative.
-            prog_fd: prog.as_raw_fd().cast_unsigned(),
-            target_ifindex: ifindex,
-            attach_type: BPF_XDP,
-            flags: mode.flags(),
+    /// What the kernel says.
+    pub fn create(program: BorrowedFd<'_>, ifindex: u32, point: Point) -> io::Result<Link> {
+        let (kind, flags) = match point {
+            Point::Xdp(mode) => (BPF_XDP, mode.flags()),
+            Point::TcxIngress => (BPF_TCX_INGRESS, 0),
         };
-        // SAFETY: BPF_LINK_CREATE only reads `attr`, which is `size_of` bytes, aligned as
-        // union bpf_attr is, has no padding and outlives the call.
-        let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_LINK_CREATE, &raw const attr, size_of::<LinkCreate>()) };
-        let fd = match RawFd::try_from(fd) {
-            Ok(fd) if fd >= 0 => fd,
-            _ => return Err(explain(io::Error::last_os_error(), ifindex, mode)),
-        };
-        // SAFETY: the kernel just returned this descriptor (close-on-exec) to us alone.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(XdpLink { fd, ifindex, mode })
+        let ifindex = i32::try_from(ifindex).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let opts = bpf_link_create_opts { sz: size_of::<bpf_link_create_opts>() as _, flags, ..Default::default() };
+        // SAFETY: `opts` is whole, says its size, and outlives the call, which only reads it.
+        descriptor(unsafe { bpf_link_create(program.as_raw_fd(), ifindex, kind, &raw const opts) })
     }
 
-    /// The mode the program runs in.
-    pub fn mode(&self) -> XdpMode {
-        self.mode
+    /// Opens a pinned link.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn open(path: &Path) -> io::Result<Link> {
+        let path = c_path(path)?;
+        // SAFETY: a string that ends in NUL and outlives the call.
+        descriptor(unsafe { bpf_obj_get(path.as_ptr()) })
     }
 
-    /// The device it was attached to.
-    pub fn ifindex(&self) -> u32 {
-        self.ifindex
+    /// Pins it in a bpffs.
+    ///
+    /// # Errors
+    /// No bpffs, or something is there.
+    pub fn pin(&self, path: &Path) -> io::Result<()> {
+        pin(self.0.as_fd(), path)
+    }
+
+    /// Exchanges the program: each frame meets the older one or this one.
+    ///
+    /// # Errors
+    /// The device is gone, or the program does not fit there.
+    pub fn swap(&self, program: BorrowedFd<'_>) -> io::Result<()> {
+        // SAFETY: two open descriptors; no options.
+        done(unsafe { bpf_link_update(self.0.as_raw_fd(), program.as_raw_fd(), std::ptr::null()) })
+    }
+
+    /// Detaches the program, whoever else has the link open.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn detach(&self) -> io::Result<()> {
+        // SAFETY: an open descriptor.
+        done(unsafe { bpf_link_detach(self.0.as_raw_fd()) })
+    }
+
+    /// The device it is on, ifindex, in whatever namespace that is by now; `None` once that is gone, or the program was
+    /// detached.
+    ///
+    /// # Errors
+    /// It is no link of XDP or tcx.
+    pub fn device(&self) -> io::Result<Option<u32>> {
+        let info = LinkInfo::from_fd(self.0.as_fd()).map_err(io::Error::other)?;
+        let ifindex = match info.info {
+            LinkTypeInfo::Xdp(xdp) => xdp.ifindex,
+            LinkTypeInfo::Tcx(tcx) => tcx.ifindex,
+            _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "not a link of a network device")),
+        };
+        Ok((ifindex != 0).then_some(ifindex))
     }
 }
 
-impl Drop for XdpLink {
-    /// Closing the link detaches too, but only when no other copy of it is open, and a child that
-    /// is being started holds one from its fork to its exec.
-    fn drop(&mut self) {
-        let attr = LinkDetach { link_fd: self.fd.as_raw_fd().cast_unsigned(), zero: 0 };
-        // SAFETY: BPF_LINK_DETACH only reads `attr`, which is `size_of` bytes, aligned as
-        // union bpf_attr is, has no padding and outlives the call. A failure leaves nothing to
-        // do: the close that follows detaches as well.
-        let _ = unsafe { libc::syscall(libc::SYS_bpf, BPF_LINK_DETACH, &raw const attr, size_of::<LinkDetach>()) };
-    }
+/// Pins what a descriptor of a BPF object stands for.
+pub(super) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    // SAFETY: a string that ends in NUL and outlives the call; an open descriptor.
+    done(unsafe { bpf_obj_pin(object.as_raw_fd(), path.as_ptr()) })
 }
 
-fn explain(source: io::Error, ifindex: u32, mode: XdpMode) -> LinkError {
-    if source.raw_os_error() == Some(libc::ENODEV) {
-        return LinkError::NoDevice { ifindex };
-    }
-    let port = netdev::label(ifindex);
-    match source.raw_os_error() {
-        Some(libc::EBUSY | libc::EEXIST) => LinkError::Busy { port },
-        Some(libc::EOPNOTSUPP) => LinkError::Unsupported { port, mode },
-        Some(libc::EPERM | libc::EACCES) => LinkError::NotPermitted { port },
-        _ if is_shortage(&source) => LinkError::Short { port, source },
-        _ => LinkError::Refused { port, mode, source },
-    }
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What libbpf returns: 0, or an error's number, negative.
+fn done(returned: i32) -> io::Result<()> {
+    if returned < 0 { Err(io::Error::from_raw_os_error(-returned)) } else { Ok(()) }
+}
 
-    #[test]
-    fn advice_is_never_what_is_done_already() {
-        let refused = |mode| {
-            let port = "p (ifindex 7)".to_owned();
-            [
-                LinkError::Unsupported { port: port.clone(), mode },
-                LinkError::Refused { port, mode, source: io::Error::from_raw_os_error(libc::EINVAL) },
-            ]
-        };
-        for error in refused(XdpMode::Native) {
-            assert!(error.to_string().contains("use --xdp-mode generic"), "{error}");
-            assert!(!error.why().contains("--xdp-mode"), "{error}");
-        }
-        for error in refused(XdpMode::Generic) {
-            assert!(error.to_string().contains("generic XDP") && !error.to_string().contains("use "), "{error}");
-        }
-    }
+/// Likewise, or a descriptor.
+fn descriptor(returned: RawFd) -> io::Result<Link> {
+    done(returned)?;
+    // SAFETY: the kernel just gave this descriptor to us alone.
+    Ok(Link(unsafe { OwnedFd::from_raw_fd(returned) }))
 }

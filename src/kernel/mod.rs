@@ -15,16 +15,20 @@
 //! - [`ledger`]: what it counts
 //! - [`rings`]: the clones it hands up; [`writer`] is its end of them without a kernel
 //! - [`rows`]: array maps as memory
-//! - [`link`]: attaches an XDP program to a device, in the mode asked for
+//! - [`hold`]: a selector on a port, over runs of the process; [`pins`] is where it is kept meanwhile
+//! - [`link`]: what holds a program on a device; [`xdp`] of them those of XDP, for as long as a value lives
 //! - [`steer`]: the program of one port of the shard path, and the map from its receive queues to AF_XDP sockets
 
 pub mod abi;
+pub mod hold;
 pub mod ledger;
 pub mod link;
 pub mod maps;
+pub mod pins;
 pub mod policy;
 pub mod program;
 pub mod rings;
 pub mod rows;
 pub mod steer;
 pub mod writer;
+pub mod xdp;

@@ -12,7 +12,7 @@ use std::sync::Once;
 
 use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, PrintLevel, set_print};
 
-use crate::kernel::link::{LinkError, XdpLink, XdpMode};
+use crate::kernel::xdp::{LinkError, XdpLink, XdpMode};
 use crate::xsk::netdev;
 use crate::xsk::shortage::shortage_in;
 

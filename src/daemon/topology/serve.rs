@@ -7,7 +7,7 @@ use shm_layout::record::PortRole;
 
 use super::attached::{Attached, Bound};
 use super::{Lanes, Topology, Want};
-use crate::kernel::link::XdpMode;
+use crate::kernel::xdp::XdpMode;
 use crate::rings::RING_ENTRIES;
 use crate::shard::limits::MAX_PORTS;
 use crate::shard::mailbox::{Command, Event};

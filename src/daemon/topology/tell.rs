@@ -10,7 +10,7 @@ use super::sights::Sights;
 use super::{Plan, Topology, Want};
 use crate::daemon::config::Bind;
 use crate::daemon::report::{BindingStatus, LINK_DOWN, MISSING, PortStatus};
-use crate::kernel::link::XdpMode;
+use crate::kernel::xdp::XdpMode;
 use crate::shard::mailbox::Command;
 
 impl Topology {

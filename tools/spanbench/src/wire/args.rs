@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use spanwire::kernel::link::XdpMode;
+use spanwire::kernel::xdp::XdpMode;
 
 use super::error::{Result, WireError};
 use super::report::{LeftOut, Settings};

@@ -16,7 +16,7 @@ pub(crate) enum WireError {
     Socket(#[from] spanwire::xsk::socket::SocketError),
     /// An XDP program could not be attached.
     #[error(transparent)]
-    Link(#[from] spanwire::kernel::link::LinkError),
+    Link(#[from] spanwire::kernel::xdp::LinkError),
     /// A BPF object did what it should not.
     #[error("BPF, {what}: {source:#}{log}")]
     Bpf {

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
-use spanwire::kernel::link::{XdpLink, XdpMode};
+use spanwire::kernel::xdp::{XdpLink, XdpMode};
 use spanwire::xsk::endpoint::Receiver;
 use spanwire_lab::netns::Namespace;
 

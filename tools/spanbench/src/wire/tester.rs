@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use spanwire::clock::monotonic_ns;
-use spanwire::kernel::link::XdpMode;
+use spanwire::kernel::xdp::XdpMode;
 use spanwire::xsk::Kick;
 use spanwire::xsk::endpoint::Sender;
 use spanwire_lab::netns::Namespace;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use spanwire::kernel::link::XdpMode;
+use spanwire::kernel::xdp::XdpMode;
 use spanwire_lab::topology::{Lab, LabSpec};
 
 use super::sequence::Verdict;

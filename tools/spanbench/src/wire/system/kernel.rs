@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use libbpf_rs::{MapCore, MapFlags, TC_EGRESS, TC_INGRESS, TcHookBuilder};
-use spanwire::kernel::link::{XdpLink, XdpMode};
+use spanwire::kernel::xdp::{XdpLink, XdpMode};
 use spanwire_lab::netns::Namespace;
 use spanwire_lab::topology::Lab;
 

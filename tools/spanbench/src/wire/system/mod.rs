@@ -13,7 +13,7 @@ mod testpmd;
 
 use std::path::PathBuf;
 
-use ::spanwire::kernel::link::XdpMode;
+use ::spanwire::kernel::xdp::XdpMode;
 use clap::ValueEnum;
 use serde::Serialize;
 use spanwire_lab::topology::Lab;

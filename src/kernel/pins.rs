@@ -1,0 +1,103 @@
+//! Where a dataplane pins what is to outlive it: a folder of its own in a bpffs.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::statfs;
+use rustix::mount::{MountFlags, mount};
+use sha2::{Digest, Sha256};
+
+use crate::xsk::netdev;
+
+/// Where systemd and iproute2 mount one.
+const BPFFS: &str = "/sys/fs/bpf";
+/// `BPF_FS_MAGIC` of linux/magic.h.
+const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+/// Below the region directory, where there is none at [`BPFFS`].
+const OWN: &str = "bpf";
+
+/// Why there is no place for pins.
+#[derive(Debug, thiserror::Error)]
+pub enum PinsError {
+    /// The place given is none.
+    #[error("--pins: {} is in no bpffs (mount one: mount -t bpf bpf {BPFFS})", .0.display())]
+    NoBpffs(PathBuf),
+    /// It cannot be made.
+    #[error("--pins: cannot make {}: {source}", path.display())]
+    Make {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There is no bpffs, and none can be mounted.
+    #[error("no bpffs at {BPFFS}, and none can be mounted at {}: {source}", path.display())]
+    Mount {
+        /// Where it was tried.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The folder for the pins of the dataplane of `dir`, made where it is not there: in `given`, or in the system's bpffs, or in
+/// one that is mounted in the directory.
+///
+/// # Errors
+/// [`PinsError`].
+pub fn folder(dir: &Path, given: Option<&Path>) -> Result<PathBuf, PinsError> {
+    let root = match given {
+        Some(given) => {
+            let above = given.ancestors().find(|path| path.exists()).unwrap_or(given);
+            if !is_bpffs(above) {
+                return Err(PinsError::NoBpffs(given.to_owned()));
+            }
+            given.to_owned()
+        }
+        None if is_bpffs(Path::new(BPFFS)) => Path::new(BPFFS).join("spanwire"),
+        None => own(dir)?,
+    };
+    let folder = root.join(name(dir));
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    made.map_err(|source| PinsError::Make { path: folder.clone(), source })?;
+    Ok(folder)
+}
+
+/// Every folder there may be for the pins of `dir`, without making one: for who takes everything off.
+pub fn known(dir: &Path, given: Option<&Path>) -> Vec<PathBuf> {
+    let system = Path::new(BPFFS).join("spanwire");
+    let roots = given.map_or_else(|| vec![system, dir.join(OWN)], |given| vec![given.to_owned()]);
+    roots.into_iter().map(|root| root.join(name(dir))).filter(|folder| folder.is_dir()).collect()
+}
+
+/// A bpffs in the directory itself, mounted where it is not.
+fn own(dir: &Path) -> Result<PathBuf, PinsError> {
+    let path = dir.join(OWN);
+    if is_bpffs(&path) {
+        return Ok(path);
+    }
+    let made = match fs::DirBuilder::new().mode(0o700).create(&path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => mount("bpf", &path, "bpf", MountFlags::NOSUID | MountFlags::NOEXEC | MountFlags::NODEV, None)
+            .map_err(io::Error::from),
+    };
+    made.map(|()| path.clone()).map_err(|source| PinsError::Mount { path, source })
+}
+
+fn is_bpffs(path: &Path) -> bool {
+    statfs(path).is_ok_and(|fs| fs.f_type as u64 == BPF_FS_MAGIC)
+}
+
+/// The folder's name: of this directory in this network namespace, and of no other. Its end is readable, the hash decides.
+fn name(dir: &Path) -> String {
+    let dir = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+    let namespace = netdev::namespace().unwrap_or_default();
+    let hash = Sha256::digest(format!("{namespace} {}", dir.display()));
+    let readable: String = dir.file_name().unwrap_or_default().to_string_lossy().chars().take(32).collect();
+    // A bpffs takes no dots.
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+    let hash: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("{}-{hash}", readable.chars().map(plain).collect::<String>())
+}
