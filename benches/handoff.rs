@@ -17,7 +17,7 @@ use mmap_sync::synchronizer::Synchronizer;
 use rkyv::{Archive, Deserialize, Serialize};
 use shm_layout::header::RegionKind;
 use shm_layout::image::Image;
-use shm_layout::view::SnapshotView;
+use shm_layout::snapshot::SnapshotView;
 use spanwire::control::compile::{Provenance, compile};
 use spanwire::control::{Mirror, Snapshot, Wire, admit};
 use spanwire::region::{CONFIG_FILE, Polled, Publisher, Subscriber};

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use criterion::{Bencher, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rig::{Monitor, Rig};
 use shm_layout::counters::{BINDING_VALUES, Entry, SHARD_VALUES};
-use shm_layout::view::SnapshotView;
+use shm_layout::snapshot::SnapshotView;
 use spanwire::classify::classify;
 use spanwire::control::compile::{Provenance, compile};
 use spanwire::control::{Interface, Mirror, Snapshot, Wire, admit};

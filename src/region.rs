@@ -27,9 +27,10 @@ use std::time::{Duration, Instant};
 
 use bytemuck::Zeroable;
 use memmap2::{MmapOptions, MmapRaw};
+use shm_layout::error::LayoutError;
 use shm_layout::header::{ACTIVE, ASKED, Geometry, HEARTBEAT, Header, NOTIFY, RegionKind, WRITER_PID};
 use shm_layout::protocol::{PublishError, ReadError, Reader};
-use shm_layout::view::{ImageView, LayoutError};
+use shm_layout::view::ImageView;
 use shm_layout::words::{Fault, Words};
 use shm_layout::{PAGE, WORD};
 use thiserror::Error;

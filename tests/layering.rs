@@ -139,18 +139,113 @@ fn lower_layers_do_not_look_up() {
     }
 }
 
-/// What of a module's own folder its code names: the first word behind `super::` and `crate::FOLDER::`, of several in
-/// braces each.
-fn named(folder: &str, code: &str) -> BTreeSet<String> {
-    let from_crate = format!("crate::{folder}::");
-    let behind = ["super::", &from_crate].into_iter().flat_map(|start| code.split(start).skip(1));
-    let items = behind.flat_map(|rest| match rest.strip_prefix('{') {
-        Some(braced) => braced.split('}').next().unwrap_or("").split(',').collect(),
-        None => vec![rest],
-    });
-    let word =
-        |item: &str| item.trim_start().split(|c: char| !(c.is_alphanumeric() || c == '_')).next().map(str::to_owned);
-    items.filter_map(word).filter(|word| !word.is_empty()).collect()
+/// What code names behind `start`, the beginning of a path: of several in braces each.
+fn items_behind<'a>(code: &'a str, start: &str) -> Vec<&'a str> {
+    let is_whole = |at: usize| !code[..at].ends_with(|c: char| c.is_alphanumeric() || ['_', ':'].contains(&c));
+    let behind = code.match_indices(start).filter(|(at, _)| is_whole(*at)).map(|(at, _)| &code[at + start.len()..]);
+    behind.flat_map(|rest| rest.strip_prefix('{').map_or_else(|| vec![rest], in_braces)).collect()
+}
+
+/// The word that an item begins with.
+fn first_word(item: &str) -> &str {
+    let item = item.trim_start();
+    item.split(|c: char| !(c.is_alphanumeric() || ['_', '*'].contains(&c))).next().unwrap_or("")
+}
+
+/// The names that an item of an import comes to.
+fn names_of(item: &str) -> Vec<&str> {
+    match item.split_once('{') {
+        Some((_, braced)) => in_braces(braced).into_iter().flat_map(names_of).collect(),
+        None => vec![first_word(item.split([':', ' ']).rfind(|word| !word.trim().is_empty()).unwrap_or(""))],
+    }
+}
+
+/// The items of a list up to its closing brace, each with the braces of its own.
+fn in_braces(list: &str) -> Vec<&str> {
+    let (mut deep, mut from, mut items) = (0, 0, Vec::new());
+    for (at, c) in list.char_indices() {
+        match c {
+            '{' => deep += 1,
+            '}' if deep > 0 => deep -= 1,
+            '}' | ',' if deep == 0 => {
+                items.push(&list[from..at]);
+                from = at + 1;
+                if c == '}' {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    items
+}
+
+/// A folder of modules, each a file with the folder of its name. What no module has is the folder's own, `mod`.
+struct Folder {
+    /// How a path to a module begins that starts at the crate.
+    path: String,
+    /// The code of each, and how many folders deep that lies: 1 for the module's file.
+    modules: BTreeMap<String, Vec<(usize, String)>>,
+}
+
+impl Folder {
+    fn of(folder: &str) -> Folder {
+        let (_, within) = folder.rsplit_once("src").expect("in a crate");
+        let path = format!("crate{}::", within.replace('/', "::"));
+        let mut modules: BTreeMap<String, Vec<(usize, String)>> = BTreeMap::new();
+        let beside = root().join(format!("{folder}.rs"));
+        for file in sources(folder).into_iter().chain([beside].into_iter().filter(|file| file.exists())) {
+            let inside = file.strip_prefix(root().join(folder)).map_or(Vec::new(), |inside| inside.iter().collect());
+            let module = inside.first().map_or("mod", |first| first.to_str().expect("a name").trim_end_matches(".rs"));
+            let is_own = ["mod", "lib", "main"].contains(&module);
+            // Tests that are a file, and programs of the crate.
+            if file.ends_with("tests.rs") || module == "bin" {
+                continue;
+            }
+            let deep = inside.len() - usize::from(file.ends_with("mod.rs") && inside.len() > 1);
+            let module = if is_own { "mod" } else { module };
+            modules.entry(module.to_owned()).or_default().push((deep, code(&file).join("\n")));
+        }
+        Folder { path, modules }
+    }
+
+    /// What each module imports of the others, and of the folder's own where that is no more than passed on.
+    fn imports(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let own = self.modules.get("mod").map_or("", |files| files[0].1.as_str());
+        let children = || self.modules.keys().filter(|module| *module != "mod");
+        let (mut passed, mut used) = (BTreeMap::new(), BTreeSet::new());
+        for statement in own.split(';').map(|statement| statement.replace("self::", "")) {
+            let is_import = statement.contains("use ");
+            let is_passed = is_import && statement.trim_start().starts_with("pub");
+            for child in children() {
+                let items = items_behind(&statement, &format!("{child}::"));
+                if !items.is_empty() && !is_passed {
+                    used.insert(child.clone());
+                }
+                let names = items.iter().filter(|_| is_import).flat_map(|item| names_of(item));
+                passed.extend(names.map(|name| (name.to_owned(), child.clone())));
+            }
+        }
+        let mut imports = BTreeMap::from([("mod".to_owned(), used)]);
+        for module in children() {
+            let mut to = BTreeSet::new();
+            for (deep, code) in &self.modules[module] {
+                let starts = [self.path.clone(), "super::".repeat(*deep)];
+                for word in starts.iter().flat_map(|start| items_behind(code, start)).map(first_word) {
+                    assert_ne!(word, "*", "{module} imports all of its folder");
+                    match passed.get(word) {
+                        _ if ["", "super", module].contains(&word) => false,
+                        _ if self.modules.contains_key(word) => to.insert(word.to_owned()),
+                        Some(of) => to.insert(of.clone()),
+                        None => to.insert("mod".to_owned()),
+                    };
+                }
+            }
+            to.remove(module);
+            imports.insert(module.clone(), to);
+        }
+        imports
+    }
 }
 
 /// A way from a module over what it imports back to itself, if there is one.
@@ -178,8 +273,6 @@ fn circle(imports: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<&str>> {
 #[test]
 fn a_circle_of_imports_is_found() {
     let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<BTreeSet<_>>();
-    let code = "use super::a::A;\nuse super::{b, c::C};\nuse crate::shard::e;\nuse crate::xsk::f;\nlet x = super::G;";
-    assert_eq!(named("shard", code), words(&["G", "a", "b", "c", "e"]));
     let found = |list: &[(&str, &[&str])]| {
         let imports = list.iter().map(|(of, to)| ((*of).to_owned(), words(to))).collect();
         circle(&imports).map(|way| way.join(" "))
@@ -190,21 +283,46 @@ fn a_circle_of_imports_is_found() {
 }
 
 #[test]
-fn the_modules_of_a_shard_import_each_other_in_no_circle() {
-    let paths = sources("src/shard");
-    let modules: Vec<_> = paths.iter().map(|path| path.file_stem().expect("a file").display().to_string()).collect();
-    let imports = std::iter::zip(&modules, &paths).map(|(module, path)| {
-        assert!(path.parent().is_some_and(|folder| folder.ends_with("shard")), "{}: one folder", name(path));
-        let named = named("shard", &code(path).join("\n")).into_iter();
-        // What is no file is the folder's own, which has all the others in it.
-        let to = named.map(|word| if modules.contains(&word) { word } else { "mod".to_owned() });
-        let to =
-            if module == "mod" { modules.iter().filter(|of| *of != "mod").cloned().collect() } else { to.collect() };
-        (module.clone(), to)
-    });
-    let imports: BTreeMap<_, BTreeSet<_>> = imports.collect();
-    assert!(imports["lanes"].contains("port"), "the search finds nothing any more");
-    assert_eq!(circle(&imports), None);
+fn what_modules_of_a_folder_import_is_found() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let folder = dir.path().join("src/x");
+    std::fs::create_dir_all(folder.join("b")).expect("folders");
+    for (file, text) in [
+        ("mod.rs", "mod a;\nmod b;\nmod c;\npub use b::{B, deep::{C as D}};\nfn own() -> a::A {}\nuse crate::y::Y;"),
+        ("a.rs", "use super::D;\nuse super::super::c;\nuse crate::y::c;\nuse crate::x::b;"),
+        ("b.rs", "mod deep;\nuse deep::c;\n#[cfg(test)]\nmod tests {\n    use super::super::c;\n}\n"),
+        ("b/deep.rs", "use super::c;\nlet a = super::super::a::A;\n// super::super::c"),
+        ("b/tests.rs", "use super::super::c;"),
+        ("c.rs", "use crate::x::{B, a::{b, c}};\nsuper::own();"),
+    ] {
+        std::fs::write(folder.join(file), text).expect("written");
+    }
+    let imports = Folder::of(folder.to_str().expect("a path")).imports();
+    let found: Vec<_> = imports.iter().map(|(of, to)| (of.as_str(), to.iter().map(String::as_str).collect())).collect();
+    let wanted: [(&str, Vec<&str>); 4] =
+        [("a", vec!["b"]), ("b", vec!["a"]), ("c", vec!["a", "b", "mod"]), ("mod", vec!["a"])];
+    assert_eq!(found, wanted);
+}
+
+#[test]
+fn modules_of_a_folder_import_each_other_in_no_circle() {
+    for folder in [
+        "src",
+        "src/helper",
+        "src/region",
+        "src/shard",
+        "src/snapshot",
+        "src/xsk",
+        "shm-layout/src",
+        "tools/lab/src",
+        "tools/spanbench/src",
+        "tools/spanbench/src/wire",
+        "tools/spanctl/src/stats",
+    ] {
+        let imports = Folder::of(folder).imports();
+        assert!(imports.values().any(|to| !to.is_empty()), "{folder}: the search finds nothing any more");
+        assert_eq!(circle(&imports), None, "{folder}");
+    }
 }
 
 /// Whether a SAFETY comment stands right above a line, or above the statement that the line goes on with. A comment

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::view::LayoutError;
+use crate::error::LayoutError;
 use crate::{ENDIAN_TAG, LAYOUT_MAJOR, LAYOUT_MINOR, PAGE, SLOTS, WORD};
 
 /// `"SPANWIRE"` in memory order.

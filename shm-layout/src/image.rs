@@ -4,8 +4,10 @@ use std::collections::HashMap;
 
 use bytemuck::Zeroable;
 
+use crate::checksum::image_crc;
+use crate::error::LayoutError;
 use crate::record::{IMAGE_MAGIC, REQUIRED, Record, STRINGS_HASH, STRINGS_KIND, SectionEntry, SlotHeader, StrRef};
-use crate::view::{ImageView, LayoutError, only};
+use crate::view::ImageView;
 use crate::{ENDIAN_TAG, LAYOUT_MAJOR, LAYOUT_MINOR, WORD};
 
 /// Whether a reader that does not know a section must refuse the image.
@@ -164,7 +166,7 @@ impl Image {
     /// The image does not hold, or there is no such section with exactly one record of this release's shape.
     pub fn replace<R: Record>(&mut self, record: &R) -> Result<(), LayoutError> {
         let image = ImageView::parse(&self.words)?;
-        only(image.records::<R>()?)?;
+        image.records::<R>()?.only()?;
         let section = image.sections().find(|section| section.kind == R::KIND);
         let at = section.map_or(usize::MAX, |section| section.offset as usize);
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.words);
@@ -191,17 +193,4 @@ impl Image {
             to.copy_from_slice(&crc.to_ne_bytes());
         }
     }
-}
-
-/// CRC32 of an image: bytes 8.. with the checksum field taken as zero. Zero for less than a header.
-pub fn image_crc(bytes: &[u8]) -> u32 {
-    const CRC: usize = SlotHeader::CRC_OFFSET;
-    let (Some(before), Some(after)) = (bytes.get(8..CRC), bytes.get(CRC + 4..)) else {
-        return 0;
-    };
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(before);
-    hasher.update(&[0; 4]);
-    hasher.update(after);
-    hasher.finalize()
 }

@@ -26,23 +26,28 @@
 //! Read in the order the data flows:
 //! - [`record`]: the fixed-width records of each section, and their schema hashes
 //! - [`counters`]: the names, units and meanings of every counter
-//! - [`image`]: builds an image, the self-contained content of a slot or of an offline file
+//! - [`image`]: builds an image, the self-contained content of a slot or of an offline file; `checksum`: its checksum
 //! - [`header`]: the region header and where its words are
 //! - [`words`]: how words of a region are reached, so that the protocol can be model-checked
 //! - [`protocol`]: [`protocol::Writer::publish`] and [`protocol::Reader::read`]
-//! - [`view`]: untrusted bytes to a trusted view, in one conversion
+//! - [`view`]: untrusted bytes to a trusted view, in one conversion; [`error`]: why not
+//! - [`snapshot`]: the view of a config image, held to the `rules` of its records
 //! - [`places`]: where the frames of a mirror entry arrive and its clones leave
 //!
 //! All integers are little-endian; a region written on a big-endian machine is refused by its marker.
 #![forbid(unsafe_code)]
 
+mod checksum;
 pub mod counters;
+pub mod error;
 pub mod header;
 pub mod image;
 mod pins;
 pub mod places;
 pub mod protocol;
 pub mod record;
+mod rules;
+pub mod snapshot;
 pub mod view;
 pub mod words;
 

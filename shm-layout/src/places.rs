@@ -1,11 +1,14 @@
 //! Where the frames of a mirror entry arrive and its clones leave.
 //!
-//! The control plane resolves each entry once and writes PLACES; [`SnapshotView::places`] is what everybody reads. A
+//! The control plane resolves each entry once and writes PLACES; [`SnapshotView::places`](crate::snapshot::SnapshotView::places) is
+//! what everybody reads. A
 //! release before minor 1 wrote none, and its dataplane made of the other sections what [`older`] makes: that is what
 //! such an image means, and what a dataplane does that skips PLACES.
 
-use crate::record::{NativeVlanRecord, PLACE_UNTAGGED, PlaceRecord, PortRecord, Record, SeenRecord};
-use crate::view::{LayoutError, SnapshotView, check as check_record, has_twice};
+use crate::error::LayoutError;
+use crate::record::{MirrorRecord, NativeVlanRecord, PLACE_UNTAGGED, PlaceRecord, PortRecord, Record, SeenRecord};
+use crate::rules::{check as check_record, has_twice};
+use crate::view::Records;
 
 impl PlaceRecord {
     /// All that the port `ingress` receives and no other of its entries takes, to the port `output`.
@@ -56,15 +59,18 @@ pub fn older(
 }
 
 /// Whether each native VLAN is of a port and is one.
-pub(crate) fn check_native_vlans(view: &SnapshotView<'_>) -> Result<(), LayoutError> {
+pub(crate) fn check_native_vlans(
+    native_vlans: Records<'_, NativeVlanRecord>,
+    ports: Records<'_, PortRecord>,
+) -> Result<(), LayoutError> {
     let mut before = None;
-    for (i, native) in view.native_vlans.iter().enumerate() {
+    for (i, native) in native_vlans.iter().enumerate() {
         let NativeVlanRecord { port, vlan_id, pad } = native;
         check_record(
             i,
             &native,
             &[
-                ("there is no such port", (port as usize) < view.ports.len()),
+                ("there is no such port", (port as usize) < ports.len()),
                 ("its port does not come after that of the record before", before < Some(port)),
                 ("vlan_id is out of range", (1..=4094).contains(&vlan_id)),
                 ("padding is not zero", pad == 0),
@@ -76,15 +82,15 @@ pub(crate) fn check_native_vlans(view: &SnapshotView<'_>) -> Result<(), LayoutEr
 }
 
 /// Whether each that was seen is a port.
-pub(crate) fn check_seen(view: &SnapshotView<'_>) -> Result<(), LayoutError> {
+pub(crate) fn check_seen(seen: Records<'_, SeenRecord>, ports: Records<'_, PortRecord>) -> Result<(), LayoutError> {
     let mut before = None;
-    for (i, seen) in view.seen.iter().enumerate() {
+    for (i, seen) in seen.iter().enumerate() {
         let SeenRecord { port } = seen;
         check_record(
             i,
             &seen,
             &[
-                ("there is no such port", (port as usize) < view.ports.len()),
+                ("there is no such port", (port as usize) < ports.len()),
                 ("its port does not come after that of the record before", before < Some(port)),
             ],
         )?;
@@ -93,17 +99,20 @@ pub(crate) fn check_seen(view: &SnapshotView<'_>) -> Result<(), LayoutError> {
     Ok(())
 }
 
-/// Whether the places are of the entries, of ports and VLANs that are in PORTS, each once. `ends` are the ports of the
+/// Whether the places are of the entries, of ports and VLANs that are known, each once. `ends` are the ports of the
 /// wires, sorted.
-pub(crate) fn check(view: &SnapshotView<'_>, ends: &[u32]) -> Result<(), LayoutError> {
-    let Some(places) = view.places else { return Ok(()) };
+pub(crate) fn check(
+    places: Records<'_, PlaceRecord>,
+    mirrors: Records<'_, MirrorRecord>,
+    known: &Known,
+    ends: &[u32],
+) -> Result<(), LayoutError> {
     let fail = |what| Err(LayoutError::Section { kind: PlaceRecord::KIND, what });
-    if places.len() != view.mirrors.len() {
+    if places.len() != mirrors.len() {
         return fail("does not have one record for each mirror entry");
     }
-    let known = Known::of(view);
     let (mut taken, mut native) = (Vec::with_capacity(places.len()), Vec::new());
-    for (i, (place, mirror)) in places.iter().zip(view.mirrors.iter()).enumerate() {
+    for (i, (place, mirror)) in places.iter().zip(mirrors.iter()).enumerate() {
         let PlaceRecord { port_ifindex: port, output_ifindex: output, vlan_id, flags } = place;
         let ingress = mirror.ingress_ifindex;
         // These bound every number: those of MIRRORS and PORTS are in range.
@@ -134,7 +143,7 @@ pub(crate) fn check(view: &SnapshotView<'_>, ends: &[u32]) -> Result<(), LayoutE
 }
 
 /// What PORTS and NATIVE_VLANS tell of VLANs, each sorted.
-struct Known {
+pub(crate) struct Known {
     vlans: Vec<Vlan>,
     parents: Vec<u32>,
     /// Port and VLAN id.
@@ -142,16 +151,16 @@ struct Known {
 }
 
 impl Known {
-    fn of(view: &SnapshotView<'_>) -> Known {
-        let mut vlans = vlans(view.ports.iter().map(vlan));
+    pub(crate) fn of(ports: Records<'_, PortRecord>, native_vlans: Records<'_, NativeVlanRecord>) -> Known {
+        let mut vlans = vlans(ports.iter().map(vlan));
         let mut parents: Vec<_> = vlans.iter().map(|&(_, parent, _)| parent).collect();
         // Both sections are in the order of PORTS.
-        let mut records = view.native_vlans.iter().peekable();
+        let mut records = native_vlans.iter().peekable();
         let mut native = |(i, port): (usize, PortRecord)| {
             let record = records.next_if(|record| record.port as usize == i)?;
             Some((port.ifindex, record.vlan_id))
         };
-        let mut natives: Vec<_> = view.ports.iter().enumerate().filter_map(&mut native).collect();
+        let mut natives: Vec<_> = ports.iter().enumerate().filter_map(&mut native).collect();
         vlans.sort_unstable();
         parents.sort_unstable();
         natives.sort_unstable();

@@ -1,96 +1,21 @@
 //! Untrusted bytes to a trusted view, in one conversion.
 //!
 //! [`ImageView::parse`] checks everything the layout promises: magic, byte order, version, length, checksum,
-//! section bounds, overlap, alignment, duplicates, reserved bytes. [`SnapshotView`] adds what a config image
-//! promises: its sections are there, its enums and string references hold. Nothing is checked again after.
+//! section bounds, overlap, alignment, duplicates, reserved bytes. [`SnapshotView`](crate::snapshot::SnapshotView) adds
+//! what a config image promises: its sections are there, its enums and string references hold. Nothing is checked again
+//! after.
 
 use std::marker::PhantomData;
 
 use bytemuck::checked;
-use thiserror::Error;
 
-use crate::image::image_crc;
-use crate::record::{
-    DiagnosticRecord, IMAGE_MAGIC, MetaRecord, MirrorRecord, NativeVlanRecord, PlaceRecord, PortRecord, REQUIRED,
-    Record, STRINGS_HASH, STRINGS_KIND, SectionEntry, SeenRecord, SlotHeader, StrRef, WireRecord,
-};
-use crate::{ENDIAN_TAG, LAYOUT_MAJOR, LAYOUT_MINOR, WORD, places};
-
-/// Why bytes are not a region or an image this reader can use.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum LayoutError {
-    /// not this format at all
-    #[error("magic is {found:#018x}: this is not a spanwire region or image")]
-    Magic {
-        /// The value found.
-        found: u64,
-    },
-    /// another byte order
-    #[error("endian tag is {found:#010x}, want {ENDIAN_TAG:#010x}: written in another byte order")]
-    Endian {
-        /// The value found.
-        found: u32,
-    },
-    /// another layout
-    #[error("layout major is {found}, supported is {supported}")]
-    LayoutMajor {
-        /// The value found.
-        found: u16,
-        /// The value this reader supports.
-        supported: u16,
-    },
-    /// bytes are missing or in excess
-    #[error("{len} bytes where {need} are announced")]
-    Truncated {
-        /// Bytes there are.
-        len: u64,
-        /// Bytes announced.
-        need: u64,
-    },
-    /// the checksum does not match
-    #[error("checksum is {found:#010x}, the bytes give {computed:#010x}")]
-    Crc {
-        /// The stored checksum.
-        found: u32,
-        /// The checksum of the bytes.
-        computed: u32,
-    },
-    /// a field holds a value the layout rules out
-    #[error("{field} is {found}, which the layout rules out")]
-    Field {
-        /// Its name.
-        field: &'static str,
-        /// Its value.
-        found: u64,
-    },
-    /// a section cannot be used
-    #[error("section of kind {kind}: {what}")]
-    Section {
-        /// Its kind.
-        kind: u32,
-        /// What does not hold.
-        what: &'static str,
-    },
-    /// a required section is unknown here
-    #[error("section of kind {kind} is required and unknown to this release")]
-    UnknownRequired {
-        /// Its kind.
-        kind: u32,
-    },
-    /// a record of a section does not hold
-    #[error("record {index} of the section of kind {kind}: {what}")]
-    Record {
-        /// Kind of the section.
-        kind: u32,
-        /// Index of the record.
-        index: usize,
-        /// What does not hold.
-        what: &'static str,
-    },
-}
+use crate::checksum::image_crc;
+use crate::error::LayoutError;
+use crate::record::{IMAGE_MAGIC, REQUIRED, Record, STRINGS_HASH, STRINGS_KIND, SectionEntry, SlotHeader, StrRef};
+use crate::{ENDIAN_TAG, LAYOUT_MAJOR, LAYOUT_MINOR, WORD};
 
 /// Kinds of sections this release knows.
-const KNOWN: [std::ops::RangeInclusive<u32>; 3] = [1..=9, 100..=112, 120..=123];
+const KNOWN: [std::ops::RangeInclusive<u32>; 4] = [1..=9, 100..=112, 120..=120, 122..=123];
 
 /// An image whose structure holds.
 #[derive(Clone, Copy, Debug)]
@@ -233,12 +158,12 @@ impl<'a> ImageView<'a> {
     }
 
     /// Whether there is a section of this kind.
-    fn has(&self, kind: u32) -> bool {
+    pub(crate) fn has(&self, kind: u32) -> bool {
         self.sections().any(|e| e.kind == kind)
     }
 
     /// The records of a section that must be there: that it is lost must not read as an empty table.
-    fn required<R: Record>(&self) -> Result<Records<'a, R>, LayoutError> {
+    pub(crate) fn required<R: Record>(&self) -> Result<Records<'a, R>, LayoutError> {
         if !self.has(R::KIND) {
             return Err(LayoutError::Section { kind: R::KIND, what: "is missing" });
         }
@@ -322,6 +247,15 @@ impl<'a, R: Record> Records<'a, R> {
         self.bytes.chunks_exact(self.stride).filter_map(|b| checked::try_pod_read_unaligned(&b[..size_of::<R>()]).ok())
     }
 
+    /// The record of a section that has exactly one.
+    pub(crate) fn only(&self) -> Result<R, LayoutError> {
+        let mut all = self.iter();
+        match (all.next(), all.next()) {
+            (Some(one), None) => Ok(one),
+            _ => Err(LayoutError::Section { kind: R::KIND, what: "does not have exactly one record" }),
+        }
+    }
+
     /// Bytes of one record; more than `R` has where a newer release wrote it.
     pub fn stride(&self) -> usize {
         self.stride
@@ -331,166 +265,5 @@ impl<'a, R: Record> Records<'a, R> {
     pub fn words_at(&self, offset: usize) -> impl Iterator<Item = u64> + use<'a, R> {
         let word = move |record: &[u8]| record.get(offset..)?.first_chunk::<WORD>().copied();
         self.bytes.chunks_exact(self.stride).filter_map(word).map(u64::from_ne_bytes)
-    }
-}
-
-/// A config image that holds in every respect the layout knows.
-#[derive(Clone, Copy, Debug)]
-pub struct SnapshotView<'a> {
-    /// The image's header: generation and time of publish.
-    pub image: SlotHeader,
-    /// META.
-    pub meta: MetaRecord,
-    /// PORTS.
-    pub ports: Records<'a, PortRecord>,
-    /// WIRES.
-    pub wires: Records<'a, WireRecord>,
-    /// MIRRORS, in the order of the source.
-    pub mirrors: Records<'a, MirrorRecord>,
-    /// DIAGNOSTICS.
-    pub diagnostics: Records<'a, DiagnosticRecord>,
-    /// NATIVE_VLANS.
-    pub native_vlans: Records<'a, NativeVlanRecord>,
-    /// SEEN.
-    pub seen: Records<'a, SeenRecord>,
-    /// PLACES; none in an image of minor 0.
-    pub(crate) places: Option<Records<'a, PlaceRecord>>,
-    /// STRINGS.
-    pub strings: Strings<'a>,
-}
-
-/// Exactly one record.
-pub(crate) fn only<R: Record>(records: Records<'_, R>) -> Result<R, LayoutError> {
-    let mut all = records.iter();
-    match (all.next(), all.next()) {
-        (Some(one), None) => Ok(one),
-        _ => Err(LayoutError::Section { kind: R::KIND, what: "does not have exactly one record" }),
-    }
-}
-
-impl<'a> TryFrom<&'a [u64]> for SnapshotView<'a> {
-    type Error = LayoutError;
-
-    fn try_from(words: &'a [u64]) -> Result<Self, LayoutError> {
-        let image = ImageView::parse(words)?;
-        let view = SnapshotView {
-            image: *image.header(),
-            meta: only(image.records()?)?,
-            ports: image.required()?,
-            wires: image.required()?,
-            mirrors: image.required()?,
-            diagnostics: image.records()?,
-            native_vlans: image.records()?,
-            seen: image.records()?,
-            places: if image.has(PlaceRecord::KIND) { Some(image.records()?) } else { None },
-            strings: image.strings()?,
-        };
-        view.check_records()?;
-        Ok(view)
-    }
-}
-
-impl SnapshotView<'_> {
-    /// Where each of the mirror entries finds its frames and sends its clones, in their order.
-    pub fn places(&self) -> Vec<PlaceRecord> {
-        match self.places {
-            Some(places) => places.iter().collect(),
-            None => places::older(
-                self.ports.iter().map(|port| (port.ifindex, port.parent_ifindex, port.vlan_id)),
-                self.wires.iter().flat_map(|wire| [wire.a_ifindex, wire.b_ifindex]),
-                self.mirrors.iter().map(|mirror| (mirror.ingress_ifindex, mirror.output_ifindex)),
-            ),
-        }
-    }
-
-    fn check_records(&self) -> Result<(), LayoutError> {
-        const MAX_IFINDEX: u32 = i32::MAX as u32;
-        let is_ifindex = |i: u32| (1..=MAX_IFINDEX).contains(&i);
-        let text = |at: StrRef| self.strings.get(at).is_some();
-        check(
-            0,
-            &self.meta,
-            &[
-                ("generated_at is not a string", text(self.meta.generated_at)),
-                ("flags has unknown bits", self.meta.flags & !crate::record::META_DISARMED == 0),
-                ("reserved is not zero", self.meta.reserved == 0),
-            ],
-        )?;
-        for (i, port) in self.ports.iter().enumerate() {
-            check(
-                i,
-                &port,
-                &[
-                    ("ifindex is out of range", port.ifindex <= MAX_IFINDEX),
-                    ("parent_ifindex is out of range", port.parent_ifindex <= MAX_IFINDEX),
-                    ("vlan_id is out of range", port.vlan_id <= 4094),
-                    ("has_mac is neither 0 nor 1", port.has_mac <= 1),
-                    ("mac is set and has_mac is not", port.has_mac == 1 || port.mac == [0; 6]),
-                    ("padding is not zero", port.pad == [0; 2]),
-                    ("name is not a string", text(port.name)),
-                    ("linux_name is not a string", text(port.linux_name)),
-                ],
-            )?;
-        }
-        let mut ends = Vec::with_capacity(2 * self.wires.len());
-        for (i, wire) in self.wires.iter().enumerate() {
-            check(
-                i,
-                &wire,
-                &[
-                    ("a_ifindex is out of range", is_ifindex(wire.a_ifindex)),
-                    ("b_ifindex is out of range", is_ifindex(wire.b_ifindex)),
-                    ("name is not a string", text(wire.name)),
-                ],
-            )?;
-            ends.extend([wire.a_ifindex, wire.b_ifindex]);
-        }
-        if has_twice(&mut ends) {
-            return Err(LayoutError::Section { kind: WireRecord::KIND, what: "a port is on two wires" });
-        }
-        let mut ingresses = Vec::with_capacity(self.mirrors.len());
-        for (i, mirror) in self.mirrors.iter().enumerate() {
-            check(
-                i,
-                &mirror,
-                &[
-                    ("ingress_ifindex is out of range", is_ifindex(mirror.ingress_ifindex)),
-                    ("output_ifindex is out of range", is_ifindex(mirror.output_ifindex)),
-                    ("the output is the ingress", mirror.ingress_ifindex != mirror.output_ifindex),
-                    ("the output is a port of a wire", ends.binary_search(&mirror.output_ifindex).is_err()),
-                ],
-            )?;
-            ingresses.push(mirror.ingress_ifindex);
-        }
-        if has_twice(&mut ingresses) {
-            return Err(LayoutError::Section { kind: MirrorRecord::KIND, what: "an ingress is there twice" });
-        }
-        places::check_native_vlans(self)?;
-        places::check_seen(self)?;
-        places::check(self, &ends)?;
-        for (i, diagnostic) in self.diagnostics.iter().enumerate() {
-            check(
-                i,
-                &diagnostic,
-                &[
-                    ("padding is not zero", diagnostic.pad == 0),
-                    ("subject is not a string", text(diagnostic.subject)),
-                    ("message is not a string", text(diagnostic.message)),
-                ],
-            )?;
-        }
-        Ok(())
-    }
-}
-
-pub(crate) fn has_twice<T: Ord>(values: &mut [T]) -> bool {
-    values.sort_unstable();
-    values.windows(2).any(|pair| pair[0] == pair[1])
-}
-
-pub(crate) fn check<R: Record>(index: usize, _: &R, rules: &[(&'static str, bool)]) -> Result<(), LayoutError> {
-    match rules.iter().find(|(_, holds)| !holds) {
-        None => Ok(()),
-        Some((what, _)) => Err(LayoutError::Record { kind: R::KIND, index, what }),
     }
 }

@@ -14,13 +14,15 @@ use common::{
     full, full_builder, full_mirrors, header, header_of_minor, native, of_minor, placed, placed_builder, placed_places,
     put, reseal, seen, small,
 };
+use shm_layout::error::LayoutError;
 use shm_layout::header::{Geometry, Header, RegionKind};
 use shm_layout::image::Need;
 use shm_layout::record::{
     META_DISARMED, MirrorRecord, NativeVlanRecord, PlaceRecord, Placement, Record, Role, SeenRecord, Severity,
     SlotHeader, StatsMetaRecord, fnv1a,
 };
-use shm_layout::view::{ImageView, LayoutError, SnapshotView};
+use shm_layout::snapshot::SnapshotView;
+use shm_layout::view::ImageView;
 use shm_layout::{LAYOUT_MAJOR, LAYOUT_MINOR};
 
 const ENDIAN_AT: usize = std::mem::offset_of!(SlotHeader, endian);

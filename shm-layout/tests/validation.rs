@@ -12,13 +12,15 @@ use common::{
     reseal, sections, small,
 };
 use proptest::prelude::*;
+use shm_layout::error::LayoutError;
 use shm_layout::header::{Header, MAX_SLOT, RegionKind};
 use shm_layout::image::{ImageBuilder, Need};
 use shm_layout::record::{
     DiagnosticRecord, MetaRecord, MirrorRecord, NativeVlanRecord, PLACE_UNTAGGED, PlaceRecord, PortRecord, Record,
     STRINGS_HASH, STRINGS_KIND, SectionEntry, SeenRecord, SlotHeader, StatsMetaRecord, StrRef, UmemRecord, WireRecord,
 };
-use shm_layout::view::{ImageView, LayoutError, SnapshotView};
+use shm_layout::snapshot::SnapshotView;
+use shm_layout::view::ImageView;
 use shm_layout::{ENDIAN_TAG, LAYOUT_MAJOR, LAYOUT_MINOR, PAGE, SLOTS};
 
 fn words() -> Vec<u64> {
@@ -115,6 +117,8 @@ refuses! {
 
     entry_kind_unknown_and_required: with_entry(MIRRORS, offset_of!(SectionEntry, kind), 99u32)
         => LayoutError::UnknownRequired { kind: 99 };
+    entry_kind_reserved_and_required: with_entry(MIRRORS, offset_of!(SectionEntry, kind), 121u32)
+        => LayoutError::UnknownRequired { kind: 121 };
     entry_kind_twice: with_entry(MIRRORS, offset_of!(SectionEntry, kind), WireRecord::KIND)
         => LayoutError::Section { kind: WireRecord::KIND, what: "is there twice" };
     entry_flags: with_entry(MIRRORS, offset_of!(SectionEntry, flags), 3u32)

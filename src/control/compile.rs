@@ -13,7 +13,7 @@ use shm_layout::record::{
     DiagnosticRecord, MetaRecord, MirrorRecord, NativeVlanRecord, PlaceRecord, Placement, PortRecord, Role, SeenRecord,
     WireRecord,
 };
-use shm_layout::{places, record, view::SnapshotView};
+use shm_layout::{places, record, snapshot::SnapshotView};
 
 use super::admission::{Admission, StaticState};
 use super::model::{Diagnostic, Interface, Mirror, Severity, Snapshot, Wire};

@@ -10,10 +10,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bytemuck::Zeroable;
+use shm_layout::error::LayoutError;
 use shm_layout::header::MAX_SLOT;
 use shm_layout::image::Image;
 use shm_layout::record::{IMAGE_MAGIC, SlotHeader};
-use shm_layout::view::{LayoutError, SnapshotView};
+use shm_layout::snapshot::SnapshotView;
 
 use crate::region::{RegionError, check_dir, open_beside, read_beside, write_beside};
 

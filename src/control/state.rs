@@ -18,10 +18,11 @@ mod show;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use shm_layout::error::LayoutError;
 use shm_layout::header::RegionKind;
 use shm_layout::image::Image;
 use shm_layout::record::{LiveState, Role};
-use shm_layout::view::{LayoutError, SnapshotView};
+use shm_layout::snapshot::SnapshotView;
 use thiserror::Error;
 
 pub use ledger::{

@@ -10,7 +10,7 @@ use std::time::Duration;
 use shm_layout::header::RegionKind;
 use shm_layout::image::Image;
 use shm_layout::record::{CAP_MIRROR, CAP_PLACES, META_DISARMED, MetaRecord, Role};
-use shm_layout::view::SnapshotView;
+use shm_layout::snapshot::SnapshotView;
 use thiserror::Error;
 
 use super::admission::{Admission, admit};

@@ -5,11 +5,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use shm_layout::error::LayoutError;
 use shm_layout::image::{ImageBuilder, Need};
 use shm_layout::record::{
     LINK_HAS_IPV6, LINK_IPV4, LINK_IPV6, LINK_MAC, LINK_UP, LINK_XDP, LinkListRecord, LinkRecord, StrRef,
 };
-use shm_layout::view::{ImageView, LayoutError, Strings};
+use shm_layout::view::{ImageView, Strings};
 
 use super::Device;
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shm_layout::protocol::ReadError;
-use shm_layout::view::SnapshotView;
+use shm_layout::snapshot::SnapshotView;
 
 use super::slots::Slots;
 use super::table::{Current, EntryKey, Table};

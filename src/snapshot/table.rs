@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 use shm_layout::record::{META_DISARMED, PlaceRecord, PortRecord, Role, StrRef};
-use shm_layout::view::{SnapshotView, Strings};
+use shm_layout::snapshot::SnapshotView;
+use shm_layout::view::Strings;
 
 use crate::packet::UNTAGGED;
 

@@ -7,7 +7,7 @@ use shm_layout::image::{ImageBuilder, Need};
 use shm_layout::record::{
     DiagnosticRecord, MetaRecord, MirrorRecord, Placement, PortRecord, PortRole, Role, StrRef, WireRecord,
 };
-use shm_layout::view::SnapshotView;
+use shm_layout::snapshot::SnapshotView;
 use spanwire::counters::{BindingBlock, EntryCell, ShardBlock};
 use spanwire::shard::complete::AUDITS;
 use spanwire::shard::lanes::Wake;

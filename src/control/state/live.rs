@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use shm_layout::counters::Partition;
+use shm_layout::error::LayoutError;
 use shm_layout::header::{RegionKind, WRITER_START};
 use shm_layout::record::{
     BindingRecord, CAP_MIRROR, CloneRecord, EntryRecord, EntryStateRecord, PartitionKind, PlaceRecord,
     PortDeviceRecord, PortStateRecord, Record, RefusalRecord, RoomRecord, ShardRecord, SightRecord, StatsMetaRecord,
     SwapRecord, UmemRecord,
 };
-use shm_layout::view::{ImageView, LayoutError, Strings};
+use shm_layout::view::{ImageView, Strings};
 use shm_layout::words::Words;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;

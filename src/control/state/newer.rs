@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use shm_layout::WORD;
 use shm_layout::counters::{Binding, Description, Entry, Kernel, Partition, Shard};
+use shm_layout::error::LayoutError;
 use shm_layout::record::{BindingRecord, DescriptorRecord, EntryRecord, Record, ShardRecord, UmemRecord};
-use shm_layout::view::{ImageView, LayoutError, Strings};
+use shm_layout::view::{ImageView, Strings};
 
 /// The name and unit of a value that this release does not know.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use shm_layout::record::{META_DISARMED, MirrorRecord, PlaceRecord, Role};
-use shm_layout::view::SnapshotView;
+use shm_layout::snapshot::SnapshotView;
 
 use super::live::{Dataplane, FRESH_PATIENCE, ShardState, Stats, fresh_stats};
 use super::{StateError, live_name, names_of, published, role_name};

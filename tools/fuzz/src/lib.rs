@@ -13,7 +13,8 @@ use std::collections::HashMap;
 
 use shm_layout::image::Image;
 use shm_layout::record::{SlotHeader, StatsMetaRecord, SwapRecord, UmemRecord};
-use shm_layout::view::{ImageView, SnapshotView};
+use shm_layout::snapshot::SnapshotView;
+use shm_layout::view::ImageView;
 use spanwire::control::builder::{build, live_interfaces};
 use spanwire::control::compile::{Provenance, compile, decompile, diagnostics};
 use spanwire::control::json::{export, parse, parse_draft, parse_interfaces, parse_links};

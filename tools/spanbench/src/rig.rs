@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use shm_layout::record::PortRole;
-use shm_layout::view::SnapshotView;
+use shm_layout::snapshot::SnapshotView;
 use spanwire::control::compile::{Provenance, compile};
 use spanwire::control::{Mirror, Snapshot, Wire, admit};
 use spanwire::counters::{BindingBlock, ShardBlock};
@@ -31,7 +31,7 @@ pub(crate) enum RigError {
     Io(#[from] io::Error),
     /// The configuration does not hold.
     #[error("cannot make the table: {0}")]
-    Layout(#[from] shm_layout::view::LayoutError),
+    Layout(#[from] shm_layout::error::LayoutError),
 }
 
 /// How the monitor port fares.

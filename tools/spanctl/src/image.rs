@@ -4,13 +4,15 @@ use std::fmt::Write;
 use std::path::Path;
 
 use serde::Serialize;
+use shm_layout::error::LayoutError;
 use shm_layout::image::Image;
 use shm_layout::record::{
     BindingRecord, DescriptorRecord, DiagnosticRecord, EntryRecord, EntryStateRecord, META_DISARMED, MetaRecord,
     MirrorRecord, NativeVlanRecord, PlaceRecord, PortRecord, PortStateRecord, REQUIRED, Record, RoomRecord,
     STRINGS_KIND, SeenRecord, ShardRecord, StatsMetaRecord, SwapRecord, UmemRecord, WireRecord,
 };
-use shm_layout::view::{ImageView, LayoutError, SnapshotView};
+use shm_layout::snapshot::SnapshotView;
+use shm_layout::view::ImageView;
 use spanwire::control::compile::{Provenance, compile, decompile, diagnostics};
 use spanwire::control::state::role_name;
 use spanwire::control::{Diagnostic, Mirror, OnAmbiguous, Reason, Wire};
