@@ -5,7 +5,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::{RegionError, check_owner};
+use super::error::RegionError;
+use super::trust::check_owner;
 
 /// Opens a file to read it; `None` where there is none.
 ///

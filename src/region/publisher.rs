@@ -10,7 +10,10 @@ use shm_layout::image::Image;
 use shm_layout::protocol::{PublishError, Step, Writer};
 use shm_layout::words::Words;
 
-use super::{Access, RegionError, RegionFile, WriterLock, check_dir, remove_unnamed};
+use super::error::RegionError;
+use super::file::{Access, RegionFile, remove_unnamed};
+use super::lock::WriterLock;
+use super::trust::check_dir;
 use crate::clock;
 
 /// The smallest slot a region is created with, bytes.
@@ -166,7 +169,7 @@ impl Publisher {
     fn replace(&mut self, image: &mut Image, instance: u64, at: &mut At<'_>) -> Result<u64, RegionError> {
         let file = RegionFile::create(&self.path, self.kind, slot_for(image), instance)?;
         let published = self.publish_into(&file, image, at).map_err(|source| {
-            let _ = std::fs::remove_file(&file.path);
+            let _ = std::fs::remove_file(file.path());
             RegionError::Publish { path: self.path.clone(), source }
         });
         let generation = published?;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use shm_layout::header::RegionKind;
 use shm_layout::protocol::{ReadError, Reader};
 
-use super::{Access, RegionError, RegionFile};
+use super::error::RegionError;
+use super::file::{Access, RegionFile};
 
 /// How often a region may be replaced again while it is looked up.
 const REPLACED: usize = 16;
