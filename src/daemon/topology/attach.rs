@@ -13,10 +13,11 @@ use std::time::Instant;
 use shm_layout::record::PortRole;
 
 use super::attached::{Attached, is_still};
-use super::identity::Sighting;
+use super::lanes::Lanes;
 use super::roster::Served;
 use super::serve::lead_in;
-use super::{FIRST_REST, Failed, LONGEST_REST, Lanes, Topology, Want};
+use super::sighting::Sighting;
+use super::{FIRST_REST, Failed, LONGEST_REST, Topology, Want};
 use crate::kernel::steer::PortProgram;
 use crate::xsk::abi::{ETH_HLEN, VLAN_HLEN, max_rx_len};
 use crate::xsk::netdev::{LinkState, Netdev};

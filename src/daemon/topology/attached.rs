@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use shm_layout::counters::Binding;
 
-use super::identity::Sighting;
-use super::{Lanes, Want};
+use super::Want;
+use super::lanes::Lanes;
+use super::sighting::Sighting;
 use crate::counters::BindingBlock;
 use crate::kernel::steer::PortProgram;
 use crate::xsk::custody::SocketId;

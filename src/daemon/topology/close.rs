@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Topology;
 use super::attached::{Attached, Bound};
-use super::identity::Sighting;
+use super::sighting::Sighting;
 use crate::kernel::steer::PortProgram;
 use crate::shard::mailbox::{Command, Event};
 use crate::xsk::custody::SocketId;

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::identity::{Devices, Mac, Sighting, bury};
+use super::identity::{Devices, bury};
+use super::sighting::{Mac, Sighting};
 use super::{Places, Topology, Want};
 use crate::devices::{Device, Gone};
 use crate::snapshot::table::{DeviceName, Table};

@@ -16,8 +16,9 @@
 //! - `attach`: takes a port into use; `serve`: its sockets
 //! - `close`: lets go of ports, or of their sockets alone
 //! - `frames`: how many frames a wire gets, and where
-//! - `identity`: which device is which
-//! - `record`: what is kept for a later run: the devices, and what was changed on them
+//! - `lanes`: how a port's queues are used
+//! - `identity`: which device is which; `sighting`: one as it was when last seen
+//! - `record`: what is kept for a later run: the devices, and what was `changed` on them
 //! - `lookout`: finds the ports among the devices there are
 //! - `restore`: undoes what was changed on devices
 //! - `totals`: what was counted on their queues
@@ -28,16 +29,19 @@
 
 mod attach;
 mod attached;
+mod changed;
 mod close;
 mod follower;
 mod frames;
 mod identity;
+mod lanes;
 mod lookout;
 mod news;
 mod record;
 mod restore;
 mod roster;
 mod serve;
+mod sighting;
 mod sights;
 mod tell;
 mod totals;
@@ -55,13 +59,12 @@ use super::report::Report;
 use super::worker::Hand;
 use crate::devices::Device;
 use crate::snapshot::table::{Current, Table};
-use crate::xsk::ioctl::NetdevError;
-use crate::xsk::netdev::{Netdev, Queues};
 use attach::mtu_problem;
 use attached::Attached;
 pub use follower::Follower;
 use frames::Frames;
 use identity::Place;
+use lanes::Lanes;
 use lookout::Lookout;
 use news::News;
 use record::Record;
@@ -88,62 +91,6 @@ impl Want {
             Want::Wire { .. } => PortRole::Wire,
             Want::Monitor => PortRole::Monitor,
         }
-    }
-}
-
-/// How the queues of a port are used.
-#[derive(Clone, Copy, Debug)]
-struct Lanes {
-    /// Sockets: a wire port's rx queues, a monitor port's tx queues.
-    sockets: u32,
-    /// Queues frames are sent on: for a wire, those that both its ports have in both directions.
-    width: u32,
-    /// Sockets of the wire's other port.
-    across: u32,
-}
-
-impl Lanes {
-    /// As the devices are now; `None` while one of them is not there.
-    ///
-    /// # Errors
-    /// They could not be asked.
-    fn of(ifindex: u32, want: Want, places: &Places) -> Result<Option<Lanes>, NetdevError> {
-        let queues = |port| places.get(&port).and_then(Place::device).map_or(Ok(None), queues);
-        let Some(own) = queues(ifindex)? else { return Ok(None) };
-        match want {
-            Want::Monitor => Ok(Some(Lanes { sockets: own.tx, width: own.tx, across: 0 })),
-            Want::Wire { peer } => {
-                let Some(other) = queues(peer)? else { return Ok(None) };
-                let width = own.rx.min(own.tx).min(other.rx).min(other.tx).max(1);
-                Ok(Some(Lanes { sockets: own.rx, width, across: other.rx }))
-            }
-        }
-    }
-}
-
-impl Lanes {
-    /// Its sockets that belong to shard `shard` of `shards`.
-    fn own(&self, shard: usize, shards: usize) -> u32 {
-        owned(self.sockets, self.width, shard, shards)
-    }
-
-    /// Those of both ports of its wire.
-    fn both(&self, shard: usize, shards: usize) -> u32 {
-        self.own(shard, shards) + owned(self.across, self.width, shard, shards)
-    }
-}
-
-/// Queues of a device of `sockets` that belong to shard `shard` of `shards`, on a wire with so many lanes: queue q of a
-/// wire goes with queue q mod m of its other port, so both are in one shard's hands.
-fn owned(sockets: u32, width: u32, shard: usize, shards: usize) -> u32 {
-    (0..sockets).filter(|queue| (queue % width) as usize % shards == shard).count() as u32
-}
-
-fn queues(ifindex: u32) -> Result<Option<Queues>, NetdevError> {
-    match Netdev::open(ifindex) {
-        Ok(device) => Ok(Some(device.queues())),
-        Err(NetdevError::NoIndex { .. }) => Ok(None),
-        Err(error) => Err(error),
     }
 }
 

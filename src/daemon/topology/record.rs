@@ -21,7 +21,9 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::identity::{Known, Sighting};
+use super::changed::Changed;
+use super::identity::Known;
+use super::sighting::Sighting;
 use crate::region::{RegionError, check_dir, read_beside, write_beside};
 use crate::told::Told;
 use crate::xsk::netdev;
@@ -34,20 +36,6 @@ const ASIDE: &str = "ports.json.damaged";
 const LIMIT: u64 = 4 << 20;
 /// Devices in other network namespaces that are on record, at most; those that were moved last stay.
 const MAX_MOVED: usize = 64;
-
-/// What was changed on a device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Changed {
-    pub(super) device: Sighting,
-    /// VLAN offloads that were on, as `ethtool -K` names them.
-    pub(super) offloads: Vec<String>,
-    /// Whether it was moved to another network namespace. Back it may have another ifindex and another name.
-    #[serde(default)]
-    pub(super) moved: bool,
-    /// Since when it is known to be gone. What has its names then is another device, made in its place.
-    #[serde(skip)]
-    pub(super) gone_since: Option<Instant>,
-}
 
 /// The file's content.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -224,28 +212,6 @@ impl Record {
     }
 }
 
-impl Changed {
-    /// Whether this was changed on `device`, which is there now.
-    pub(super) fn is_of(&self, device: &Sighting) -> bool {
-        if self.moved { self.device.is_back_as(device) } else { self.gone_since.is_none() && self.device.is(device) }
-    }
-
-    /// Whether this was changed on `device`, which is there no more.
-    pub(super) fn is_gone(&self, device: &Sighting) -> bool {
-        self.gone_since.is_some() && self.device == *device
-    }
-
-    /// Says that what was changed stays, since the device cannot be reached.
-    pub(super) fn tell_lost(&self, why: &str) {
-        tracing::warn!(
-            "{} {why}: its VLAN offloads stay off if it still exists (ethtool -K {} {})",
-            self.device,
-            self.device.name,
-            self.offloads.iter().map(|name| format!("{name} on")).collect::<Vec<_>>().join(" ")
-        );
-    }
-}
-
 /// The content of a record; `None` where there is none.
 fn read(path: &Path) -> Result<Option<Content>, String> {
     let bytes = read_beside(path, LIMIT).map_err(|error: RegionError| error.to_string())?;
@@ -258,7 +224,7 @@ fn read(path: &Path) -> Result<Option<Content>, String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::identity::Mac;
+    use super::super::sighting::Mac;
     use super::*;
 
     fn device(ifindex: u32) -> Sighting {

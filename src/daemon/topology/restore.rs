@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::identity::Sighting;
+use super::changed::Changed;
 use super::lookout::Lookout;
-use super::record::Changed;
+use super::sighting::Sighting;
 use super::{Plan, Topology, Want};
 use crate::xsk::ioctl::NetdevError;
 use crate::xsk::netdev::Netdev;

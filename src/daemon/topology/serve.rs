@@ -6,7 +6,8 @@ use std::sync::Arc;
 use shm_layout::record::PortRole;
 
 use super::attached::{Attached, Bound};
-use super::{Lanes, Topology, Want};
+use super::lanes::Lanes;
+use super::{Topology, Want};
 use crate::kernel::xdp::XdpMode;
 use crate::rings::RING_ENTRIES;
 use crate::shard::limits::MAX_PORTS;
