@@ -47,7 +47,7 @@ fn peer(entries: u32) -> Peer {
 
 fn image(entries: u32) -> Image {
     let snapshot = Snapshot {
-        wires: vec![Wire { name: "w".to_owned(), a_ifindex: 11, b_ifindex: 12 }],
+        wires: vec![Wire { name: "w".to_owned(), a_ifindex: 11, b_ifindex: 12, ..Wire::default() }],
         mirrors: (0..entries).map(|n| Mirror { ingress_ifindex: n + 100, output_ifindex: 22, rate: n }).collect(),
         ..Snapshot::default()
     };

@@ -86,7 +86,7 @@ fn frame(vlan: Option<u16>) -> Vec<u8> {
 /// Port 11 with an entry of its own, and one for VLAN 7 on it where `vlan` says so.
 fn table(vlan: bool) -> Table {
     let mut snapshot = Snapshot {
-        wires: vec![Wire { name: "w".to_owned(), a_ifindex: 11, b_ifindex: 12 }],
+        wires: vec![Wire { name: "w".to_owned(), a_ifindex: 11, b_ifindex: 12, ..Wire::default() }],
         mirrors: vec![Mirror { ingress_ifindex: 11, output_ifindex: 22, rate: 1 }],
         ..Snapshot::default()
     };

@@ -228,7 +228,7 @@ fn warnings_of_a_full_table() {
     let snapshot = Snapshot {
         interfaces: (0..n).map(name).collect(),
         mirrors: (0..n).map(entry).collect(),
-        wires: vec![Wire { name: "w".into(), a_ifindex: 11, b_ifindex: 12 }],
+        wires: vec![Wire { name: "w".into(), a_ifindex: 11, b_ifindex: 12, ..Wire::default() }],
         ..Snapshot::default()
     };
     let links = Links { all: Vec::new(), place: "in this list".to_owned() };

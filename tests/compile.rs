@@ -60,7 +60,18 @@ fn all_that_an_older_dataplane_knows_but_the_diagnostics_is_required() {
     let sections = sections(&Snapshot::default());
     assert_eq!(
         sections,
-        [(1, true), (2, true), (3, true), (4, true), (5, false), (8, false), (7, false), (9, false), (6, true)]
+        [
+            (1, true),
+            (2, true),
+            (3, true),
+            (4, true),
+            (5, false),
+            (8, false),
+            (7, false),
+            (9, false),
+            (10, false),
+            (6, true)
+        ]
     );
 }
 
@@ -70,7 +81,7 @@ fn places_are_required_where_an_older_dataplane_would_mirror_otherwise() {
     let port = |ifindex| Interface { ifindex, ..Interface::default() };
     let vlan = |ifindex, parent_ifindex| Interface { parent_ifindex, vlan_id: 7, ..port(ifindex) };
     let native = |ifindex, native_vlan_id| Interface { native_vlan_id, ..port(ifindex) };
-    let (wire, to) = (Wire { name: "w".into(), a_ifindex: 11, b_ifindex: 12 }, 22);
+    let (wire, to) = (Wire { name: "w".into(), a_ifindex: 11, b_ifindex: 12, ..Wire::default() }, 22);
     for (interfaces, ingress, output, required) in [
         (vec![], 11, to, false),
         (vec![port(11), port(11)], 11, to, false),
@@ -168,7 +179,12 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
                     .map(|(p, &(_, rate))| Mirror { ingress_ifindex: p[0], output_ifindex: p[1], rate })
                     .collect(),
                 wires: wires
-                    .map(|(i, (p, (name, _)))| Wire { name: format!("{name}{i}"), a_ifindex: p[0], b_ifindex: p[1] })
+                    .map(|(i, (p, (name, rate)))| Wire {
+                        name: format!("{name}{i}"),
+                        a_ifindex: p[0],
+                        b_ifindex: p[1],
+                        link_loss_forwarding: rate % 2 == 1,
+                    })
                     .collect(),
             }
         },
@@ -189,8 +205,12 @@ fn crowded() -> impl Strategy<Value = Snapshot> {
         output_ifindex,
         rate: 1,
     });
-    let wire =
-        ("[abc]", 1..16_u32, 1..16_u32).prop_map(|(name, a_ifindex, b_ifindex)| Wire { name, a_ifindex, b_ifindex });
+    let wire = ("[abc]", 1..16_u32, 1..16_u32).prop_map(|(name, a_ifindex, b_ifindex)| Wire {
+        name,
+        a_ifindex,
+        b_ifindex,
+        ..Wire::default()
+    });
     let interface = (any::<String>(), 1..16_u32, 1..16_u32, 0..3_u16, 0..3_u16).prop_map(
         |(name, ifindex, parent_ifindex, vlan_id, native_vlan_id)| Interface {
             name,

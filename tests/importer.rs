@@ -176,11 +176,10 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
         rate,
     });
     // A wire without a name is given one, so only named wires come back equal.
-    let wire = (name(), ifindex(), ifindex()).prop_map(|(name, a_ifindex, b_ifindex)| Wire {
-        name: format!("w{name}"),
-        a_ifindex,
-        b_ifindex,
-    });
+    let wire =
+        (name(), ifindex(), ifindex(), any::<bool>()).prop_map(|(name, a_ifindex, b_ifindex, link_loss_forwarding)| {
+            Wire { name: format!("w{name}"), a_ifindex, b_ifindex, link_loss_forwarding }
+        });
     let generated_at = prop_oneof![
         Just(String::new()),
         "20[0-9]{2}-0[1-9]-[01][1-9]T[01][0-9]:[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-][01][0-9]:[0-5][0-9])",
@@ -206,8 +205,12 @@ fn crowded_snapshot() -> impl Strategy<Value = Snapshot> {
         output_ifindex,
         rate: 1,
     });
-    let wire =
-        ("[ab]", 0..8_u32, 0..8_u32).prop_map(|(name, a_ifindex, b_ifindex)| Wire { name, a_ifindex, b_ifindex });
+    let wire = ("[ab]", 0..8_u32, 0..8_u32).prop_map(|(name, a_ifindex, b_ifindex)| Wire {
+        name,
+        a_ifindex,
+        b_ifindex,
+        ..Wire::default()
+    });
     let interface = (name(), 0..8_u32, 0..8_u32, 0..3_u16).prop_map(|(name, ifindex, parent_ifindex, vlan_id)| {
         Interface { name, ifindex, parent_ifindex, vlan_id, ..Interface::default() }
     });

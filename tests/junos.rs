@@ -537,13 +537,45 @@ fn secure_wires_are_wires() {
     let text = "set security forwarding-options secure-wire up interface [ ge-0/0/1.0 ge-0-0-0 ]";
     let found = draft(text);
     assert_eq!(against(&found), "");
-    assert_eq!(found.snapshot.wires, [Wire { name: "up".into(), a_ifindex: 12, b_ifindex: 11 }]);
+    assert_eq!(found.snapshot.wires, [Wire { name: "up".into(), a_ifindex: 12, b_ifindex: 11, ..Wire::default() }]);
     let one = against(&draft("set security forwarding-options secure-wire w interface ge-0/0/1.0"));
     assert!(one.contains("number of interfaces: 1 (allowed: two, as in interface [ A B ])"), "{one}");
     let shared = against(&draft(&format!(
         "{text}\nset security forwarding-options secure-wire v interface [ ge-0/0/2.0 ge-0-0-0 ]"
     )));
     assert!(shared.contains("ifindex 11 (\"ge-0/0/0.0\") of \"v\" is a port of wires[0] \"up\" already"), "{shared}");
+}
+
+/// Not Junos' own: `link-loss-forwarding` in a secure wire.
+#[test]
+fn a_secure_wire_may_forward_the_loss_of_a_link() {
+    let wire = "security { forwarding-options { secure-wire w { interface [ ge-0/0/0.0 ge-0/0/1.0 ];";
+    let set = "set security forwarding-options secure-wire w interface [ ge-0/0/0.0 ge-0/0/1.0 ]\n\
+               set security forwarding-options secure-wire w link-loss-forwarding\n";
+    for (text, forwards) in [
+        (format!("{wire} }} }} }}"), false),
+        (format!("{wire} link-loss-forwarding; }} }} }}"), true),
+        (format!("{wire} inactive: link-loss-forwarding; }} }} }}"), false),
+        (set.to_owned(), true),
+        (format!("{set}deactivate security forwarding-options secure-wire w link-loss-forwarding"), false),
+    ] {
+        let found = draft(&text);
+        assert_eq!((against(&found).as_str(), warnings(&found).as_str()), ("", ""), "{text}");
+        assert_eq!(found.snapshot.wires[0].link_loss_forwarding, forwards, "{text}");
+        // Both ways of writing keep it.
+        let node = tree(&text);
+        for written in [node.to_braces(), node.to_set()] {
+            assert_eq!(draft(&written).snapshot.wires, found.snapshot.wires, "{written}");
+        }
+    }
+    let found = against(&draft(&format!("{wire} link-loss-forwarding enable; }} }} }}")));
+    assert!(
+        found.starts_with(
+            "secure-wire \"w\" (line 1 column 45): link-loss-forwarding is followed by \"enable\" (line 1 column 107) \
+             (allowed: \";\")"
+        ),
+        "{found}"
+    );
 }
 
 fn device(name: &str, ifindex: u32, vlan: Option<(u32, u16)>) -> Link {

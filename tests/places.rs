@@ -84,7 +84,12 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
         mirrors,
         wires: ends
             .into_iter()
-            .map(|(a_ifindex, b_ifindex)| Wire { name: format!("{a_ifindex}"), a_ifindex, b_ifindex })
+            .map(|(a_ifindex, b_ifindex)| Wire {
+                name: format!("{a_ifindex}"),
+                a_ifindex,
+                b_ifindex,
+                ..Wire::default()
+            })
             .collect(),
         ..Snapshot::default()
     })

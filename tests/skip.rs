@@ -32,7 +32,7 @@ fn snapshot(mirrors: &[(u32, u32)]) -> Snapshot {
             interface("mon.7", 220, 22, 7),
         ],
         mirrors: mirrors.iter().map(|&(ingress, output)| mirror(ingress, output)).collect(),
-        wires: WIRES.map(|(a, b)| Wire { name: format!("{a}"), a_ifindex: a, b_ifindex: b }).into(),
+        wires: WIRES.map(|(a, b)| Wire { name: format!("{a}"), a_ifindex: a, b_ifindex: b, ..Wire::default() }).into(),
         ..Snapshot::default()
     }
 }
@@ -173,7 +173,10 @@ fn a_duplicate_comes_back_where_the_first_is_left_out() {
 #[test]
 fn what_is_not_of_the_table_refuses_it_all() {
     let bad = [
-        Snapshot { wires: vec![Wire { name: "w".into(), a_ifindex: 1, b_ifindex: 1 }], ..snapshot(&[(1, 1)]) },
+        Snapshot {
+            wires: vec![Wire { name: "w".into(), a_ifindex: 1, b_ifindex: 1, ..Wire::default() }],
+            ..snapshot(&[(1, 1)])
+        },
         Snapshot { interfaces: vec![Interface { vlan_id: 4095, ..Interface::default() }], ..snapshot(&[(1, 1)]) },
         Snapshot { version: 0, ..snapshot(&[(1, 1)]) },
     ];
@@ -371,8 +374,12 @@ fn crowded() -> impl Strategy<Value = Snapshot> {
         output_ifindex,
         rate,
     });
-    let wire =
-        ("[abc]", 0..16_u32, 0..16_u32).prop_map(|(name, a_ifindex, b_ifindex)| Wire { name, a_ifindex, b_ifindex });
+    let wire = ("[abc]", 0..16_u32, 0..16_u32).prop_map(|(name, a_ifindex, b_ifindex)| Wire {
+        name,
+        a_ifindex,
+        b_ifindex,
+        ..Wire::default()
+    });
     let interface = (1..10_u32, 0..10_u32, 0..3_u16).prop_map(|(ifindex, parent_ifindex, vlan_id)| Interface {
         ifindex,
         parent_ifindex,

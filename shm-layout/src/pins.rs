@@ -5,9 +5,9 @@
 use crate::header::{Geometry, Header};
 use crate::record::{
     BindingRecord, CloneRecord, DescriptorRecord, DiagnosticRecord, EntryRecord, EntryStateRecord, LinkListRecord,
-    LinkRecord, MetaRecord, MirrorRecord, NativeVlanRecord, PlaceRecord, PortDeviceRecord, PortRecord, PortStateRecord,
-    RefusalRecord, RoomRecord, SectionEntry, SeenRecord, ShardRecord, SightRecord, SlotHeader, StatsMetaRecord, StrRef,
-    SwapRecord, UmemRecord, WireRecord,
+    LinkLossRecord, LinkRecord, MetaRecord, MirrorRecord, NativeVlanRecord, PlaceRecord, PortDeviceRecord, PortRecord,
+    PortStateRecord, RefusalRecord, RoomRecord, SectionEntry, SeenRecord, ShardRecord, SightRecord, SlotHeader,
+    StatsMetaRecord, StrRef, SwapRecord, TakenDownRecord, UmemRecord, WireRecord,
 };
 
 /// Asserts a type's size and the offset of every field. The pattern makes a field that is not listed an error.
@@ -38,6 +38,7 @@ pin!(DiagnosticRecord of 24 { severity: 0, pad: 4, subject: 8, message: 16 });
 pin!(PlaceRecord of 12 { port_ifindex: 0, output_ifindex: 4, vlan_id: 8, flags: 10 });
 pin!(NativeVlanRecord of 8 { port: 0, vlan_id: 4, pad: 6 });
 pin!(SeenRecord of 4 { port: 0 });
+pin!(LinkLossRecord of 4 { wire: 0 });
 pin!(StatsMetaRecord of 88 {
     pid: 0, shard_count: 4, started_at: 8, gathered_at: 16, config_instance: 24, table_generation: 32,
     adopted_generation: 40, rejects: 48, last_reject: 56, capabilities: 64, frame_size: 72, mirror_frames: 76,
@@ -50,6 +51,7 @@ pin!(PortStateRecord of 56 {
     reason: 48,
 });
 pin!(PortDeviceRecord of 8 { ifindex: 0, device_ifindex: 4 });
+pin!(TakenDownRecord of 8 { ifindex: 0, lost_ifindex: 4 });
 pin!(BindingRecord of 176 { ifindex: 0, queue: 4, shard: 8, pad: 12, values: 16, kernel: 128 });
 pin!(EntryRecord of 128 { ingress_ifindex: 0, output_ifindex: 4, rate: 8, shard: 12, values: 16 });
 pin!(RefusalRecord of 8 { values: 0 });

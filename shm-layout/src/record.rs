@@ -328,6 +328,15 @@ record! {
     }
 }
 
+record! {
+    /// LINK_LOSS: the wires that forward the loss of a link, in the order of WIRES: where the link of one port is lost,
+    /// the other port is taken down. A dataplane that does not know it takes none down.
+    LinkLossRecord kind 10 size 4 {
+        /// Index of the wire in WIRES.
+        wire: u32,
+    }
+}
+
 /// Kind of the STRINGS section: bytes, UTF-8.
 pub const STRINGS_KIND: u32 = 6;
 /// Schema hash of the STRINGS section.
@@ -374,6 +383,8 @@ pub const NO_SHARD: u32 = u32::MAX;
 pub const CAP_MIRROR: u64 = 1;
 /// [`StatsMetaRecord::capabilities`]: the dataplane reads [`PlaceRecord`]s.
 pub const CAP_PLACES: u64 = 2;
+/// [`StatsMetaRecord::capabilities`]: the dataplane reads [`LinkLossRecord`]s.
+pub const CAP_LINK_LOSS: u64 = 4;
 
 record! {
     /// DESCRIPTORS: the meaning of one value of the rows of a section.
@@ -446,6 +457,16 @@ record! {
         ifindex: u32,
         /// ifindex of its device by now.
         device_ifindex: u32,
+    }
+}
+
+record! {
+    /// TAKEN_DOWN: one row for each port that was taken down since the link of its wire's other port is lost.
+    TakenDownRecord kind 113 size 8 {
+        /// The port, by its ifindex in the snapshot.
+        ifindex: u32,
+        /// The other one.
+        lost_ifindex: u32,
     }
 }
 
@@ -645,6 +666,10 @@ pub const LINK_IPV4: u32 = 8;
 pub const LINK_IPV6: u32 = 16;
 /// [`LinkRecord::flags`]: an XDP program is attached to it.
 pub const LINK_XDP: u32 = 32;
+/// [`LinkRecord::flags`]: administratively up.
+pub const LINK_ENABLED: u32 = 64;
+/// [`LinkRecord::flags`]: it has a carrier.
+pub const LINK_CARRIER: u32 = 128;
 
 /// The bucket of a latency of `ns` nanoseconds: exact below 4, then four buckets to a power of two.
 pub const fn latency_bucket(ns: u64) -> usize {

@@ -3,8 +3,8 @@
 use crate::error::LayoutError;
 use crate::places::{self, Known};
 use crate::record::{
-    DiagnosticRecord, META_DISARMED, MetaRecord, MirrorRecord, NativeVlanRecord, PlaceRecord, PortRecord, Record,
-    SeenRecord, SlotHeader, StrRef, WireRecord,
+    DiagnosticRecord, LinkLossRecord, META_DISARMED, MetaRecord, MirrorRecord, NativeVlanRecord, PlaceRecord,
+    PortRecord, Record, SeenRecord, SlotHeader, StrRef, WireRecord,
 };
 use crate::rules::{check, has_twice};
 use crate::view::{ImageView, Records, Strings};
@@ -28,6 +28,8 @@ pub struct SnapshotView<'a> {
     pub native_vlans: Records<'a, NativeVlanRecord>,
     /// SEEN.
     pub seen: Records<'a, SeenRecord>,
+    /// LINK_LOSS.
+    pub link_loss: Records<'a, LinkLossRecord>,
     /// PLACES; none in an image of minor 0.
     pub(crate) places: Option<Records<'a, PlaceRecord>>,
     /// STRINGS.
@@ -48,6 +50,7 @@ impl<'a> TryFrom<&'a [u64]> for SnapshotView<'a> {
             diagnostics: image.records()?,
             native_vlans: image.records()?,
             seen: image.records()?,
+            link_loss: image.records()?,
             places: if image.has(PlaceRecord::KIND) { Some(image.records()?) } else { None },
             strings: image.strings()?,
         };
@@ -135,6 +138,19 @@ impl SnapshotView<'_> {
         places::check_seen(self.seen, self.ports)?;
         if let Some(places) = self.places {
             places::check(places, self.mirrors, &Known::of(self.ports, self.native_vlans), &ends)?;
+        }
+        let mut before = None;
+        for (i, forwarding) in self.link_loss.iter().enumerate() {
+            let LinkLossRecord { wire } = forwarding;
+            check(
+                i,
+                &forwarding,
+                &[
+                    ("there is no such wire", (wire as usize) < self.wires.len()),
+                    ("its wire does not come after that of the record before", before < Some(wire)),
+                ],
+            )?;
+            before = Some(wire);
         }
         for (i, diagnostic) in self.diagnostics.iter().enumerate() {
             check(

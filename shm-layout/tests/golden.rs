@@ -11,15 +11,15 @@ use std::path::PathBuf;
 
 use bytemuck::Zeroable;
 use common::{
-    full, full_builder, full_mirrors, header, header_of_minor, native, of_minor, placed, placed_builder, placed_places,
-    put, reseal, seen, small,
+    full, full_builder, full_mirrors, header, header_of_minor, link_loss, native, of_minor, placed, placed_builder,
+    placed_places, put, reseal, seen, small,
 };
 use shm_layout::error::LayoutError;
 use shm_layout::header::{Geometry, Header, RegionKind};
 use shm_layout::image::Need;
 use shm_layout::record::{
-    META_DISARMED, MirrorRecord, NativeVlanRecord, PlaceRecord, Placement, Record, Role, SeenRecord, Severity,
-    SlotHeader, StatsMetaRecord, fnv1a,
+    LinkLossRecord, META_DISARMED, MirrorRecord, NativeVlanRecord, PlaceRecord, Placement, Record, Role, SeenRecord,
+    Severity, SlotHeader, StatsMetaRecord, fnv1a,
 };
 use shm_layout::snapshot::SnapshotView;
 use shm_layout::view::ImageView;
@@ -101,6 +101,17 @@ fn the_image_with_ports_seen_is_what_it_was() {
     let view = SnapshotView::try_from(&*words).expect("readable for good");
     assert_eq!((view.image.layout_minor, view.places()), (1, placed_places().to_vec()));
     assert_eq!(view.seen.iter().collect::<Vec<_>>(), [0, 4].map(|port| SeenRecord { port }));
+}
+
+#[test]
+fn the_image_with_link_loss_forwarding_is_what_it_was() {
+    let words = golden("link-loss.img", of_minor(1, &link_loss()).bytes());
+    let view = SnapshotView::try_from(&*words).expect("readable for good");
+    assert_eq!((view.image.layout_minor, view.wires.len()), (1, 2));
+    assert_eq!(view.link_loss.iter().collect::<Vec<_>>(), [LinkLossRecord { wire: 1 }]);
+    assert!(
+        ImageView::parse(&words).expect("sound").sections().all(|s| s.kind != LinkLossRecord::KIND || s.flags == 0)
+    );
 }
 
 /// What a dataplane of minor 0 makes of the same entries, and what it says where that is not what they mean.
@@ -200,4 +211,5 @@ fn the_kinds_are_what_they_were() {
     assert_eq!((RegionKind::Config as u32, RegionKind::Stats as u32), (1, 2));
     assert_eq!((MirrorRecord::KIND, StatsMetaRecord::KIND), (4, 100));
     assert_eq!((PlaceRecord::KIND, NativeVlanRecord::KIND, SeenRecord::KIND), (7, 8, 9));
+    assert_eq!(LinkLossRecord::KIND, 10);
 }

@@ -8,16 +8,17 @@ use std::mem::offset_of;
 
 use bytemuck::NoUninit;
 use common::{
-    entry_at, full, header, header_of_minor, large, native, placed, placed_builder, placed_places, put, record_at,
-    reseal, sections, small,
+    entry_at, full, full_builder, full_mirrors, header, header_of_minor, large, native, placed, placed_builder,
+    placed_places, put, record_at, reseal, sections, small,
 };
 use proptest::prelude::*;
 use shm_layout::error::LayoutError;
 use shm_layout::header::{Header, MAX_SLOT, RegionKind};
 use shm_layout::image::{ImageBuilder, Need};
 use shm_layout::record::{
-    DiagnosticRecord, MetaRecord, MirrorRecord, NativeVlanRecord, PLACE_UNTAGGED, PlaceRecord, PortRecord, Record,
-    STRINGS_HASH, STRINGS_KIND, SectionEntry, SeenRecord, SlotHeader, StatsMetaRecord, StrRef, UmemRecord, WireRecord,
+    DiagnosticRecord, LinkLossRecord, MetaRecord, MirrorRecord, NativeVlanRecord, PLACE_UNTAGGED, PlaceRecord,
+    PortRecord, Record, STRINGS_HASH, STRINGS_KIND, SectionEntry, SeenRecord, SlotHeader, StatsMetaRecord, StrRef,
+    UmemRecord, WireRecord,
 };
 use shm_layout::snapshot::SnapshotView;
 use shm_layout::view::ImageView;
@@ -76,6 +77,14 @@ fn with_seen(ports: &[u32]) -> LayoutError {
     let seen: Vec<SeenRecord> = ports.iter().map(|&port| SeenRecord { port }).collect();
     image.section(Need::Optional, &[native(0, 4094)]).section(Need::Required, &placed_places());
     image.section(Need::Optional, &seen);
+    refused(image.finish().words().to_vec())
+}
+
+/// Why [`full`] is refused with these of its two wires as those that forward the loss of a link.
+fn with_link_loss(wires: &[u32]) -> LayoutError {
+    let mut image = full_builder();
+    let wires: Vec<LinkLossRecord> = wires.iter().map(|&wire| LinkLossRecord { wire }).collect();
+    image.section(Need::Required, &full_mirrors()).section(Need::Optional, &wires);
     refused(image.finish().words().to_vec())
 }
 
@@ -245,6 +254,12 @@ refuses! {
         => in_record::<PlaceRecord>(1, "the VLAN is not that of the port's untagged frames");
     native_pad: with_placed::<NativeVlanRecord>(0, offset_of!(NativeVlanRecord, pad), 1u16)
         => in_record::<NativeVlanRecord>(0, "padding is not zero");
+
+    link_loss_wire: with_link_loss(&[2]) => in_record::<LinkLossRecord>(0, "there is no such wire");
+    link_loss_wire_twice: with_link_loss(&[1, 1])
+        => in_record::<LinkLossRecord>(1, "its wire does not come after that of the record before");
+    link_loss_wire_out_of_order: with_link_loss(&[1, 0])
+        => in_record::<LinkLossRecord>(1, "its wire does not come after that of the record before");
 
     seen_port: with_seen(&[5]) => in_record::<SeenRecord>(0, "there is no such port");
     seen_port_twice: with_seen(&[0, 0])
@@ -528,7 +543,7 @@ fn walk(words: &[u64]) -> usize {
     if let Ok(view) = SnapshotView::try_from(words) {
         seen += view.ports.iter().map(|p| view.strings.text(p.name).len()).sum::<usize>();
         seen += view.mirrors.iter().count() + view.wires.iter().count() + view.diagnostics.iter().count();
-        seen += view.native_vlans.iter().count() + view.seen.iter().count();
+        seen += view.native_vlans.iter().count() + view.seen.iter().count() + view.link_loss.iter().count();
         assert_eq!(view.places().len(), view.mirrors.len());
     }
     seen

@@ -5,7 +5,10 @@
 //!     input { rate N; ingress { interface X; … } }           mirror entries X -> Y, one frame in N
 //!     output { interface Y; }
 //! }
-//! security forwarding-options secure-wire NAME interface [ A B ];      a wire A - B
+//! security forwarding-options secure-wire NAME {
+//!     interface [ A B ];                                     a wire A - B
+//!     link-loss-forwarding;                                  where one port's link is lost, the other is taken down
+//! }
 //! interfaces DEVICE unit U vlan-id V;                                  what DEVICE.U stands for
 //! ```
 //!
@@ -27,6 +30,8 @@ use super::unsupported::unsupported;
 
 const INSTANCES: [&str; 3] = ["forwarding-options", "port-mirroring", "instance"];
 const SECURE_WIRES: [&str; 3] = ["security", "forwarding-options", "secure-wire"];
+/// Of a secure wire: a statement of our own, which Junos does not have.
+const LINK_LOSS: &str = "link-loss-forwarding";
 
 /// The statements of a unit that give it more than one VLAN.
 const SEVERAL_TAGS: [&str; 3] = ["vlan-tags", "vlan-id-list", "vlan-id-range"];
@@ -343,16 +348,20 @@ fn secure_wires(config: &Node, draft: &mut Draft) {
     let mut found = Vec::new();
     for (name, node) in config.at_path(&SECURE_WIRES).into_iter().flat_map(Node::children) {
         let subject = format!("secure-wire {} ({})", quoted(name), node.position());
-        draft.ignored(&subject, node, &["interface"]);
+        draft.ignored(&subject, node, &["interface", LINK_LOSS]);
         let ends = interfaces(node, &subject, &mut draft.faults);
-        found.push((name, subject, ends));
+        let after = node.child(LINK_LOSS).into_iter().flat_map(Node::children);
+        draft.faults.extend(after.map(|after| {
+            Reason::new(format!("{subject}: {LINK_LOSS} is followed by {} (allowed: \";\")", shown(after)))
+        }));
+        found.push((name, subject, ends, node.child(LINK_LOSS).is_some()));
     }
     let ports = draft.snapshot.interfaces.iter().filter(|i| i.ifindex > 0 && !is_synthetic(i));
     let there = listed(ports.map(Interface::label).filter(|name| !name.is_empty()));
     let there = if there.is_empty() { there } else { format!(": {there}") };
     let names = NameIndex::of(&draft.snapshot.interfaces);
     let mut wires = Vec::with_capacity(found.len());
-    for (name, subject, ends) in found {
+    for (name, subject, ends, link_loss_forwarding) in found {
         let ports: Vec<Option<&Interface>> = ends.iter().map(|end| names.find(&end.name)).collect();
         let missing = ends.iter().zip(&ports).filter_map(|(end, port)| {
             let what = match port {
@@ -365,7 +374,8 @@ fn secure_wires(config: &Node, draft: &mut Draft) {
         draft.faults.extend(missing);
         match *ports.as_slice() {
             [Some(a), Some(b)] => {
-                wires.push(Wire { name: name.to_owned(), a_ifindex: a.ifindex, b_ifindex: b.ifindex });
+                let (name, a_ifindex, b_ifindex) = (name.to_owned(), a.ifindex, b.ifindex);
+                wires.push(Wire { name, a_ifindex, b_ifindex, link_loss_forwarding });
             }
             [_, _] => {}
             ref other => draft.faults.push(Reason::new(format!(

@@ -10,8 +10,8 @@
 use sha2::{Digest, Sha256};
 use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{
-    DiagnosticRecord, MetaRecord, MirrorRecord, NativeVlanRecord, PlaceRecord, Placement, PortRecord, Role, SeenRecord,
-    WireRecord,
+    DiagnosticRecord, LinkLossRecord, MetaRecord, MirrorRecord, NativeVlanRecord, PlaceRecord, Placement, PortRecord,
+    Role, SeenRecord, WireRecord,
 };
 use shm_layout::{places, record, snapshot::SnapshotView};
 
@@ -49,8 +49,8 @@ impl Provenance {
 /// Compiles an admitted snapshot; `admission` is the answer to it of [`admit`](super::admission::admit) or
 /// [`Draft::admit`](super::Draft::admit).
 ///
-/// Every section but DIAGNOSTICS, NATIVE_VLANS and SEEN is required: a dataplane that cannot read one of them must not
-/// guess. PLACES is so only where it says other than a dataplane of layout minor 0 would guess, which takes any other
+/// Every section but DIAGNOSTICS, NATIVE_VLANS, SEEN and LINK_LOSS is required: a dataplane that cannot read one of them
+/// must not guess. PLACES is so only where it says other than a dataplane of layout minor 0 would guess, which takes any other
 /// snapshot.
 #[must_use]
 pub fn compile(snapshot: &Snapshot, admission: &Admission, source: &Provenance) -> Image {
@@ -109,7 +109,8 @@ pub fn compile(snapshot: &Snapshot, admission: &Admission, source: &Provenance) 
         .section(Need::Optional, &diagnostics)
         .section(Need::Optional, &native_vlans(&snapshot.interfaces))
         .section(places_need, &places)
-        .section(Need::Optional, &seen(&snapshot.interfaces));
+        .section(Need::Optional, &seen(&snapshot.interfaces))
+        .section(Need::Optional, &link_loss(&snapshot.wires));
     image.finish()
 }
 
@@ -137,6 +138,11 @@ fn seen(interfaces: &[Interface]) -> Vec<SeenRecord> {
     interfaces.iter().zip(0..).filter(|(row, _)| row.seen).map(|(_, port)| SeenRecord { port }).collect()
 }
 
+fn link_loss(wires: &[Wire]) -> Vec<LinkLossRecord> {
+    let forwarding = wires.iter().zip(0..).filter(|(wire, _)| wire.link_loss_forwarding);
+    forwarding.map(|(_, wire)| LinkLossRecord { wire }).collect()
+}
+
 fn port(image: &mut ImageBuilder, interface: &Interface) -> PortRecord {
     PortRecord {
         ifindex: interface.ifindex,
@@ -155,9 +161,10 @@ fn port(image: &mut ImageBuilder, interface: &Interface) -> PortRecord {
 #[must_use]
 pub fn decompile(view: &SnapshotView<'_>) -> Snapshot {
     let text = |at| view.strings.text(at).to_owned();
-    // In the order of the ports.
+    // In the order of the ports, and of the wires.
     let mut natives = view.native_vlans.iter().peekable();
     let mut seen = view.seen.iter().peekable();
+    let mut link_loss = view.link_loss.iter().peekable();
     Snapshot {
         version: view.meta.source_version,
         generation: view.meta.source_generation,
@@ -187,7 +194,13 @@ pub fn decompile(view: &SnapshotView<'_>) -> Snapshot {
         wires: view
             .wires
             .iter()
-            .map(|w| Wire { name: text(w.name), a_ifindex: w.a_ifindex, b_ifindex: w.b_ifindex })
+            .zip(0..)
+            .map(|(w, at)| Wire {
+                name: text(w.name),
+                a_ifindex: w.a_ifindex,
+                b_ifindex: w.b_ifindex,
+                link_loss_forwarding: link_loss.next_if(|forwarding| forwarding.wire == at).is_some(),
+            })
             .collect(),
     }
 }
@@ -222,7 +235,12 @@ mod tests {
                 .collect(),
             wires: wires
                 .iter()
-                .map(|&(a_ifindex, b_ifindex)| Wire { name: format!("{a_ifindex}"), a_ifindex, b_ifindex })
+                .map(|&(a_ifindex, b_ifindex)| Wire {
+                    name: format!("{a_ifindex}"),
+                    a_ifindex,
+                    b_ifindex,
+                    ..Wire::default()
+                })
                 .collect(),
             ..Snapshot::default()
         }

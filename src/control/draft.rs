@@ -252,7 +252,8 @@ mod tests {
 
     fn wired(mirrors: &[(u32, u32)], wires: &[(u32, u32)]) -> Snapshot {
         let mirror = |&(ingress_ifindex, output_ifindex)| Mirror { ingress_ifindex, output_ifindex, rate: 7 };
-        let wire = |&(a_ifindex, b_ifindex)| Wire { name: format!("{a_ifindex}"), a_ifindex, b_ifindex };
+        let wire =
+            |&(a_ifindex, b_ifindex)| Wire { name: format!("{a_ifindex}"), a_ifindex, b_ifindex, ..Wire::default() };
         Snapshot {
             mirrors: mirrors.iter().map(mirror).collect(),
             wires: wires.iter().map(wire).collect(),

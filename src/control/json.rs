@@ -80,7 +80,12 @@ const INTERFACE: Keep = Keep::Own(&[
 ]);
 const MIRROR: Keep =
     Keep::Own(&[("ingress_ifindex", Keep::Scalar), ("output_ifindex", Keep::Scalar), ("rate", Keep::Scalar)]);
-const WIRE: Keep = Keep::Own(&[("name", Keep::Scalar), ("a_ifindex", Keep::Scalar), ("b_ifindex", Keep::Scalar)]);
+const WIRE: Keep = Keep::Own(&[
+    ("name", Keep::Scalar),
+    ("a_ifindex", Keep::Scalar),
+    ("b_ifindex", Keep::Scalar),
+    ("link_loss_forwarding", Keep::Scalar),
+]);
 
 /// Reads a snapshot document.
 ///

@@ -263,6 +263,9 @@ pub struct Wire {
     pub a_ifindex: u32,
     /// The other port, 1..=[`MAX_IFINDEX`].
     pub b_ifindex: u32,
+    /// Whether the loss of one port's link takes the other port down, until that link is back. Not written where not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub link_loss_forwarding: bool,
 }
 
 /// Why a document or a snapshot is refused: one sentence on one line for the operator, naming the place,

@@ -241,7 +241,7 @@ mod tests {
         let snapshot = Snapshot {
             interfaces: vec![device("a", 11).interface, vlan, Interface { mtu: 0, ..device("mon", 22).interface }],
             mirrors: vec![entry(11), entry(1 << 30)],
-            wires: vec![Wire { name: "w".into(), a_ifindex: 11, b_ifindex: 12 }],
+            wires: vec![Wire { name: "w".into(), a_ifindex: 11, b_ifindex: 12, ..Wire::default() }],
             ..Snapshot::default()
         };
         let links = links.map(|all| Links { all, place: "among them".into() });
@@ -281,7 +281,7 @@ mod tests {
         let snapshot = Snapshot {
             interfaces: vec![unit(110, 11, 1500), unit(220, 22, 1400), unit(1 << 30, 22, 1400)],
             mirrors: vec![entry(110, 220), entry(12, 1 << 30)],
-            wires: vec![Wire { name: "w".into(), a_ifindex: 11, b_ifindex: 12 }],
+            wires: vec![Wire { name: "w".into(), a_ifindex: 11, b_ifindex: 12, ..Wire::default() }],
             ..Snapshot::default()
         };
         let said = |all: Vec<Link>| -> Vec<String> {
@@ -336,7 +336,7 @@ mod tests {
         let snapshot = Snapshot {
             interfaces: vec![Interface { name: "wan".into(), linux_name: "p1".into(), ..device("", 11).interface }],
             mirrors: vec![Mirror { ingress_ifindex: 11, output_ifindex: 22, rate: 0 }],
-            wires: vec![Wire { name: "w".into(), a_ifindex: 11, b_ifindex: 12 }],
+            wires: vec![Wire { name: "w".into(), a_ifindex: 11, b_ifindex: 12, ..Wire::default() }],
             ..Snapshot::default()
         };
         let links = Links { all: vec![a, b, mon], place: "over there".into() };
@@ -393,7 +393,7 @@ mod tests {
     #[test]
     fn an_entry_whose_output_is_no_ethernet_device_can_be_left_out() {
         let mirrors = vec![Mirror { ingress_ifindex: 11, output_ifindex: 22, rate: 0 }];
-        let wires = vec![Wire { name: "w".into(), a_ifindex: 11, b_ifindex: 12 }];
+        let wires = vec![Wire { name: "w".into(), a_ifindex: 11, b_ifindex: 12, ..Wire::default() }];
         let tun = |link: Link| Link { foreign: Some("tun, hardware type 65534".into()), ..link };
         let (b, mon) = (called("p2", 12), called("mon", 22));
         for (all, entries) in [(vec![b.clone(), tun(mon.clone())], 0), (vec![tun(b), mon], 1)] {
@@ -419,7 +419,7 @@ mod tests {
             let snapshot = Snapshot {
                 interfaces: vec![row("p1", 1), row("p2", 102), Interface { mtu: 0, ..row("m0", 201) }],
                 mirrors: vec![Mirror { ingress_ifindex: 1, output_ifindex: 201, rate: 0 }],
-                wires: vec![Wire { name: "w".into(), a_ifindex: 1, b_ifindex: 102 }],
+                wires: vec![Wire { name: "w".into(), a_ifindex: 1, b_ifindex: 102, ..Wire::default() }],
                 ..Snapshot::default()
             };
             let links = Links { all: links, place: "over there".into() };

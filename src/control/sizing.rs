@@ -14,7 +14,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use shm_layout::record::{CAP_MIRROR, PlaceRecord};
+use shm_layout::record::{CAP_LINK_LOSS, CAP_MIRROR, PlaceRecord};
 
 use super::model::{Diagnostic, Reason, Severity, Wire};
 use super::state::Stats;
@@ -51,6 +51,21 @@ pub fn shortage(places: &[PlaceRecord], wires: &[Wire], dataplane: &Stats) -> Op
              entries: {}), but the running dataplane (process {}) has {has}: bursts lose clones, mirror_drops_no_frame \
              (restart spanwired with --mirror-frames {needed} or more)",
             mirrored_ports(places, wires),
+            dataplane.pid()
+        ),
+    })
+}
+
+/// The warning for wires that are to forward the loss of a link, where this dataplane does not know how.
+#[must_use]
+pub fn unforwarded(wires: &[Wire], dataplane: &Stats) -> Option<Diagnostic> {
+    let wanted = wires.iter().filter(|wire| wire.link_loss_forwarding).count();
+    (wanted > 0 && dataplane.capabilities() & CAP_LINK_LOSS == 0).then(|| Diagnostic {
+        severity: Severity::Warning,
+        subject: "wires".to_owned(),
+        message: format!(
+            "link_loss_forwarding of {wanted} of them has no effect: the running dataplane (process {}) is of an older \
+             release (restart spanwired with this one)",
             dataplane.pid()
         ),
     })

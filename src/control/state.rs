@@ -33,7 +33,7 @@ pub use live::{
     Dataplane, FRESH_PATIENCE, ShardState, Stats, Uptake, fresh_devices, fresh_stats, last_stats, process, runs,
     wait_adopted,
 };
-pub use show::{MirrorState, Place, PortState, Show, show};
+pub use show::{MirrorState, Place, PortState, Show, WireState, show};
 
 use super::model::Snapshot;
 use crate::region::{CONFIG_FILE, Polled, RegionError, Subscriber};

@@ -92,7 +92,8 @@ impl<'a> Known<'_, 'a> {
         };
         match (self.port(a), self.port(b)) {
             (Ok(a), Ok(b)) => {
-                let wire = Wire { name: argument.to_owned(), a_ifindex: a.ifindex, b_ifindex: b.ifindex };
+                let (a_ifindex, b_ifindex) = (a.ifindex, b.ifindex);
+                let wire = Wire { name: argument.to_owned(), a_ifindex, b_ifindex, link_loss_forwarding: false };
                 Ok((wire, a.device.into_iter().chain(b.device).collect()))
             }
             (a, b) => Err([a, b].into_iter().filter_map(Result::err).map(refuse).collect()),
@@ -207,7 +208,8 @@ mod tests {
 
     #[test]
     fn names_and_ifindexes() {
-        let wire = |name: &str, a_ifindex, b_ifindex| Wire { name: name.into(), a_ifindex, b_ifindex };
+        let wire =
+            |name: &str, a_ifindex, b_ifindex| Wire { name: name.into(), a_ifindex, b_ifindex, ..Wire::default() };
         assert_eq!(add(&[]), Ok(vec![]));
         assert_eq!(
             add(&["ge-0/0/0.0:ge-0-0-1", "99:2147483647"]),
@@ -279,7 +281,7 @@ mod tests {
 
         let mut bare = Snapshot::default();
         assert_eq!(add(&mut bare, "wan:ge-0-0-5"), Ok(vec![]));
-        assert_eq!(bare.wires, [Wire { name: "wan:ge-0-0-5".into(), a_ifindex: 3, b_ifindex: 4 }]);
+        assert_eq!(bare.wires, [Wire { name: "wan:ge-0-0-5".into(), a_ifindex: 3, b_ifindex: 4, ..Wire::default() }]);
         assert_eq!(rows(&bare), [row("wan", "p1", 3), row("ge-0-0-5", "p2", 4)], "the kernel's names are beside");
         assert_eq!((bare.interfaces[0].mtu, bare.interfaces[0].mac), (1500, Some([2; 6])));
         let mut bare = Snapshot::default();
@@ -322,7 +324,7 @@ mod tests {
     #[test]
     fn a_snapshot_with_wires_takes_none() {
         let mut snapshot = snapshot();
-        snapshot.wires.push(Wire { name: "w".into(), a_ifindex: 1, b_ifindex: 2 });
+        snapshot.wires.push(Wire { name: "w".into(), a_ifindex: 1, b_ifindex: 2, ..Wire::default() });
         let reasons = add_wires(&mut snapshot, &["11:12".into()], None).expect_err("has wires");
         assert!(reasons[0].as_str().contains("names its own wires, 1 of them"), "{reasons:?}");
         assert_eq!(add_wires(&mut snapshot, &[], None), Ok(vec![]));

@@ -17,7 +17,7 @@ use super::admission::{Admission, admit};
 use super::compile::{Provenance, compile, needs_places};
 use super::history::{History, Kept};
 use super::model::{Diagnostic, Reason, Snapshot};
-use super::sizing::{overload, shortage};
+use super::sizing::{overload, shortage, unforwarded};
 use super::state::{Stats, fresh_stats, last_stats, published};
 use super::units::Units;
 use crate::clock;
@@ -231,10 +231,12 @@ pub fn gate(dir: &Path, snapshot: &Snapshot) -> Result<(), Reason> {
     Ok(())
 }
 
-/// Warns of what the running dataplane has too little of for a snapshot that it can use all the same.
+/// Warns of what the running dataplane has too little of, or does not know, for a snapshot that it can use all the same.
 #[must_use]
-pub fn remark(dir: &Path, snapshot: &Snapshot) -> Option<Diagnostic> {
-    shortage(&Units::of(snapshot).places(&snapshot.mirrors), &snapshot.wires, &running(dir)?)
+pub fn shortcomings(dir: &Path, snapshot: &Snapshot) -> Vec<Diagnostic> {
+    let Some(dataplane) = running(dir) else { return Vec::new() };
+    let shortage = shortage(&Units::of(snapshot).places(&snapshot.mirrors), &snapshot.wires, &dataplane);
+    shortage.into_iter().chain(unforwarded(&snapshot.wires, &dataplane)).collect()
 }
 
 /// What the running dataplane says, from now on where it answers at once: the last word may be that of one which has

@@ -164,6 +164,8 @@ pub struct Table {
     pub idle_reason: &'static str,
     /// The wires, pairs of ifindexes.
     pub wires: Vec<(u32, u32)>,
+    /// Those of them that forward the loss of a link.
+    pub link_loss: Vec<(u32, u32)>,
     /// The entries, in the order of the source.
     pub entries: Vec<TableEntry>,
     /// The ports of the wires.
@@ -245,6 +247,7 @@ impl Table {
             wires.push((wire.a_ifindex, wire.b_ifindex));
             peers.extend([(wire.a_ifindex, wire.b_ifindex), (wire.b_ifindex, wire.a_ifindex)]);
         }
+        let link_loss = view.link_loss.iter().filter_map(|wire| wires.get(wire.wire as usize).copied()).collect();
         let peers = ByIfindex::new(peers);
         // One for each of the peers.
         let mut policies: Vec<Option<PortPolicy>> = peers.0.iter().map(|_| None).collect();
@@ -290,6 +293,7 @@ impl Table {
             mirroring,
             idle_reason,
             wires,
+            link_loss,
             entries,
             ports: ByIfindex(peers.0.into_iter().zip(policies).map(port).collect()),
             names,

@@ -47,7 +47,7 @@ impl Node {
     fn commit(&mut self, document: &[u8], omit: bool) -> Admission {
         let mut draft = read(document, Ports::Listed(&self.links), &[]).unwrap();
         if draft.snapshot.wires.is_empty() {
-            draft.snapshot.wires.push(Wire { name: "w".into(), a_ifindex: A, b_ifindex: B });
+            draft.snapshot.wires.push(Wire { name: "w".into(), a_ifindex: A, b_ifindex: B, ..Wire::default() });
         }
         let links = Some(&self.links);
         let admission = if omit { draft.admit_or_omit(links) } else { draft.admit(links) };

@@ -5,8 +5,9 @@ use bytemuck::NoUninit;
 use shm_layout::header::{Header, RegionKind};
 use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{
-    DiagnosticRecord, META_DISARMED, MetaRecord, MirrorRecord, NativeVlanRecord, PLACE_UNTAGGED, PlaceRecord,
-    Placement, PortRecord, Record, Role, SectionEntry, SeenRecord, Severity, SlotHeader, StrRef, WireRecord,
+    DiagnosticRecord, LinkLossRecord, META_DISARMED, MetaRecord, MirrorRecord, NativeVlanRecord, PLACE_UNTAGGED,
+    PlaceRecord, Placement, PortRecord, Record, Role, SectionEntry, SeenRecord, Severity, SlotHeader, StrRef,
+    WireRecord,
 };
 
 /// META with every field set.
@@ -165,6 +166,15 @@ pub fn seen() -> Image {
     builder.section(Need::Optional, &[SeenRecord { port: 0 }, SeenRecord { port: 4 }]);
     let mut image = builder.finish();
     image.seal(9, 123_456_789);
+    image
+}
+
+/// Two wires, of which the second forwards the loss of a link.
+pub fn link_loss() -> Image {
+    let mut builder = full_builder();
+    builder.section(Need::Required, &full_mirrors()).section(Need::Optional, &[LinkLossRecord { wire: 1 }]);
+    let mut image = builder.finish();
+    image.seal(10, 123_456_789);
     image
 }
 

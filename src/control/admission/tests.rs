@@ -26,7 +26,7 @@ fn snapshot(mirrors: &[(u32, u32)], wires: &[(&str, u32, u32)]) -> Snapshot {
             .collect(),
         wires: wires
             .iter()
-            .map(|&(name, a_ifindex, b_ifindex)| Wire { name: name.into(), a_ifindex, b_ifindex })
+            .map(|&(name, a_ifindex, b_ifindex)| Wire { name: name.into(), a_ifindex, b_ifindex, ..Wire::default() })
             .collect(),
         ..Snapshot::default()
     }

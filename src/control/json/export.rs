@@ -6,9 +6,9 @@ use crate::control::model::{Interface, Snapshot};
 
 /// Writes a snapshot document that [`parse`](super::parse) reads back to an equal snapshot.
 ///
-/// One list entry per line, so that two exports compare well. The lists are always written. Of an interface
-/// and of `generated_at`, what has its zero value is left out, as the producer does; an empty `generated_at`
-/// would be an error to a Go reader.
+/// One list entry per line, so that two exports compare well. The lists are always written. Of an interface, of what
+/// a wire may have beside its name and ports, and of `generated_at`, what has its zero value is left out, as the
+/// producer does; an empty `generated_at` would be an error to a Go reader.
 #[must_use]
 pub fn export(snapshot: &Snapshot) -> String {
     let mut out = format!(
@@ -27,7 +27,8 @@ pub fn export(snapshot: &Snapshot) -> String {
     });
     export_list(&mut out, "wires", &snapshot.wires, |wire| {
         let name = string(&wire.name);
-        format!("{{\"name\":{name},\"a_ifindex\":{},\"b_ifindex\":{}}}", wire.a_ifindex, wire.b_ifindex)
+        let more = if wire.link_loss_forwarding { ",\"link_loss_forwarding\":true" } else { "" };
+        format!("{{\"name\":{name},\"a_ifindex\":{},\"b_ifindex\":{}{more}}}", wire.a_ifindex, wire.b_ifindex)
     });
     out += "}\n";
     out

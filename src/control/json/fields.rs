@@ -166,7 +166,8 @@ impl Fields {
         let a_ifindex = self.required(at, entry, "a_ifindex", 1..=MAX_IFINDEX);
         let b_ifindex = self.required(at, entry, "b_ifindex", 1..=MAX_IFINDEX);
         let name = if name.is_empty() { format!("{a_ifindex}-{b_ifindex}") } else { name };
-        Wire { name, a_ifindex, b_ifindex }
+        let link_loss_forwarding = self.boolean(at, entry, "link_loss_forwarding").unwrap_or_default();
+        Wire { name, a_ifindex, b_ifindex, link_loss_forwarding }
     }
 
     pub(super) fn exclusion(&mut self, at: &Path<'_>, entry: &Object) -> Exclusion {

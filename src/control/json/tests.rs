@@ -313,7 +313,7 @@ fn export_is_the_wire_contract() {
             },
         ],
         mirrors: vec![Mirror { ingress_ifindex: 11, output_ifindex: 22, rate: 0 }],
-        wires: vec![Wire { name: "w".into(), a_ifindex: 11, b_ifindex: 12 }],
+        wires: vec![Wire { name: "w".into(), a_ifindex: 11, b_ifindex: 12, ..Wire::default() }],
         ..Snapshot::default()
     };
     let want = r#"{"version":3,"generation":0,"fib_generation":0,"generated_at":"0001-01-01T00:00:00Z",
@@ -332,6 +332,25 @@ fn export_is_the_wire_contract() {
         export(&Snapshot::default()),
         "{\"version\":3,\"generation\":0,\"fib_generation\":0,\n\"interfaces\":[],\n\"mirror_configs\":[],\n\"wires\":[]}\n"
     );
+}
+
+#[test]
+fn link_loss_forwarding_is_a_boolean_and_off_by_default() {
+    let document = |value: &str| {
+        format!(r#"{{"version":3,"wires":[{{"a_ifindex":1,"b_ifindex":2}},{{"a_ifindex":3,"b_ifindex":4{value}}}]}}"#)
+    };
+    for (value, want) in [("", false), ("null", false), ("false", false), ("true", true)] {
+        let value = if value.is_empty() { String::new() } else { format!(r#","link_loss_forwarding":{value}"#) };
+        let snapshot = parse(document(&value).as_bytes()).expect("a document");
+        assert_eq!(snapshot.wires.iter().map(|w| w.link_loss_forwarding).collect::<Vec<_>>(), [false, want], "{value}");
+        let exported = export(&snapshot);
+        assert_eq!(exported.contains(r#""b_ifindex":4,"link_loss_forwarding":true}"#), want, "{exported}");
+        assert_eq!(parse(exported.as_bytes()), Ok(snapshot));
+    }
+    for (value, is) in [("\"yes\"", "a string"), ("1", "a number"), ("[true]", "a list")] {
+        let why = format!("wires[1].link_loss_forwarding: {value} is {is} (allowed: true or false)");
+        refused(&document(&format!(r#","link_loss_forwarding":{value}"#)), &why);
+    }
 }
 
 #[test]

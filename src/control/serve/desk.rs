@@ -24,7 +24,7 @@ use crate::control::json::{self, AND_MORE, MAX_REASONS};
 use crate::control::model::{Diagnostic, Reason, Snapshot, clipped};
 use crate::control::role::{self, Reach};
 use crate::control::source::complete;
-use crate::control::writer::{Standing, gate, publish, remark};
+use crate::control::writer::{Standing, gate, publish, shortcomings};
 use crate::told::Shared;
 
 /// How long a change of the role is seen through to the shards: well within what a producer waits.
@@ -297,7 +297,7 @@ impl Desk {
         if let Some(error) = receipt.unkept {
             tracing::warn!("generation {published} is not in the history: {error}");
         }
-        if let Some(Diagnostic { subject, message, .. }) = remark(&self.options.dir, snapshot) {
+        for Diagnostic { subject, message, .. } in shortcomings(&self.options.dir, snapshot) {
             tracing::warn!("generation {published}: {subject}: {message}");
         }
         Ok(())

@@ -12,7 +12,7 @@ use shm_layout::header::{RegionKind, WRITER_START};
 use shm_layout::record::{
     BindingRecord, CAP_MIRROR, CloneRecord, EntryRecord, EntryStateRecord, PartitionKind, PlaceRecord,
     PortDeviceRecord, PortStateRecord, Record, RefusalRecord, RoomRecord, ShardRecord, SightRecord, StatsMetaRecord,
-    SwapRecord, UmemRecord,
+    SwapRecord, TakenDownRecord, UmemRecord,
 };
 use shm_layout::view::{ImageView, Strings};
 use shm_layout::words::Words;
@@ -48,6 +48,8 @@ pub struct Stats {
     pub(super) shards: Vec<ShardRecord>,
     pub(super) ports: Vec<PortState>,
     pub(super) bindings: Vec<BindingRecord>,
+    /// Each port that is taken down, with its wire's other one, whose link is lost.
+    pub(super) taken_down: Vec<(u32, u32)>,
     /// None where the dataplane is of an older release.
     pub(super) sights: Vec<SightRecord>,
     pub(super) entries: Vec<EntryRecord>,
@@ -91,6 +93,7 @@ impl Stats {
                 })
                 .collect(),
             bindings: image.records()?.iter().collect(),
+            taken_down: image.records::<TakenDownRecord>()?.iter().map(|row| (row.ifindex, row.lost_ifindex)).collect(),
             sights: image.records()?.iter().collect(),
             entries: image.records()?.iter().collect(),
             refusals: image.records()?.iter().collect(),

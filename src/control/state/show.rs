@@ -13,7 +13,7 @@ use crate::clock;
 use crate::control::admission::InactiveReason;
 use crate::control::compile::{decompile, diagnostics};
 use crate::control::model::{Diagnostic, Wire};
-use crate::control::sizing::{frames_needed, shortage};
+use crate::control::sizing::{frames_needed, shortage, unforwarded};
 
 /// One mirror entry and whether it mirrors.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -54,6 +54,31 @@ impl From<PlaceRecord> for Place {
             untagged: place.is_native(),
             output_port: place.output_ifindex,
         }
+    }
+}
+
+/// One wire, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WireState {
+    /// Its name.
+    pub name: String,
+    /// One port.
+    pub a_ifindex: u32,
+    /// The other.
+    pub b_ifindex: u32,
+    /// Whether the loss of one port's link takes the other port down.
+    pub link_loss_forwarding: bool,
+    /// The port that is taken down since the other one's link is lost; `None` where none is, or no dataplane runs.
+    pub taken_down_ifindex: Option<u32>,
+}
+
+impl WireState {
+    fn of(wire: Wire, live: Option<&Stats>) -> WireState {
+        let Wire { name, a_ifindex, b_ifindex, link_loss_forwarding } = wire;
+        let is_its = |(down, lost)| (down, lost) == (a_ifindex, b_ifindex) || (down, lost) == (b_ifindex, a_ifindex);
+        let taken_down = live.and_then(|live| live.taken_down.iter().copied().find(|&pair| is_its(pair)));
+        let taken_down_ifindex = taken_down.map(|(down, _)| down);
+        WireState { name, a_ifindex, b_ifindex, link_loss_forwarding, taken_down_ifindex }
     }
 }
 
@@ -100,7 +125,7 @@ pub struct Show {
     /// The mirror table, in the order of the source.
     pub mirrors: Vec<MirrorState>,
     /// The wires.
-    pub wires: Vec<Wire>,
+    pub wires: Vec<WireState>,
     /// The ports of a running dataplane.
     pub ports: Vec<PortState>,
     /// What was published along with the snapshot, and what the running dataplane has too little of for it.
@@ -163,7 +188,8 @@ pub fn show(dir: &Path) -> Result<Show, StateError> {
         show.diagnostics.extend(live.and_then(|live| shortage(&places, &snapshot.wires, live)));
         show.dataplane.mirror_frames_needed = Some(frames_needed(&places, &snapshot.wires));
         show.names = names_of(&snapshot);
-        show.wires = snapshot.wires;
+        show.diagnostics.extend(live.and_then(|live| unforwarded(&snapshot.wires, live)));
+        show.wires = snapshot.wires.into_iter().map(|wire| WireState::of(wire, live)).collect();
     }
     Ok(show)
 }

@@ -114,7 +114,7 @@ impl Rig {
 
 fn table(rate: Option<u32>) -> Result<Table, RigError> {
     let snapshot = Snapshot {
-        wires: vec![Wire { name: "bench".to_owned(), a_ifindex: A, b_ifindex: B }],
+        wires: vec![Wire { name: "bench".to_owned(), a_ifindex: A, b_ifindex: B, ..Wire::default() }],
         mirrors: rate.map(|rate| Mirror { ingress_ifindex: A, output_ifindex: MONITOR, rate }).into_iter().collect(),
         ..Snapshot::default()
     };

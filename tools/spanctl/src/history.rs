@@ -8,7 +8,7 @@ use spanwire::control::compile::decompile;
 use spanwire::control::history::{History, KEPT};
 use spanwire::control::source::Format;
 use spanwire::control::state::published;
-use spanwire::control::writer::{WriteError, publish, remark};
+use spanwire::control::writer::{WriteError, publish, shortcomings};
 use spanwire::control::{Diagnostic, Draft, Reason};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -145,7 +145,7 @@ pub(crate) fn rollback(dir: &Path, args: &RollbackArgs, out: &Output) -> Result<
     warn_unkept(receipt.generation, receipt.unkept.as_ref());
     let generation = receipt.generation;
     let mut diagnostics = admission.diagnostics;
-    diagnostics.extend(remark(dir, &snapshot));
+    diagnostics.extend(shortcomings(dir, &snapshot));
     if out.json {
         return out.document(&RolledBack {
             accepted: true,

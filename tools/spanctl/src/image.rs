@@ -7,9 +7,9 @@ use serde::Serialize;
 use shm_layout::error::LayoutError;
 use shm_layout::image::Image;
 use shm_layout::record::{
-    BindingRecord, DescriptorRecord, DiagnosticRecord, EntryRecord, EntryStateRecord, META_DISARMED, MetaRecord,
-    MirrorRecord, NativeVlanRecord, PlaceRecord, PortRecord, PortStateRecord, REQUIRED, Record, RoomRecord,
-    STRINGS_KIND, SeenRecord, ShardRecord, StatsMetaRecord, SwapRecord, UmemRecord, WireRecord,
+    BindingRecord, DescriptorRecord, DiagnosticRecord, EntryRecord, EntryStateRecord, LinkLossRecord, META_DISARMED,
+    MetaRecord, MirrorRecord, NativeVlanRecord, PlaceRecord, PortRecord, PortStateRecord, REQUIRED, Record, RoomRecord,
+    STRINGS_KIND, SeenRecord, ShardRecord, StatsMetaRecord, SwapRecord, TakenDownRecord, UmemRecord, WireRecord,
 };
 use shm_layout::snapshot::SnapshotView;
 use shm_layout::view::ImageView;
@@ -161,10 +161,12 @@ fn section_name(kind: u32) -> &'static str {
         PlaceRecord::KIND => "PLACES",
         NativeVlanRecord::KIND => "NATIVE_VLANS",
         SeenRecord::KIND => "SEEN",
+        LinkLossRecord::KIND => "LINK_LOSS",
         StatsMetaRecord::KIND => "STATS",
         DescriptorRecord::KIND => "DESCRIPTORS",
         ShardRecord::KIND => "SHARDS",
         PortStateRecord::KIND => "PORT_STATES",
+        TakenDownRecord::KIND => "TAKEN_DOWN",
         BindingRecord::KIND => "BINDINGS",
         EntryRecord::KIND => "ENTRIES",
         EntryStateRecord::KIND => "ENTRY_STATES",
@@ -220,9 +222,15 @@ fn text(found: &Inspection, file: &Path) -> String {
         mirrors.row([m.ingress_ifindex.to_string(), m.output_ifindex.to_string(), rate(m.rate)]);
     }
     mirrors.under("mirrors", &mut text);
-    let mut wires = Rows::new(["name", ">a", ">b"]);
+    let mut wires = Rows::new(["name", ">a", ">b", "link loss"]);
     for wire in &content.wires {
-        wires.row([printable(&wire.name), wire.a_ifindex.to_string(), wire.b_ifindex.to_string()]);
+        let link_loss = if wire.link_loss_forwarding { "forwarded" } else { "" };
+        wires.row([
+            printable(&wire.name),
+            wire.a_ifindex.to_string(),
+            wire.b_ifindex.to_string(),
+            link_loss.to_owned(),
+        ]);
     }
     wires.under("wires", &mut text);
     let mut remarks = Rows::new(["severity", "subject", "message"]);

@@ -6,7 +6,7 @@ use serde::Serialize;
 use spanwire::control::compile::Provenance;
 use spanwire::control::json;
 use spanwire::control::source::Format;
-use spanwire::control::writer::{WriteError, publish, remark};
+use spanwire::control::writer::{WriteError, publish, shortcomings};
 use spanwire::control::{Diagnostic, OnAmbiguous, Reason};
 use spanwire::region::RegionError;
 
@@ -28,7 +28,7 @@ pub(crate) fn check(dir: &Path, args: &CheckArgs, out: &Output) -> Result<(), Fa
     let source = args.source.of(&document, OnAmbiguous::Reject);
     let refused = |failure| ended(failure, out, |reasons| out.document(&Report::refused(reasons)));
     let mut judged = judge(dir, source).map_err(refused)?;
-    judged.admission.diagnostics.extend(remark(dir, &judged.snapshot));
+    judged.admission.diagnostics.extend(shortcomings(dir, &judged.snapshot));
     if out.json {
         return out.document(&Report::accepted(&judged));
     }
@@ -66,7 +66,7 @@ fn publish_source(dir: &Path, source: Input<'_>, out: &Output) -> Result<(), Fai
     })?;
     warn_unkept(receipt.generation, receipt.unkept.as_ref());
     // Said, not published: `show` holds the snapshot against the dataplane of its own time.
-    judged.admission.diagnostics.extend(remark(dir, &judged.snapshot));
+    judged.admission.diagnostics.extend(shortcomings(dir, &judged.snapshot));
     let generation = receipt.generation;
     if out.json {
         let report = Report::accepted(&judged);

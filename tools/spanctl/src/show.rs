@@ -90,9 +90,14 @@ fn text(show: &Show) -> String {
     }
     mirrors.under("mirrors", &mut text);
 
-    let mut wires = Rows::new(["name", "a", "b"]);
+    let mut wires = Rows::new(["name", "a", "b", "link loss"]);
     for wire in &show.wires {
-        wires.row([printable(&wire.name), name(wire.a_ifindex), name(wire.b_ifindex)]);
+        let link_loss = match wire.taken_down_ifindex {
+            Some(down) => format!("forwarded: {} is taken down", name(down)),
+            None if wire.link_loss_forwarding => "forwarded".to_owned(),
+            None => String::new(),
+        };
+        wires.row([printable(&wire.name), name(wire.a_ifindex), name(wire.b_ifindex), link_loss]);
     }
     wires.under("wires", &mut text);
 

@@ -17,6 +17,19 @@ fn rate(place: &Place) -> Value {
 }
 
 #[test]
+fn a_rollback_brings_link_loss_forwarding_back() {
+    let place = Place::new();
+    let forwarding = document(1, 1).replace(r#""b_ifindex":12"#, r#""b_ifindex":12,"link_loss_forwarding":true"#);
+    let told = || place.run(&["export"]).code(0).json()["wires"][0]["link_loss_forwarding"].clone();
+    for (text, want) in [(forwarding, json!(true)), (document(2, 1), Value::Null)] {
+        place.feed(text.as_bytes(), &["import", "-"]).code(0);
+        assert_eq!(told(), want);
+    }
+    place.run(&["rollback"]).code(0);
+    assert_eq!(told(), json!(true));
+}
+
+#[test]
 fn the_last_sixteen_are_kept_and_one_comes_back_as_a_new_generation() {
     let place = Place::new();
     assert_eq!(place.run(&["history"]).code(0).stdout, "nothing has been published yet\n");

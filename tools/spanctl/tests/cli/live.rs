@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use shm_layout::record::{CAP_MIRROR, CAP_PLACES};
+use shm_layout::record::{CAP_LINK_LOSS, CAP_MIRROR, CAP_PLACES};
 use spanwire::control::model::KNOWN_VERSION;
 
 use crate::support::{Fake, Place, SNAPSHOT, answering, command, has_keys, publisher};
@@ -78,7 +78,9 @@ fn show_without_a_dataplane() {
     let resolved = ["ingress_port", "vlan_id", "untagged", "output_port"];
     let entry = ["ingress_ifindex", "output_ifindex", "rate", "state", "reason"];
     has_keys(&shown["mirrors"][0], &[&entry[..], &resolved].concat(), &[]);
-    assert_eq!(shown["wires"], json!([{"name": "w1", "a_ifindex": 11, "b_ifindex": 12}]));
+    let wire = json!({"name": "w1", "a_ifindex": 11, "b_ifindex": 12, "link_loss_forwarding": false,
+                      "taken_down_ifindex": null});
+    assert_eq!(shown["wires"], json!([wire]));
     assert_eq!((&shown["ports"], &shown["shards"]), (&json!([]), &json!([])));
     assert_eq!(states(&shown), [("unknown", "no dataplane is running"), ("inactive", "ingress on no wire")]);
     let text = place.run(&["show"]).code(0).stdout;
@@ -285,6 +287,55 @@ fn a_snapshot_that_an_older_dataplane_would_mirror_otherwise_is_refused() {
     drop(running);
     let _running = Fake { capabilities: CAP_MIRROR | CAP_PLACES, ..older }.publish(&place);
     place.feed(UNITS.as_bytes(), &["import", "-"]).code(0);
+}
+
+/// A wire that forwards the loss of a link, and one that does not.
+const LINK_LOSS: &str = r#"{"version":3,"interfaces":[{"name":"ge-0/0/1","ifindex":12}],"mirror_configs":[],
+    "wires":[{"name":"w1","a_ifindex":11,"b_ifindex":12,"link_loss_forwarding":true},
+        {"name":"w2","a_ifindex":13,"b_ifindex":14,"link_loss_forwarding":false}]}"#;
+
+#[test]
+fn show_tells_which_port_is_taken_down_for_the_link_of_the_other() {
+    let place = Place::new();
+    place.feed(LINK_LOSS.as_bytes(), &["import", "-"]).code(0);
+    let exported = place.run(&["export"]).code(0).json();
+    let wires = json!([{"name": "w1", "a_ifindex": 11, "b_ifindex": 12, "link_loss_forwarding": true},
+                       {"name": "w2", "a_ifindex": 13, "b_ifindex": 14}]);
+    assert_eq!(exported["wires"], wires);
+    let fake = Fake { capabilities: CAP_MIRROR | CAP_LINK_LOSS, ..Fake::of(&place) };
+    // The last is of a wire that there is no more.
+    for (taken_down, w1, text) in [
+        (vec![], Value::Null, "12 ge-0/0/1  forwarded\n"),
+        (vec![(12, 11)], json!(12), "forwarded: 12 ge-0/0/1 is taken down"),
+        (vec![(11, 12)], json!(11), "forwarded: 11 is taken down"),
+        (vec![(12, 13)], Value::Null, "12 ge-0/0/1  forwarded\n"),
+    ] {
+        Fake { taken_down: taken_down.clone(), ..fake.clone() }.answering(&place, || {
+            let shown = place.run(&["show", "--json"]).code(0).json();
+            let told =
+                |i: usize| ["link_loss_forwarding", "taken_down_ifindex"].map(|key| shown["wires"][i][key].clone());
+            assert_eq!((told(0), told(1)), ([json!(true), w1], [json!(false), Value::Null]), "{taken_down:?}");
+            assert_eq!(shown["diagnostics"], json!([]));
+            let shown = place.run(&["show"]).code(0).stdout;
+            assert!(shown.contains(text), "{text}: {shown}");
+        });
+    }
+}
+
+#[test]
+fn a_dataplane_that_forwards_no_loss_of_a_link_is_warned_of() {
+    let place = Place::new();
+    let older = Fake { capabilities: CAP_MIRROR | CAP_PLACES, ..Fake::of(&place) };
+    let warned = older.answering(&place, || {
+        let report = place.feed(LINK_LOSS.as_bytes(), &["import", "-", "--json"]).code(0).json();
+        let shown = place.run(&["show", "--json"]).code(0).json();
+        assert_eq!(shown["diagnostics"].as_array().unwrap().last(), report["diagnostics"].as_array().unwrap().last());
+        report["diagnostics"].to_string()
+    });
+    assert!(
+        warned.contains("link_loss_forwarding of 1 of them has no effect") && warned.contains("restart"),
+        "{warned}"
+    );
 }
 
 /// The fake's port 11 has two queues, of which one is shard 0's for sure; of the other ports nothing is known: four sockets

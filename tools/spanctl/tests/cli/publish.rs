@@ -259,7 +259,8 @@ fn images_in_files() {
     ];
     has_keys(&found["snapshot"], &snapshot, &[]);
     let names: Vec<&Value> = found["sections"].as_array().unwrap().iter().map(|s| &s["name"]).collect();
-    let published = ["META", "PORTS", "WIRES", "MIRRORS", "DIAGNOSTICS", "NATIVE_VLANS", "PLACES", "SEEN", "STRINGS"];
+    let published =
+        ["META", "PORTS", "WIRES", "MIRRORS", "DIAGNOSTICS", "NATIVE_VLANS", "PLACES", "SEEN", "LINK_LOSS", "STRINGS"];
     assert_eq!(names, published);
     let export: Value = serde_json::from_str(SNAPSHOT).unwrap();
     assert_eq!(found["snapshot"]["mirrors"], export["mirror_configs"]);

@@ -16,7 +16,8 @@ use shm_layout::header::RegionKind;
 use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{
     BindingRecord, CAP_MIRROR, CloneRecord, EntryRecord, EntryStateRecord, LiveState, PartitionKind, PortRole,
-    PortStateRecord, RefusalRecord, RoomRecord, ShardRecord, SightRecord, StatsMetaRecord, StrRef, UmemRecord,
+    PortStateRecord, RefusalRecord, RoomRecord, ShardRecord, SightRecord, StatsMetaRecord, StrRef, TakenDownRecord,
+    UmemRecord,
 };
 use spanwire::clock::monotonic_ns;
 use spanwire::region::{Publisher, STATS_FILE};
@@ -166,6 +167,8 @@ pub struct Fake {
     pub gathered_at: Option<u64>,
     pub last_reject: &'static str,
     pub mirror_frames: u32,
+    /// Each port that is taken down, with the one whose link is lost.
+    pub taken_down: Vec<(u32, u32)>,
     /// Primary frames and sockets of each shard, at most.
     pub room: [u32; 2],
     /// Nanoseconds since the Unix epoch.
@@ -198,6 +201,7 @@ impl Fake {
             gathered_at: None,
             last_reject: "",
             mirror_frames: 512,
+            taken_down: Vec::new(),
             room: [0, 1024],
             started_at: 1_700_000_000_000_000_000,
             on_the_way: Vec::new(),
@@ -306,6 +310,9 @@ impl Fake {
         };
         let reason = image.string("port missing");
         let states = [state(11, 100, LiveState::Active, StrRef::default()), state(13, 0, LiveState::Inactive, reason)];
+        let taken_down = self.taken_down.iter();
+        let taken_down: Vec<_> =
+            taken_down.map(|&(ifindex, lost_ifindex)| TakenDownRecord { ifindex, lost_ifindex }).collect();
         let [most, sockets] = self.room;
         let room = RoomRecord { frames: most, share: 32, sockets, pad: 0 };
         let on_the_way = self.on_the_way.iter().enumerate();
@@ -316,6 +323,7 @@ impl Fake {
             .section(Need::Required, &[meta])
             .section(Need::Required, &shards)
             .section(Need::Required, &ports)
+            .section(Need::Optional, &taken_down)
             .section(Need::Required, &bindings)
             .section(Need::Optional, &sights)
             .section(Need::Required, &[entry(0), entry(1)])

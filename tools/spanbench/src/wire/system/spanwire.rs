@@ -83,7 +83,12 @@ fn snapshot(lab: &Lab, rate: Option<u32>) -> Result<Snapshot> {
     let (wire, monitor) = (lab.wire(0)?, lab.monitor(0)?);
     let mirror = |rate| Mirror { ingress_ifindex: wire.a.ifindex, output_ifindex: monitor.ifindex, rate };
     Ok(Snapshot {
-        wires: vec![Wire { name: "bench".to_owned(), a_ifindex: wire.a.ifindex, b_ifindex: wire.b.ifindex }],
+        wires: vec![Wire {
+            name: "bench".to_owned(),
+            a_ifindex: wire.a.ifindex,
+            b_ifindex: wire.b.ifindex,
+            ..Wire::default()
+        }],
         mirrors: rate.map(mirror).into_iter().collect(),
         ..Snapshot::default()
     })
