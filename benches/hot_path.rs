@@ -162,7 +162,6 @@ fn counters(c: &mut Criterion) {
         b.iter(|| {
             cell.commit(|row| {
                 row.add(Entry::Observed, black_box(64));
-                row.add(Entry::NotSampled, black_box(64));
             });
         });
     });
@@ -170,7 +169,6 @@ fn counters(c: &mut Criterion) {
         b.iter(|| {
             cell.commit(|row| {
                 row.add(Entry::Observed, black_box(64));
-                row.add(Entry::NotSampled, black_box(0));
                 row.add(Entry::Selected, black_box(64));
                 row.add(Entry::InFlight, black_box(64));
             });

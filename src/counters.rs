@@ -9,18 +9,18 @@
 //! copies, fences Acquire and looks again. `adopted_serial` is stored Release after the shard's last use of the
 //! older table and loaded Acquire before the adopter frees it.
 
+mod ledger;
+
 use std::array;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use bytemuck::Zeroable;
 use crossbeam_utils::CachePadded;
-use shm_layout::counters::{
-    BINDING_VALUES, Entry, LEDGER_VALUES, PARTITION_VALUES, Partition, SHARD_VALUES, SIGHT_VALUES, Sight,
-};
+use shm_layout::counters::{BINDING_VALUES, PARTITION_VALUES, Partition, SHARD_VALUES, SIGHT_VALUES, Sight};
 use shm_layout::record::{LATENCY_BUCKETS, latency_bucket};
 
 use crate::clock;
+pub use ledger::{Counted, EntryCell, Row, is_drained, whole};
 
 /// Mirror entries a table may have.
 pub const MAX_ENTRIES: usize = 65_536;
@@ -31,87 +31,6 @@ pub const ENTRY_SLOTS: usize = 2 * MAX_ENTRIES + 4096;
 /// Adds to a value that only this thread writes.
 fn add(value: &AtomicU64, n: u64) {
     value.store(value.load(Relaxed).wrapping_add(n), Relaxed);
-}
-
-/// The ledger of one mirror entry on one shard, and its sampler's phase.
-#[derive(Debug, Zeroable)]
-#[repr(C, align(128))]
-pub struct EntryCell {
-    sequence: AtomicU32,
-    until: AtomicU32,
-    values: [AtomicU64; LEDGER_VALUES],
-}
-
-const _: () = assert!(size_of::<EntryCell>() == 128);
-
-/// A row being changed; see [`EntryCell::commit`].
-#[derive(Debug)]
-pub struct Row<'a>(&'a [AtomicU64; LEDGER_VALUES]);
-
-impl Row<'_> {
-    /// Adds to a value.
-    pub fn add(&mut self, value: Entry, n: u64) {
-        add(&self.0[value as usize], n);
-    }
-
-    /// Subtracts from a gauge.
-    pub fn subtract(&mut self, value: Entry, n: u64) {
-        add(&self.0[value as usize], n.wrapping_neg());
-    }
-}
-
-impl EntryCell {
-    /// Changes several values so that a reader sees all of the change or none of it. Only the owning shard.
-    pub fn commit(&self, change: impl FnOnce(&mut Row<'_>)) {
-        let odd = self.sequence.load(Relaxed).wrapping_add(1) | 1;
-        self.sequence.store(odd, Relaxed);
-        // Release: pairs with the fence Acquire in `read`.
-        fence(Release);
-        change(&mut Row(&self.values));
-        // Release: pairs with the Acquire load in `read`.
-        self.sequence.store(odd.wrapping_add(1), Release);
-    }
-
-    /// A consistent copy of the row; `None` if the shard kept writing through a number of tries.
-    pub fn read(&self) -> Option<[u64; LEDGER_VALUES]> {
-        for attempt in 0..200 {
-            // Acquire: pairs with the Release store in `commit`.
-            let before = self.sequence.load(Acquire);
-            let row = array::from_fn(|i| self.values[i].load(Relaxed));
-            // Acquire: pairs with the fence Release in `commit`.
-            fence(Acquire);
-            if before.is_multiple_of(2) && self.sequence.load(Relaxed) == before {
-                return Some(row);
-            }
-            // The shard may have been preempted inside its few stores.
-            if attempt > 20 {
-                std::thread::yield_now();
-            }
-        }
-        None
-    }
-
-    /// Frames to pass before the next one is selected.
-    pub fn until(&self) -> u32 {
-        self.until.load(Relaxed)
-    }
-
-    /// Keeps the sampler's phase. Only the owning shard.
-    pub fn set_until(&self, until: u32) {
-        self.until.store(until, Relaxed);
-    }
-
-    /// Whether no clone is in flight and the shard is not inside a commit: then, if no table has the slot any
-    /// more, the shard will not touch it again.
-    pub fn is_drained(&self) -> bool {
-        self.read().is_some_and(|row| row[Entry::InFlight as usize] == 0)
-    }
-
-    /// Back to zero, for a new entry. Only while no shard uses the slot.
-    pub fn reset(&self) {
-        self.until.store(0, Relaxed);
-        self.commit(|row| row.0.iter().for_each(|value| value.store(0, Relaxed)));
-    }
 }
 
 /// Latencies of table swaps, from publish to first use.
@@ -289,45 +208,5 @@ impl BindingBlock {
     /// What was seen.
     pub fn sights(&self) -> [u64; SIGHT_VALUES] {
         array::from_fn(|i| self.sights[i].load(Relaxed))
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reader_never_sees_half_a_commit() {
-        let block = ShardBlock::new(0, 0);
-        let cell = block.entry(3);
-        std::thread::scope(|scope| {
-            let writer = scope.spawn(|| {
-                for _ in 0..200_000 {
-                    cell.commit(|row| {
-                        row.add(Entry::Observed, 3);
-                        row.add(Entry::NotSampled, 1);
-                        row.add(Entry::Selected, 2);
-                        row.add(Entry::InFlight, 1);
-                        row.add(Entry::DropNoFrame, 1);
-                    });
-                    cell.commit(|row| {
-                        row.add(Entry::MirroredPackets, 1);
-                        row.subtract(Entry::InFlight, 1);
-                    });
-                }
-            });
-            let mut seen = 0u64;
-            while !writer.is_finished() {
-                if let Some(row) = cell.read() {
-                    assert!(Entry::closes(&row), "{row:?}");
-                    seen += 1;
-                }
-            }
-            assert!(seen > 0);
-        });
-        assert_eq!(cell.read().unwrap()[Entry::Observed as usize], 600_000);
-        cell.reset();
-        assert_eq!(cell.read().unwrap(), [0; LEDGER_VALUES]);
     }
 }

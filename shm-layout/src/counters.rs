@@ -53,7 +53,7 @@ macro_rules! values {
 }
 
 values! {
-    /// The ledger of one mirror entry on one shard. Closed at all times:
+    /// The ledger of one mirror entry on one shard, what the kernel selects for it included. Closed at all times:
     /// `observed = not_sampled + selected` and
     /// `selected = mirrored_packets + in_flight +` the sum of the `mirror_drops_*` that are not `_worker` parts.
     Entry, LEDGER_VALUES {
@@ -62,27 +62,31 @@ values! {
         Selected Counter "selected" "frames" "Frames the sampler picked."
         MirroredPackets Counter "mirrored_packets" "frames" "Clones whose transmission the kernel completed."
         MirroredBytes Counter "mirrored_bytes" "bytes" "Bytes of those clones, from the MAC header on."
-        InFlight Gauge "in_flight" "frames" "Clones handed to the monitor port and not completed yet."
+        InFlight Gauge "in_flight" "frames" "Clones in a clone ring, or handed to the monitor port and not completed yet."
         DropNoFrame Counter "mirror_drops_no_frame" "frames" "No free frame in the Mirror partition."
         DropNoBinding Counter "mirror_drops_no_binding" "frames" "No queue of the monitor port serves this shard."
         DropQueueFull Counter "mirror_drops_queue_full" "frames" "The way to the monitor port was full."
         DropQueueFullSameWorker Counter "mirror_drops_queue_full_same_worker" "frames" "Part of queue_full: this shard's own tx ring."
         DropQueueFullCrossWorker Counter "mirror_drops_queue_full_cross_worker" "frames" "Part of queue_full: the lane to the shard that owns the queue."
-        DropOversize Counter "mirror_drops_oversize" "frames" "Larger than a mirror frame or the monitor port's MTU."
+        DropOversize Counter "mirror_drops_oversize" "frames" "Larger than a mirror frame or the monitor port's MTU, or a super-frame that cannot be segmented."
         DropOutputDown Counter "mirror_drops_output_down" "frames" "The monitor port is down or not there."
         DropTxInvalid Counter "mirror_drops_tx_invalid" "frames" "The clone's descriptor would have been refused."
         DropRefused Counter "mirror_drops_refused" "frames" "Handed to the monitor port, whose device refused them (the kernel said EBUSY)."
+        DropRingFull Counter "mirror_drops_ring_full" "frames" "The processor's clone ring was full."
+        MirroredSegments Counter "mirrored_segments" "frames" "Frames that were sent for mirrored super-frames, each of which is one of mirrored_packets."
     }
 }
 
 /// Values of [`Entry`] in a row of ENTRIES: the first ones.
 pub const ENTRY_VALUES: usize = 14;
-/// Values of [`Entry`] in a row of REFUSALS: the others, which came with layout minor 1.
-pub const REFUSAL_VALUES: usize = LEDGER_VALUES - ENTRY_VALUES;
+/// Values of [`Entry`] in a row of REFUSALS: those after them, which came with layout minor 1.
+pub const REFUSAL_VALUES: usize = 1;
+/// Values of [`Entry`] in a row of RINGS: the others, which came with layout minor 1 too.
+pub const RING_VALUES: usize = LEDGER_VALUES - ENTRY_VALUES - REFUSAL_VALUES;
 
 impl Entry {
     /// The drops that close the ledger (the `_worker` parts are inside `DropQueueFull`).
-    pub const DROPS: [Entry; 7] = [
+    pub const DROPS: [Entry; 8] = [
         Entry::DropNoFrame,
         Entry::DropNoBinding,
         Entry::DropQueueFull,
@@ -90,12 +94,18 @@ impl Entry {
         Entry::DropOutputDown,
         Entry::DropTxInvalid,
         Entry::DropRefused,
+        Entry::DropRingFull,
     ];
+
+    /// The drops of a row.
+    pub fn drops(row: &[u64; LEDGER_VALUES]) -> u64 {
+        Entry::DROPS.iter().fold(0, |sum: u64, &drop| sum.wrapping_add(row[drop as usize]))
+    }
 
     /// Whether a row of this kind closes.
     pub fn closes(row: &[u64; LEDGER_VALUES]) -> bool {
         let at = |e: Entry| row[e as usize];
-        let drops = Entry::DROPS.iter().fold(0u64, |sum, &d| sum.wrapping_add(at(d)));
+        let drops = Entry::drops(row);
         at(Entry::Observed) == at(Entry::NotSampled).wrapping_add(at(Entry::Selected))
             && at(Entry::Selected) == at(Entry::MirroredPackets).wrapping_add(at(Entry::InFlight)).wrapping_add(drops)
             && at(Entry::DropQueueFull)

@@ -6,8 +6,8 @@ use crate::header::{Geometry, Header};
 use crate::record::{
     BindingRecord, CloneRecord, DescriptorRecord, DiagnosticRecord, EntryRecord, EntryStateRecord, LinkListRecord,
     LinkLossRecord, LinkRecord, MetaRecord, MirrorRecord, NativeVlanRecord, PlaceRecord, PortDeviceRecord, PortRecord,
-    PortStateRecord, RefusalRecord, RoomRecord, SectionEntry, SeenRecord, ShardRecord, SightRecord, SlotHeader,
-    StatsMetaRecord, StrRef, SwapRecord, TakenDownRecord, UmemRecord, WireRecord,
+    PortStateRecord, RefusalRecord, RingRecord, RoomRecord, SectionEntry, SeenRecord, ShardRecord, SightRecord,
+    SlotHeader, StatsMetaRecord, StrRef, SwapRecord, TakenDownRecord, UmemRecord, WireRecord,
 };
 
 /// Asserts a type's size and the offset of every field. The pattern makes a field that is not listed an error.
@@ -55,6 +55,7 @@ pin!(TakenDownRecord of 8 { ifindex: 0, lost_ifindex: 4 });
 pin!(BindingRecord of 176 { ifindex: 0, queue: 4, shard: 8, pad: 12, values: 16, kernel: 128 });
 pin!(EntryRecord of 128 { ingress_ifindex: 0, output_ifindex: 4, rate: 8, shard: 12, values: 16 });
 pin!(RefusalRecord of 8 { values: 0 });
+pin!(RingRecord of 16 { values: 0 });
 pin!(EntryStateRecord of 24 { ingress_ifindex: 0, output_ifindex: 4, rate: 8, state: 12, reason: 16 });
 pin!(UmemRecord of 56 { shard: 0, partition: 4, values: 8 });
 pin!(CloneRecord of 16 { shard: 0, pad: 4, on_the_way: 8 });

@@ -4,7 +4,8 @@ use bytemuck::{CheckedBitPattern, NoUninit, Pod, Zeroable};
 
 use crate::WORD;
 use crate::counters::{
-    BINDING_VALUES, ENTRY_VALUES, KERNEL_VALUES, PARTITION_VALUES, REFUSAL_VALUES, SHARD_VALUES, SIGHT_VALUES,
+    BINDING_VALUES, ENTRY_VALUES, KERNEL_VALUES, PARTITION_VALUES, REFUSAL_VALUES, RING_VALUES, SHARD_VALUES,
+    SIGHT_VALUES,
 };
 
 /// A run of UTF-8 bytes in the STRINGS section.
@@ -499,7 +500,7 @@ record! {
         rate: u32,
         /// The shard.
         shard: u32,
-        /// Values of [`crate::counters::Entry`]; the last ones are in REFUSALS.
+        /// Values of [`crate::counters::Entry`]; the last ones are in REFUSALS and RINGS.
         values: [u64; ENTRY_VALUES],
     }
 }
@@ -507,8 +508,16 @@ record! {
 record! {
     /// REFUSALS: one row for each of ENTRIES, in their order.
     RefusalRecord kind 123 size 8 {
-        /// The values of [`crate::counters::Entry`] that ENTRIES does not have.
+        /// The values of [`crate::counters::Entry`] after those of ENTRIES.
         values: [u64; REFUSAL_VALUES],
+    }
+}
+
+record! {
+    /// RINGS: one row for each of ENTRIES, in their order.
+    RingRecord kind 124 size 16 {
+        /// The values of [`crate::counters::Entry`] after those of REFUSALS.
+        values: [u64; RING_VALUES],
     }
 }
 
@@ -547,8 +556,9 @@ record! {
         shard: u32,
         /// Zero.
         pad: u32,
-        /// Clones that it made and of which it has not heard yet what became of them: in lanes to other shards, in tx
-        /// rings here and there, with the kernel, or completed and not taken back.
+        /// Frames of clones that it made and of which it has not heard yet what became of them: in lanes to other shards,
+        /// in tx rings here and there, with the kernel, or completed and not taken back. A clone ring of its own that has
+        /// something counts as one.
         on_the_way: u64,
     }
 }

@@ -15,7 +15,7 @@ use crate::record::{IMAGE_MAGIC, REQUIRED, Record, STRINGS_HASH, STRINGS_KIND, S
 use crate::{ENDIAN_TAG, LAYOUT_MAJOR, LAYOUT_MINOR, WORD};
 
 /// Kinds of sections this release knows.
-const KNOWN: [std::ops::RangeInclusive<u32>; 4] = [1..=10, 100..=113, 120..=120, 122..=123];
+const KNOWN: [std::ops::RangeInclusive<u32>; 4] = [1..=10, 100..=113, 120..=120, 122..=124];
 
 /// An image whose structure holds.
 #[derive(Clone, Copy, Debug)]

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use shm_layout::counters::{
-    Binding, Description, ENTRY_VALUES, Entry, Kernel, PARTITION_VALUES, Partition, Shard as ShardValue, Sight,
+    Binding, Description, ENTRY_VALUES, Entry, Kernel, PARTITION_VALUES, Partition, REFUSAL_VALUES,
+    Shard as ShardValue, Sight,
 };
 use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{
     BindingRecord, CAP_MIRROR, CAP_PLACES, CloneRecord, DescriptorRecord, EntryRecord, EntryStateRecord, LiveState,
-    NO_SHARD, PartitionKind, PlaceRecord, PortDeviceRecord, PortStateRecord, Record, RefusalRecord, RoomRecord,
-    ShardRecord, SightRecord, StatsMetaRecord, SwapRecord, UmemRecord,
+    NO_SHARD, PartitionKind, PlaceRecord, PortDeviceRecord, PortStateRecord, Record, RefusalRecord, RingRecord,
+    RoomRecord, ShardRecord, SightRecord, StatsMetaRecord, SwapRecord, UmemRecord,
 };
 
 use super::TICK;
@@ -22,11 +23,12 @@ use super::config::Config;
 use super::devices::Devices;
 use super::report::{LINK_DOWN, MISSING, Report, State};
 use crate::clock;
-use crate::counters::ShardBlock;
+use crate::counters::{ShardBlock, whole};
 use crate::region::Publisher;
 use crate::rings::SHARE_LEAST;
 use crate::shard::limits::MAX_PORTS;
 use crate::snapshot::table::{Current, Table, TableEntry};
+use crate::snapshot::upstream::Upstream;
 use crate::told::Told;
 
 /// Time between publishes that nobody asks for.
@@ -46,6 +48,8 @@ pub struct Teller {
     publisher: Publisher,
     table: Arc<Current>,
     blocks: Vec<Arc<ShardBlock>>,
+    /// What selects frames for the shards, if anything does.
+    upstream: Option<Arc<dyn Upstream>>,
     report: Arc<Report>,
     started_at: u64,
     capabilities: u64,
@@ -73,6 +77,7 @@ impl Teller {
             publisher,
             table,
             blocks,
+            upstream: None,
             report,
             started_at: clock::unix_ns(),
             capabilities: CAP_PLACES | if config.mirror_frames > 0 { CAP_MIRROR } else { 0 },
@@ -82,6 +87,11 @@ impl Teller {
             devices: Devices::watch()?,
             told: Told::default(),
         })
+    }
+
+    /// The same where frames are selected for the shards.
+    pub fn with_upstream(self, upstream: Arc<dyn Upstream>) -> Teller {
+        Teller { upstream: Some(upstream), ..self }
     }
 
     /// Publishes when a reader asks and now and then until `stop`, and once more after it.
@@ -156,12 +166,18 @@ impl Teller {
         let clones: Vec<_> = self.blocks.iter().map(clone_row).collect();
         let mut entries = Vec::with_capacity(table.entries.len() * self.blocks.len());
         let mut refusals = Vec::with_capacity(entries.capacity());
+        let mut rings = Vec::with_capacity(entries.capacity());
         for entry in &table.entries {
             for block in &self.blocks {
-                let ledger = block.entry(entry.slot).read()?;
+                let row = block.entry(entry.slot).read()?;
+                // Read after the shard's.
+                let counted = self.upstream.as_ref().map(|upstream| upstream.counted(entry.slot, block.id));
+                let ledger = whole(&row, counted.unwrap_or_default());
                 // Of fixed lengths, which add up.
-                let (&values, &more) = (ledger.first_chunk()?, ledger.last_chunk()?);
-                refusals.push(RefusalRecord { values: more });
+                let (&values, more) = ledger.split_first_chunk()?;
+                let (&refused, more) = more.split_first_chunk::<REFUSAL_VALUES>()?;
+                refusals.push(RefusalRecord { values: refused });
+                rings.push(RingRecord { values: *more.first_chunk()? });
                 entries.push(EntryRecord {
                     ingress_ifindex: entry.key.ingress_ifindex,
                     output_ifindex: entry.key.output_ifindex,
@@ -189,6 +205,7 @@ impl Teller {
             .section(Need::Optional, &clones)
             .section(Need::Optional, &entries)
             .section(Need::Optional, &refusals)
+            .section(Need::Optional, &rings)
             .section(Need::Optional, &states)
             .section(Need::Optional, &places)
             .section(Need::Optional, &ports)
@@ -268,13 +285,15 @@ impl<'a> PortsNow<'a> {
 }
 
 fn descriptors(image: &mut ImageBuilder) -> Vec<DescriptorRecord> {
-    let tables: [(u32, usize, &[Description]); 7] = [
+    let (entry, more) = Entry::DESCRIPTIONS.split_at(ENTRY_VALUES);
+    let tables: [(u32, usize, &[Description]); 8] = [
         (ShardRecord::KIND, std::mem::offset_of!(ShardRecord, values), ShardValue::DESCRIPTIONS),
         (BindingRecord::KIND, std::mem::offset_of!(BindingRecord, values), Binding::DESCRIPTIONS),
         (BindingRecord::KIND, std::mem::offset_of!(BindingRecord, kernel), Kernel::DESCRIPTIONS),
         (SightRecord::KIND, std::mem::offset_of!(SightRecord, values), Sight::DESCRIPTIONS),
-        (EntryRecord::KIND, std::mem::offset_of!(EntryRecord, values), &Entry::DESCRIPTIONS[..ENTRY_VALUES]),
-        (RefusalRecord::KIND, std::mem::offset_of!(RefusalRecord, values), &Entry::DESCRIPTIONS[ENTRY_VALUES..]),
+        (EntryRecord::KIND, std::mem::offset_of!(EntryRecord, values), entry),
+        (RefusalRecord::KIND, std::mem::offset_of!(RefusalRecord, values), &more[..REFUSAL_VALUES]),
+        (RingRecord::KIND, std::mem::offset_of!(RingRecord, values), &more[REFUSAL_VALUES..]),
         (UmemRecord::KIND, std::mem::offset_of!(UmemRecord, values), Partition::DESCRIPTIONS),
     ];
     let mut all = Vec::new();

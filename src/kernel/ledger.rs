@@ -6,38 +6,7 @@ use std::sync::{Arc, OnceLock};
 use super::abi::{CHUNK_SLOTS, Cell};
 use super::maps::{MapError, Maps};
 use super::rows::Rows;
-
-/// What the selector has counted of an entry. See [`Cell`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counted {
-    /// Frames that are the entry's.
-    pub observed: u64,
-    /// Of them selected.
-    pub selected: u64,
-    /// Of those not in a ring: it was full.
-    pub ring_full: u64,
-    /// Of those longer than any record.
-    pub oversize: u64,
-    /// Of those not to be read.
-    pub unreadable: u64,
-}
-
-impl Counted {
-    /// Clones that were put into a ring.
-    pub fn handed_up(&self) -> u64 {
-        self.selected.saturating_sub(self.ring_full + self.oversize + self.unreadable)
-    }
-}
-
-impl std::ops::AddAssign for Counted {
-    fn add_assign(&mut self, more: Counted) {
-        self.observed += more.observed;
-        self.selected += more.selected;
-        self.ring_full += more.ring_full;
-        self.oversize += more.oversize;
-        self.unreadable += more.unreadable;
-    }
-}
+use crate::counters::Counted;
 
 /// The ledgers of all entries. There is memory for those that were made room for.
 #[derive(Debug)]

@@ -140,7 +140,6 @@ impl<D: Doorbell> Run<'_, D> {
             cell.set_until(sampler.until);
             cell.commit(|row| {
                 row.add(Entry::Observed, observed);
-                row.add(Entry::NotSampled, observed);
             });
             return;
         }
@@ -153,7 +152,6 @@ impl<D: Doorbell> Run<'_, D> {
             Err(reason) => {
                 cell.commit(|row| {
                     row.add(Entry::Observed, observed);
-                    row.add(Entry::NotSampled, observed - selected);
                     row.add(Entry::Selected, selected);
                     reason.enter(row, selected);
                 });
@@ -164,7 +162,6 @@ impl<D: Doorbell> Run<'_, D> {
         // All of it at once, so that the row closes whenever a reader looks.
         cell.commit(|row| {
             row.add(Entry::Observed, observed);
-            row.add(Entry::NotSampled, observed - selected);
             row.add(Entry::Selected, selected);
             row.add(Entry::InFlight, tally.sent);
             for reason in DropReason::ALL {

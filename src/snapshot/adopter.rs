@@ -1,5 +1,5 @@
 //! The adopter: reads each published snapshot, builds its table off the hot path, swaps it in, and frees the
-//! older ones once every shard has moved on.
+//! older ones once every shard, and what selects frames for them in the kernel, has moved on.
 //!
 //! # Orderings
 //! The swap publishes the table (arc-swap's own orderings). A shard stores its acknowledgement Release after it
@@ -14,7 +14,8 @@ use shm_layout::snapshot::SnapshotView;
 
 use super::slots::Slots;
 use super::table::{Current, EntryKey, Table};
-use crate::counters::{ENTRY_SLOTS, MAX_ENTRIES, ShardBlock};
+use super::upstream::Upstream;
+use crate::counters::{self, Counted, ENTRY_SLOTS, MAX_ENTRIES, ShardBlock};
 use crate::region::{Polled, RegionError, Subscriber};
 
 /// What [`Adopter::poll`] did.
@@ -42,11 +43,13 @@ pub struct Adopter {
     subscriber: Subscriber,
     current: Arc<Current>,
     shards: Vec<Arc<ShardBlock>>,
+    /// What selects frames for the shards, if anything does.
+    upstream: Option<Arc<dyn Upstream>>,
     slots: Slots,
     serial: u64,
     /// Older tables, until every shard uses a newer one.
     retired: Vec<Arc<Table>>,
-    /// Why the region cannot be read; empty while it can.
+    /// Why the region cannot be read, or what is short; empty while all is well.
     trouble: String,
 }
 
@@ -54,7 +57,13 @@ impl Adopter {
     /// An adopter that swaps tables into `current`, used by `shards`.
     pub fn new(subscriber: Subscriber, current: Arc<Current>, shards: Vec<Arc<ShardBlock>>) -> Adopter {
         let slots = Slots::new(ENTRY_SLOTS as u32);
-        Adopter { subscriber, current, shards, slots, serial: 0, retired: Vec::new(), trouble: String::new() }
+        let (retired, trouble) = (Vec::new(), String::new());
+        Adopter { subscriber, current, shards, upstream: None, slots, serial: 0, retired, trouble }
+    }
+
+    /// The same where frames are selected for the shards.
+    pub fn with_upstream(self, upstream: Arc<dyn Upstream>) -> Adopter {
+        Adopter { upstream: Some(upstream), ..self }
     }
 
     /// Adopts the newest snapshot if there is a new one, and frees what can be freed.
@@ -67,12 +76,17 @@ impl Adopter {
                 return Adoption::Recovered;
             }
             Ok(Polled::New { instance, words, .. }) => {
-                self.trouble.clear();
                 let before = self.current.load();
-                build(words, instance, self.serial + 1, &before, &mut self.slots, &self.shards)
+                let upstream = self.upstream.as_deref();
+                build(words, instance, self.serial + 1, &before, &mut self.slots, &self.shards, upstream)
             }
             Err(error) => return self.unreadable(&error),
         };
+        if let Err(Unbuilt::Short(what)) = built {
+            self.subscriber.forget();
+            return self.told_once(what);
+        }
+        self.trouble.clear();
         match built {
             Ok(table) => {
                 let generation = table.generation;
@@ -85,7 +99,7 @@ impl Adopter {
                 self.subscriber.forget();
                 Adoption::None
             }
-            Err(Unbuilt::Never(reason)) => Adoption::Refused { reason },
+            Err(Unbuilt::Never(reason) | Unbuilt::Short(reason)) => Adoption::Refused { reason },
         }
     }
 
@@ -98,8 +112,11 @@ impl Adopter {
             RegionError::Read { source, .. } => matches!(source, ReadError::Superseded | ReadError::Lapped),
             _ => false,
         };
-        let reason = error.to_string();
-        if passing || reason == self.trouble {
+        if passing { Adoption::None } else { self.told_once(error.to_string()) }
+    }
+
+    fn told_once(&mut self, reason: String) -> Adoption {
+        if reason == self.trouble {
             return Adoption::None;
         }
         self.trouble.clone_from(&reason);
@@ -117,12 +134,20 @@ impl Adopter {
         self.shards.iter().all(|shard| shard.adopted_serial() >= newest)
     }
 
-    /// Drops the tables and frees the slots that no shard can reach any more.
+    /// Drops the tables that no shard can reach any more, and frees the slots that the kernel cannot reach either.
     pub fn reclaim(&mut self) {
         let oldest = self.shards.iter().map(|shard| shard.adopted_serial()).min().unwrap_or(u64::MAX);
         self.retired.retain(|table| table.serial >= oldest);
-        let shards = &self.shards;
-        self.slots.release(oldest, |slot| shards.iter().all(|shard| shard.entry(slot).is_drained()));
+        let oldest = self.upstream.as_ref().map_or(oldest, |upstream| oldest.min(upstream.serial()));
+        let (shards, upstream) = (&self.shards, self.upstream.as_deref());
+        self.slots.release(oldest, |slot| {
+            let counted = || {
+                let mut all = Counted::default();
+                upstream.iter().for_each(|of| shards.iter().for_each(|shard| all += of.counted(slot, shard.id)));
+                all
+            };
+            counters::is_drained(shards.iter().map(|shard| shard.entry(slot)), counted)
+        });
     }
 }
 
@@ -132,6 +157,8 @@ enum Unbuilt {
     Never(String),
     /// It fits once older entries have drained.
     NotYet,
+    /// Something was short meanwhile.
+    Short(String),
 }
 
 /// The table of an image, to follow the one `before`.
@@ -142,6 +169,7 @@ fn build(
     before: &Table,
     slots: &mut Slots,
     shards: &[Arc<ShardBlock>],
+    upstream: Option<&dyn Upstream>,
 ) -> Result<Table, Unbuilt> {
     let view = SnapshotView::try_from(words).map_err(|e| Unbuilt::Never(e.to_string()))?;
     if view.mirrors.len() > MAX_ENTRIES {
@@ -156,6 +184,10 @@ fn build(
     let plan = slots.plan(keys, before.takes_over_as(view.meta.role)).ok_or(Unbuilt::NotYet)?;
     for &slot in plan.fresh() {
         shards.iter().for_each(|shard| shard.entry(slot).reset());
+        if let Some(Err(what)) = upstream.map(|upstream| upstream.reset(slot)) {
+            slots.abandon(plan);
+            return Err(Unbuilt::Short(what));
+        }
     }
     let table = Table::build(&view, instance, serial, |key| plan.slot(key));
     slots.commit(plan, serial);

@@ -1,7 +1,7 @@
 //! Ledger slots of mirror entries, over all generations.
 //!
-//! An entry keeps its slot while it stays in the configuration. When it goes, its slot is *leaving* until no
-//! shard uses a table that has it and none of its clones is in flight; then it is free for another.
+//! An entry keeps its slot while it stays in the configuration. When it goes, its slot is *leaving* until neither a shard
+//! nor the kernel uses a table that has it and none of its clones is in flight; then it is free for another.
 
 use rustc_hash::FxHashMap;
 
@@ -82,8 +82,13 @@ impl Slots {
         self.used = plan.slots;
     }
 
-    /// Frees the leaving slots that no shard can reach, every one using the table of serial `oldest` or a newer
-    /// one, and that are `idle`.
+    /// Takes back a plan that comes to nothing.
+    pub fn abandon(&mut self, plan: Plan) {
+        self.free.extend(plan.fresh);
+    }
+
+    /// Frees the leaving slots that neither a shard nor the kernel can reach, each using the table of serial `oldest` or a
+    /// newer one, and that are `idle`.
     pub fn release(&mut self, oldest: u64, mut idle: impl FnMut(u32) -> bool) {
         let free = &mut self.free;
         self.leaving.retain(|&(slot, since)| {
@@ -138,6 +143,8 @@ mod tests {
     fn a_plan_that_fails_gives_its_slots_back() {
         let mut slots = Slots::new(2);
         assert!(slots.plan((0..3).map(|i| key(i, 1)), false).is_none());
+        let plan = slots.plan((0..2).map(|i| key(i, 1)), false).unwrap();
+        slots.abandon(plan);
         assert!(slots.plan((0..2).map(|i| key(i, 1)), false).is_some());
     }
 

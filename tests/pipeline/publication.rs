@@ -1,7 +1,9 @@
 //! The way of a configuration as a whole: from its text through the builder, admission, the compiler, the writer and
 //! a real region to the table a shard uses, and to the frames that it mirrors by it.
 
-use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
 
 use shm_layout::counters::Entry;
 use shm_layout::header::RegionKind;
@@ -11,8 +13,10 @@ use spanwire::control::json::{export, parse_links};
 use spanwire::control::source::{Ports, read};
 use spanwire::control::writer::publish;
 use spanwire::control::{Admission, Links, Wire, state};
+use spanwire::counters::Counted;
 use spanwire::region::{CONFIG_FILE, Subscriber};
 use spanwire::snapshot::adopter::{Adopter, Adoption};
+use spanwire::snapshot::upstream::Upstream;
 use tempfile::TempDir;
 
 use super::rig::{A, B, MON, Rig, Spec, frame};
@@ -168,4 +172,106 @@ fn an_export_is_the_same_configuration() {
     let document = export(&spanwire::control::compile::decompile(&published.view().unwrap()));
     assert!(node.commit(document.as_bytes(), false).accepted());
     assert_eq!((node.table(), node.generation()), (table, 2));
+}
+
+/// A selector of which a test says what it has counted.
+#[derive(Debug, Default)]
+struct Elsewhere {
+    /// What the next ledger is short of.
+    is_short: AtomicBool,
+    reset: Mutex<Vec<u32>>,
+    /// Clones handed up, the same in every slot.
+    handed_up: AtomicU64,
+    serial: AtomicU64,
+}
+
+impl Upstream for Elsewhere {
+    fn reset(&self, slot: u32) -> Result<(), String> {
+        if self.is_short.load(Relaxed) {
+            return Err("memory is short".to_owned());
+        }
+        self.reset.lock().unwrap().push(slot);
+        Ok(())
+    }
+
+    fn counted(&self, _slot: u32, shard: u32) -> Counted {
+        assert_eq!(shard, 0);
+        let selected = self.handed_up.load(Relaxed);
+        Counted { observed: selected, selected, ..Counted::default() }
+    }
+
+    fn serial(&self) -> u64 {
+        self.serial.load(Relaxed)
+    }
+}
+
+impl Node {
+    /// One for which frames are selected elsewhere.
+    fn beside(elsewhere: &Arc<Elsewhere>) -> Node {
+        let mut node = Node::new();
+        node.adopter = node.adopter.with_upstream(Arc::clone(elsewhere) as Arc<dyn Upstream>);
+        node
+    }
+
+    /// Slots of the entries in use.
+    fn slots(&self) -> Vec<u32> {
+        self.rig.table().load().entries.iter().map(|entry| entry.slot).collect()
+    }
+}
+
+/// A configuration with another entry for each rate.
+fn at_rate(rate: u32) -> Vec<u8> {
+    String::from_utf8(fixture("two-instances.conf"))
+        .unwrap()
+        .replace("rate 100;", &format!("rate {rate};"))
+        .into_bytes()
+}
+
+#[test]
+fn a_slot_is_another_entrys_only_when_nothing_of_the_one_before_is_in_a_ring() {
+    let elsewhere = Arc::new(Elsewhere::default());
+    let mut node = Node::beside(&elsewhere);
+    node.commit(&at_rate(2), false);
+    let [left, _] = node.slots()[..] else { panic!("two entries") };
+    assert_eq!(*elsewhere.reset.lock().unwrap(), node.slots(), "each ledger begins at zero there too");
+    elsewhere.handed_up.store(3, Relaxed);
+    let mut rate = 2;
+    // Whether an entry that comes in its stead has its slot.
+    let mut comes_free = |node: &mut Node| {
+        let mut found = false;
+        for _ in 0..2 {
+            rate += 1;
+            node.commit(&at_rate(rate), false);
+            found |= node.slots().contains(&left);
+        }
+        found
+    };
+    assert!(!comes_free(&mut node), "three of its clones are in rings, and it is selected by");
+    node.rig.block.entry(left).commit(|row| row.add(Entry::DropNoFrame, 3));
+    assert!(!comes_free(&mut node), "it is still selected by");
+    elsewhere.serial.store(u64::MAX, Relaxed);
+    assert!(comes_free(&mut node));
+}
+
+#[test]
+fn a_table_whose_ledgers_cannot_be_made_is_tried_again_and_told_once() {
+    let elsewhere = Arc::new(Elsewhere { serial: AtomicU64::new(u64::MAX), ..Elsewhere::default() });
+    let mut node = Node::beside(&elsewhere);
+    node.commit(&at_rate(2), false);
+    let before = node.table();
+    elsewhere.is_short.store(true, Relaxed);
+    let mut draft = read(&at_rate(3), Ports::Listed(&node.links), &[]).unwrap();
+    draft.snapshot.wires.push(Wire { name: "w".into(), a_ifindex: A, b_ifindex: B, ..Wire::default() });
+    let admission = draft.admit(Some(&node.links));
+    publish(node.dir.path(), &draft.snapshot, &admission, Provenance::of(b"").digest).unwrap();
+    assert_eq!(node.adopter.poll(), Adoption::Refused { reason: "memory is short".to_owned() });
+    for _ in 0..3 {
+        assert_eq!(node.adopter.poll(), Adoption::None);
+    }
+    node.rig.breathe();
+    assert_eq!(node.table(), before);
+    elsewhere.is_short.store(false, Relaxed);
+    assert_eq!(node.adopter.poll(), Adoption::Adopted { generation: node.generation() });
+    node.rig.breathe();
+    assert_eq!(node.table()[0], (A, MON, 3));
 }

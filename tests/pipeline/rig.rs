@@ -8,7 +8,7 @@ use shm_layout::record::{
     DiagnosticRecord, MetaRecord, MirrorRecord, Placement, PortRecord, PortRole, Role, StrRef, WireRecord,
 };
 use shm_layout::snapshot::SnapshotView;
-use spanwire::counters::{BindingBlock, EntryCell, ShardBlock};
+use spanwire::counters::{BindingBlock, Counted, EntryCell, ShardBlock, is_drained};
 use spanwire::shard::complete::AUDITS;
 use spanwire::shard::lanes::Wake;
 use spanwire::shard::mailbox::{Command, Event, Mailbox};
@@ -165,7 +165,7 @@ fn publish(table: &Current, slots: &mut Slots, plan: &Plan, generation: u64, blo
 
 fn release(slots: &mut Slots, blocks: &[Arc<ShardBlock>]) {
     let oldest = blocks.iter().map(|block| block.adopted_serial()).min().expect("a shard");
-    slots.release(oldest, |slot| blocks.iter().all(|block| block.entry(slot).is_drained()));
+    slots.release(oldest, |slot| is_drained(blocks.iter().map(|block| block.entry(slot)), Counted::default));
 }
 
 impl Rig {

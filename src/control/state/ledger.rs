@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 use shm_layout::counters::{
-    Binding, Description, Entry, Kernel, LEDGER_VALUES, Partition, REFUSAL_VALUES, Shard, Sight,
+    Binding, Description, Entry, Kernel, LEDGER_VALUES, Partition, REFUSAL_VALUES, RING_VALUES, Shard, Sight,
 };
 use shm_layout::record::{
     BindingRecord, EntryRecord, NO_SHARD, PartitionKind, ShardRecord, SwapRecord, UmemRecord, latency_bucket_top,
@@ -395,8 +395,10 @@ fn mirrors(stats: &Stats) -> Vec<EntryRow> {
         if row == rows.len() {
             rows.push(blank(key));
         }
-        let more = stats.refusals.get(i).map_or([0; REFUSAL_VALUES], |row| row.values);
-        let ledger = [&part.values[..], &more].concat();
+        // A dataplane of an older release has fewer.
+        let refusals = stats.refusals.get(i).map_or([0; REFUSAL_VALUES], |row| row.values);
+        let rings = stats.rings.get(i).map_or([0; RING_VALUES], |row| row.values);
+        let ledger = [&part.values[..], &refusals, &rings].concat();
         let values = Values::new(Entry::DESCRIPTIONS, &ledger).with(stats.newer.tail::<EntryRecord>(i));
         rows[row].values.add(&values);
         rows[row].shards.push(EntryShard { shard: part.shard, values });

@@ -11,8 +11,8 @@ use shm_layout::error::LayoutError;
 use shm_layout::header::{RegionKind, WRITER_START};
 use shm_layout::record::{
     BindingRecord, CAP_MIRROR, CloneRecord, EntryRecord, EntryStateRecord, PartitionKind, PlaceRecord,
-    PortDeviceRecord, PortStateRecord, Record, RefusalRecord, RoomRecord, ShardRecord, SightRecord, StatsMetaRecord,
-    SwapRecord, TakenDownRecord, UmemRecord,
+    PortDeviceRecord, PortStateRecord, Record, RefusalRecord, RingRecord, RoomRecord, ShardRecord, SightRecord,
+    StatsMetaRecord, SwapRecord, TakenDownRecord, UmemRecord,
 };
 use shm_layout::view::{ImageView, Strings};
 use shm_layout::words::Words;
@@ -55,6 +55,7 @@ pub struct Stats {
     pub(super) entries: Vec<EntryRecord>,
     /// One for each of those; none where the dataplane is of an older release.
     pub(super) refusals: Vec<RefusalRecord>,
+    pub(super) rings: Vec<RingRecord>,
     /// Each with its reason.
     pub(super) entry_states: Vec<(EntryStateRecord, String)>,
     /// One for each of those; none from a dataplane of layout minor 0.
@@ -97,6 +98,7 @@ impl Stats {
             sights: image.records()?.iter().collect(),
             entries: image.records()?.iter().collect(),
             refusals: image.records()?.iter().collect(),
+            rings: image.records()?.iter().collect(),
             entry_states: image
                 .records::<EntryStateRecord>()?
                 .iter()
@@ -187,7 +189,8 @@ impl Stats {
         &self.ports
     }
 
-    /// Clones on the way out: in lanes between shards, in tx rings, with the kernel, or completed and not taken back yet.
+    /// Frames of clones on the way out: in lanes between shards, in tx rings, with the kernel, or completed and not taken
+    /// back yet. What a clone ring holds counts as one.
     /// A dataplane of an older release does not tell of those in lanes.
     #[must_use]
     pub fn clones_in_flight(&self) -> u64 {

@@ -34,7 +34,7 @@ fn mirrors(report: &StatsReport, all: bool, rates: Option<&Rates<'_>>, text: &mu
         (Entry::MirroredPackets.name(), "mirrored"),
         (Entry::InFlight.name(), "in flight"),
     ];
-    const ROUTINE: [&str; 2] = [Entry::NotSampled.name(), Entry::MirroredBytes.name()];
+    const ROUTINE: [&str; 3] = [Entry::NotSampled.name(), Entry::MirroredBytes.name(), Entry::MirroredSegments.name()];
     let mut lines = Vec::new();
     for entry in &report.mirrors {
         lines.push(Line { entry, shard: None, values: &entry.values });
