@@ -6,6 +6,7 @@ use std::str::FromStr;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Parser, ValueEnum};
 
+use crate::kernel::path::PathChoice;
 use crate::kernel::steer::XdpModeChoice;
 use crate::shard::origin::MAX_SHARDS;
 use crate::text::excerpt;
@@ -34,7 +35,19 @@ pub struct Config {
     /// Bytes of a frame: 2048 takes an MTU up to 1770, 4096 up to 3818
     #[arg(long, env = "SPANWIRE_FRAME_SIZE", default_value = "2048", value_name = "BYTES", value_parser = frame_size)]
     pub frame_size: u32,
-    /// XDP mode; auto chooses by driver and falls back to generic
+    /// How frames cross: xdp and tc in the kernel, shard through AF_XDP sockets; auto chooses for each wire
+    #[arg(long, env = "SPANWIRE_PATH", default_value = "shard", value_name = "auto|xdp|tc|shard")]
+    pub path: PathChoice,
+    /// Whether wires on the kernel path go on crossing when this stops: keep, or cut for those who must fail closed
+    #[arg(long, env = "SPANWIRE_ON_EXIT", value_enum, default_value_t = OnExit::Keep)]
+    pub on_exit: OnExit,
+    /// A folder in a bpffs for what outlives this; /sys/fs/bpf/spanwire by default, or a bpffs mounted in the directory
+    #[arg(long, env = "SPANWIRE_PINS", value_name = "DIR")]
+    pub pins: Option<PathBuf>,
+    /// Bytes of the clone ring of each processor: what clones wait in for their shard; a power of two
+    #[arg(long, env = "SPANWIRE_CLONE_RING", default_value_t = 4 << 20, value_name = "BYTES", value_parser = clone_ring)]
+    pub clone_ring: u32,
+    /// XDP mode of the shard path; auto chooses by driver and falls back to generic
     #[arg(long, env = "SPANWIRE_XDP_MODE", default_value = "auto", value_name = "auto|native|generic")]
     pub xdp_mode: XdpModeChoice,
     /// How sockets are bound; auto means copy. Zero-copy is for trials: some drivers damage frames in it
@@ -48,6 +61,15 @@ pub struct Config {
     /// The processors, checked.
     #[arg(skip)]
     pub cpus: Vec<u32>,
+}
+
+/// `--on-exit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnExit {
+    /// Frames go on crossing
+    Keep,
+    /// Everything is taken off the ports
+    Cut,
 }
 
 /// `--bind`.
@@ -129,6 +151,15 @@ fn frame_size(text: &str) -> Result<u32, String> {
         "4096" => Ok(4096),
         _ => Err("allowed: 2048, 4096".to_owned()),
     }
+}
+
+fn clone_ring(text: &str) -> Result<u32, String> {
+    // The kernel takes powers of two of pages; one that holds no frame of the longest kind is no ring.
+    const LEAST: u32 = 1 << 17;
+    const MOST: u32 = 1 << 30;
+    let allowed = || format!("allowed: a power of two from {LEAST} to {MOST}");
+    let bytes: u32 = text.parse().map_err(|_| allowed())?;
+    if bytes.is_power_of_two() && (LEAST..=MOST).contains(&bytes) { Ok(bytes) } else { Err(allowed()) }
 }
 
 /// The most characters of a bad list that are repeated.

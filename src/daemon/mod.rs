@@ -6,6 +6,7 @@
 //!   stats.shm <── stats <── counters of the shards, state of the ports
 //! ```
 //!
+//! - [`carrier`]: the kernel path: what all selectors share
 //! - [`config`]: the command line
 //! - [`limits`]: open files
 //! - [`worker`]: the thread that runs a shard
@@ -15,6 +16,7 @@
 //! - [`report`]: what topology tells stats
 //! - [`stats`]: gathers and publishes
 
+pub mod carrier;
 pub mod config;
 pub mod devices;
 pub mod limits;
@@ -38,6 +40,7 @@ use crate::snapshot::adopter::{Adopter, Adoption};
 use crate::snapshot::table::Current;
 use crate::told::Told;
 use crate::xsk::socket;
+use carrier::Carrier;
 use config::Config;
 use report::Report;
 use stats::Teller;
@@ -65,6 +68,9 @@ pub enum DaemonError {
     /// The kernel or the privileges lack AF_XDP.
     #[error("{0}")]
     NoAfXdp(socket::SocketError),
+    /// The kernel path was asked for, and there is none.
+    #[error("{0}")]
+    NoKernelPath(String),
     /// The system refused something at start.
     #[error("cannot {action}: {source}")]
     System {
@@ -122,6 +128,7 @@ impl Dataplane {
         let config = &config;
         let system = |action| move |source| DaemonError::System { action, source };
         let table = Arc::new(Current::default());
+        let (carrier, facts) = Carrier::of(config).map_err(DaemonError::NoKernelPath)?;
         let stop = Arc::new(Stop::default());
         let workers = Worker::start_all(config, &table, &stop.shards).map_err(system("start a shard"))?;
         let blocks: Vec<_> = workers.iter().map(|w| Arc::clone(&w.block)).collect();
@@ -132,12 +139,14 @@ impl Dataplane {
             let adopter = Adopter::new(subscriber, Arc::clone(&table), blocks.clone());
             let (stop, report) = (Arc::clone(&stop), Arc::clone(&report));
             let wakers: Vec<_> = workers.iter().map(|w| Arc::clone(&w.waker)).collect();
-            spawn("adopter", move || adopt(adopter, &wakers, &report, &stop.others))
+            let carrier = carrier.clone();
+            spawn("adopter", move || adopt(adopter, carrier.as_deref(), &wakers, &report, &stop.others))
                 .map_err(system("start a thread"))?
         };
         let (topology, follower) = {
             let hands = workers.iter().map(Worker::hand).collect();
-            let topology = Topology::new(config.clone(), Arc::clone(&table), hands, Arc::clone(&report));
+            let (carrier, report) = (carrier.clone(), Arc::clone(&report));
+            let topology = Topology::new(config.clone(), Arc::clone(&table), hands, report, carrier, facts);
             let follower = topology.follower();
             let (binding, following) = (Arc::clone(&stop), Arc::clone(&stop));
             let topology = spawn("topology", move || topology.run(&binding.topology));
@@ -176,6 +185,12 @@ impl Dataplane {
                 .map(|thread| thread.thread().name().unwrap_or("unnamed").to_owned());
         }
         tracing::info!("stopping");
+        // What is selected from here on nobody would send.
+        if let Some(carrier) = &carrier
+            && let Err(error) = carrier.rest()
+        {
+            tracing::warn!("what is mirrored is still being selected: {error}");
+        }
         // Sockets first, while the shards still answer; the shards; then what only watches.
         stop.topology.store(true, Relaxed);
         join(topology);
@@ -223,7 +238,13 @@ fn join(thread: JoinHandle<()>) {
     }
 }
 
-fn adopt(mut adopter: Adopter, wakers: &[Arc<worker::Waker>], report: &Report, stop: &AtomicBool) {
+fn adopt(
+    mut adopter: Adopter,
+    carrier: Option<&Carrier>,
+    wakers: &[Arc<worker::Waker>],
+    report: &Report,
+    stop: &AtomicBool,
+) {
     // Rarely runs, but what it does is waited for: ahead of the other control threads, where that is allowed. On
     // Linux the priority of "this process" is that of this thread.
     if let Err(error) = rustix::process::setpriority_process(None, ADOPTER_NICENESS) {
@@ -231,10 +252,17 @@ fn adopt(mut adopter: Adopter, wakers: &[Arc<worker::Waker>], report: &Report, s
     }
     let mut told = Told::default();
     while !stop.load(Relaxed) {
+        if let Some(carrier) = carrier {
+            carrier.catch_up();
+        }
         match adopter.poll() {
             Adoption::None => {}
             Adoption::Adopted { generation } => {
                 wakers.iter().for_each(|waker| waker.wake());
+                // Shards first: a record is never of a newer table than there is for them.
+                if let Some(carrier) = carrier {
+                    carrier.follow(&adopter.current());
+                }
                 report.accepted();
                 told.ends();
                 tracing::info!("adopted generation {generation}");

@@ -20,10 +20,12 @@
 //! - [`steer`]: the program of one port of the shard path, and the map from its receive queues to AF_XDP sockets
 
 pub mod abi;
+pub mod features;
 pub mod hold;
 pub mod ledger;
 pub mod link;
 pub mod maps;
+pub mod path;
 pub mod pins;
 pub mod policy;
 pub mod program;

@@ -123,6 +123,11 @@ impl Adopter {
         Adoption::Refused { reason }
     }
 
+    /// The table in force.
+    pub fn current(&self) -> Arc<Table> {
+        self.current.load()
+    }
+
     /// Sleeps until the next publish, at most `timeout`. Whether there was one.
     pub fn wait(&self, timeout: Duration) -> bool {
         self.subscriber.wait(timeout)

@@ -13,11 +13,14 @@ use std::time::Instant;
 use shm_layout::record::PortRole;
 
 use super::attached::{Attached, is_still};
+use super::carry::Way;
+use super::identity::Place;
 use super::lanes::Lanes;
 use super::roster::Served;
 use super::serve::lead_in;
 use super::sighting::Sighting;
-use super::{FIRST_REST, Failed, LONGEST_REST, Topology, Want};
+use super::{FIRST_REST, Failed, LONGEST_REST, Plan, Topology, Want};
+use crate::kernel::program::Hook;
 use crate::kernel::steer::PortProgram;
 use crate::xsk::abi::{ETH_HLEN, VLAN_HLEN, max_rx_len};
 use crate::xsk::netdev::{LinkState, Netdev};
@@ -26,18 +29,24 @@ use crate::xsk::packet_socket::Promiscuous;
 
 impl Topology {
     /// Takes a port into use, or notes why that cannot be. Whether another one was let go of for it.
-    pub(super) fn attach(&mut self, ifindex: u32, want: Want, lanes: Lanes) -> bool {
+    pub(super) fn attach(&mut self, ifindex: u32, want: Want, lanes: Lanes, plan: &Plan) -> bool {
         let before = self.attached.len();
-        let attached = self.try_attach(ifindex, want, lanes);
+        let attached = self.try_attach(ifindex, want, lanes, plan);
         // What was laid for a port that failed is nobody's.
         self.lift_unused();
         let moved = self.attached.len() < before;
         match attached {
             Ok(port) => {
-                let mode = port.program.as_ref().map_or("transmit only", |p| p.mode().as_str());
-                let copy = if port.zero_copy { "zero-copy" } else { "copy" };
                 let (name, driver, queues) = (port.device.name(), port.device.driver(), port.bound.len());
-                let what = format!("ifindex {ifindex}, {driver}: attached, {mode}, {copy}, {queues} queue(s)");
+                let how = match (&port.hold, &port.way) {
+                    (Some(_), Some(Way { path, reason })) => format!("frames cross by {}: {reason}", path.as_str()),
+                    _ => {
+                        let mode = port.program.as_ref().map_or("transmit only", |p| p.mode().as_str());
+                        let copy = if port.zero_copy { "zero-copy" } else { "copy" };
+                        format!("{mode}, {copy}, {queues} queue(s)")
+                    }
+                };
+                let what = format!("ifindex {ifindex}, {driver}: attached, {how}");
                 self.news.info(ifindex, name, what);
                 self.failed.remove(&ifindex);
                 self.attached.insert(ifindex, port);
@@ -57,7 +66,8 @@ impl Topology {
         self.failed.insert(ifindex, Failed { since: Instant::now(), rest, device, reason });
     }
 
-    fn try_attach(&mut self, ifindex: u32, want: Want, lanes: Lanes) -> Result<Attached, String> {
+    fn try_attach(&mut self, ifindex: u32, want: Want, lanes: Lanes, plan: &Plan) -> Result<Attached, String> {
+        let way = plan.ways.get(&ifindex).cloned().transpose()?;
         let known = self.record.ports().get(&ifindex).and_then(|known| known.device.as_ref());
         let known = known.ok_or("not there any more")?;
         let device = Netdev::open(known.ifindex).map_err(|e| e.to_string())?;
@@ -69,6 +79,8 @@ impl Topology {
             lanes,
             zero_copy: false,
             bound: Vec::new(),
+            way,
+            hold: None,
             program: None,
             promiscuous: None,
             offload: None,
@@ -79,9 +91,19 @@ impl Topology {
             return Err(problem);
         }
         if port.want.role() == PortRole::Wire {
-            self.take_over(&mut port)?;
+            match port.way.as_ref().and_then(Way::hook) {
+                Some(hook) => self.prepare(&mut port, hook)?,
+                None => {
+                    self.take_off(ifindex)?;
+                    self.take_over(&mut port)?;
+                }
+            }
         }
-        self.begin(port, ifindex)
+        let peer = match want {
+            Want::Wire { peer } => plan.places.get(&peer).and_then(Place::device),
+            Want::Monitor => None,
+        };
+        self.begin(port, ifindex, peer)
     }
 
     /// Prepares the device of a wire port, so that its frames can be led to sockets; until they are, the kernel has them.
@@ -106,11 +128,27 @@ impl Topology {
         Ok(())
     }
 
+    /// Prepares the device of a wire port whose frames the kernel is to carry.
+    fn prepare(&self, port: &mut Attached, hook: Hook) -> Result<(), String> {
+        // An skb has its tag beside it; in the driver it is in the frame or lost.
+        if hook == Hook::Xdp {
+            let found = self.record.found_on(&Sighting::of(&port.device));
+            port.offload = Some(VlanOffload::look(&port.device, found).map_err(|error| error.to_string())?);
+        }
+        Ok(())
+    }
+
     /// Begins to serve a port whose device is prepared; where that fails, it is taken down.
-    pub(super) fn begin(&mut self, mut port: Attached, ifindex: u32) -> Result<Attached, String> {
+    pub(super) fn begin(&mut self, mut port: Attached, ifindex: u32, peer: Option<u32>) -> Result<Attached, String> {
         // So far no frame goes another way, and none leaves.
         let ready = self.open_sockets(&mut port, ifindex).and_then(|()| port.is_there());
-        if let Err(reason) = ready.and_then(|()| self.turn_offloads_off(&mut port)).and_then(|()| lead_in(&port)) {
+        let ready = ready.and_then(|()| self.turn_offloads_off(&mut port)).and_then(|()| lead_in(&port));
+        let ready = ready.and_then(|()| match (port.way.as_ref().and_then(Way::hook), peer) {
+            (Some(hook), Some(peer)) => self.hold(&mut port, ifindex, hook, peer),
+            (Some(_), None) => Err("the wire's other port has gone".to_owned()),
+            (None, _) => Ok(()),
+        });
+        if let Err(reason) = ready {
             self.close(vec![port]);
             return Err(reason);
         }

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use shm_layout::counters::Binding;
 
 use super::Want;
+use super::carry::Way;
 use super::lanes::Lanes;
 use super::sighting::Sighting;
 use crate::counters::BindingBlock;
+use crate::kernel::hold::Hold;
 use crate::kernel::steer::PortProgram;
 use crate::xsk::custody::SocketId;
 use crate::xsk::netdev::{LinkState, Netdev};
@@ -45,6 +47,11 @@ pub(super) struct Attached {
     pub(super) lanes: Lanes,
     pub(super) zero_copy: bool,
     pub(super) bound: Vec<Bound>,
+    /// How its frames cross; `None` for a monitor.
+    pub(super) way: Option<Way>,
+    /// Carries them in the kernel.
+    pub(super) hold: Option<Hold>,
+    /// Leads them to sockets.
     pub(super) program: Option<PortProgram>,
     /// Held for what they undo when dropped.
     pub(super) promiscuous: Option<Promiscuous>,

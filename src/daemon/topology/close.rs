@@ -36,6 +36,11 @@ impl Topology {
         let lent = ports.iter().any(Attached::lends_frames);
         self.close_sockets(ports.iter_mut().flat_map(|port| port.bound.drain(..)).collect(), lent);
         for port in &mut ports {
+            if let Some(hold) = port.hold.take()
+                && let Err(error) = hold.detach()
+            {
+                tracing::warn!("the selector of {} cannot be taken off: {error}", port.device.name());
+            }
             drop(port.promiscuous.take());
             if let Some(offload) = port.offload.take() {
                 self.restore(&Sighting::of(&port.device), offload);
@@ -115,7 +120,7 @@ impl Topology {
                 continue;
             }
             self.close_sockets(port.bound.drain(..).collect(), port.lends_frames());
-            match self.begin(port, ifindex) {
+            match self.begin(port, ifindex, None) {
                 Ok(port) => {
                     self.attached.insert(ifindex, port);
                 }

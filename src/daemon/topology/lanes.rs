@@ -1,5 +1,6 @@
 //! How the queues of a port are used.
 
+use super::carry::Ways;
 use super::identity::Place;
 use super::{Places, Want};
 use crate::xsk::ioctl::NetdevError;
@@ -21,7 +22,11 @@ impl Lanes {
     ///
     /// # Errors
     /// They could not be asked.
-    pub(super) fn of(ifindex: u32, want: Want, places: &Places) -> Result<Option<Lanes>, NetdevError> {
+    pub(super) fn of(ifindex: u32, want: Want, places: &Places, ways: &Ways) -> Result<Option<Lanes>, NetdevError> {
+        // The kernel carries frames without sockets.
+        if ways.get(&ifindex).is_some_and(|way| way.as_ref().is_ok_and(|way| way.hook().is_some())) {
+            return Ok(Some(Lanes { sockets: 0, width: 1, across: 0 }));
+        }
         let queues = |port| places.get(&port).and_then(Place::device).map_or(Ok(None), queues);
         let Some(own) = queues(ifindex)? else { return Ok(None) };
         match want {

@@ -13,6 +13,7 @@
 //! - `follower`: a thread that follows links and never waits for sockets
 //! - `roster`: where it meets the other one, the binder, which is [`Topology`]
 //! - `attached`: a port in use
+//! - `carry`: wires on the kernel path
 //! - `attach`: takes a port into use; `serve`: its sockets
 //! - `close`: lets go of ports, or of their sockets alone
 //! - `frames`: how many frames a wire gets, and where
@@ -29,6 +30,7 @@
 
 mod attach;
 mod attached;
+mod carry;
 mod changed;
 mod close;
 mod follower;
@@ -47,6 +49,7 @@ mod tell;
 mod totals;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -54,13 +57,17 @@ use std::time::{Duration, Instant};
 use shm_layout::record::PortRole;
 
 use super::TICK;
+use super::carrier::Carrier;
 use super::config::Config;
 use super::report::Report;
 use super::worker::Hand;
 use crate::devices::Device;
+use crate::kernel::features::KernelFacts;
+use crate::kernel::pins;
 use crate::snapshot::table::{Current, Table};
 use attach::mtu_problem;
 use attached::Attached;
+use carry::Ways;
 pub use follower::Follower;
 use frames::Frames;
 use identity::Place;
@@ -115,6 +122,8 @@ struct Plan {
     wanted: BTreeMap<u32, Want>,
     /// Where each of them is.
     places: Places,
+    /// How the wires cross.
+    ways: Ways,
     /// Looks at the devices so far.
     looks: u64,
 }
@@ -124,6 +133,13 @@ struct Plan {
 pub struct Topology {
     config: Config,
     table: Arc<Current>,
+    /// The kernel path, where there is one.
+    carrier: Option<Arc<Carrier>>,
+    facts: KernelFacts,
+    /// Where selectors may be pinned, also without a kernel path.
+    pins: Vec<PathBuf>,
+    /// When selectors were last looked for.
+    looked: Instant,
     hands: Vec<Hand>,
     roster: Arc<Roster>,
     report: Arc<Report>,
@@ -141,12 +157,23 @@ pub struct Topology {
 
 impl Topology {
     /// A topology with nothing attached.
-    pub fn new(config: Config, table: Arc<Current>, hands: Vec<Hand>, report: Arc<Report>) -> Topology {
+    pub fn new(
+        config: Config,
+        table: Arc<Current>,
+        hands: Vec<Hand>,
+        report: Arc<Report>,
+        carrier: Option<Arc<Carrier>>,
+        facts: KernelFacts,
+    ) -> Topology {
         let ids = hands.iter().map(|_| IdPool::default()).collect();
         let frames = hands.iter().map(|_| Frames::new(config.frames)).collect();
         Topology {
             record: Record::open(&config.dir),
             lookout: Lookout::default(),
+            pins: pins::known(&config.dir, config.pins.as_deref()),
+            looked: Instant::now(),
+            carrier,
+            facts,
             config,
             table,
             roster: Arc::new(Roster::new(hands.clone(), Arc::clone(&report))),
@@ -167,14 +194,15 @@ impl Topology {
         Follower(Arc::clone(&self.roster))
     }
 
-    /// Follows the ports until `stop`, then detaches them all.
+    /// Follows the ports until `stop`, then detaches them all but those that are to go on crossing.
     pub fn run(mut self, stop: &AtomicBool) {
         while !self.roster.wait(0, TICK) && !stop.load(Relaxed) {}
         let mut plan = self.plan();
         self.reconcile(&plan, stop);
         let mut audited = Instant::now();
         while !stop.load(Relaxed) {
-            if self.roster.wait(plan.looks, TICK.min(self.rest_left())) || self.is_due(&plan) {
+            let is_lost = self.misses_a_selector();
+            if self.roster.wait(plan.looks, TICK.min(self.rest_left())) || self.is_due(&plan) || is_lost {
                 plan = self.plan();
                 self.reconcile(&plan, stop);
             }
@@ -192,7 +220,8 @@ impl Topology {
         plan = self.plan();
         self.note_links();
         self.tell_report(&plan);
-        let all: Vec<u32> = self.attached.keys().copied().collect();
+        let ends = |(&ifindex, port): (&u32, &Attached)| (!self.stays(port)).then_some(ifindex);
+        let all: Vec<u32> = self.attached.iter().filter_map(ends).collect();
         self.detach(&all);
         self.undo_all();
         // The last counts stay to be read; nothing is served any more.
@@ -210,7 +239,8 @@ impl Topology {
         let wanted = self.wanted(&table);
         let Sight { devices, gone, looks } = self.roster.sight();
         self.lookout.take(devices, gone);
-        Plan { places: self.locate(&table, &wanted), wanted, table, looks }
+        let places = self.locate(&table, &wanted);
+        Plan { ways: self.ways(&table, &places), places, wanted, table, looks }
     }
 
     /// Whether to look at everything again even if no device has changed.
@@ -236,24 +266,27 @@ impl Topology {
     /// Brings what is attached in line with what is wanted and what is there.
     fn reconcile(&mut self, plan: &Plan, stop: &AtomicBool) {
         self.note_links();
-        let Plan { wanted, places, .. } = plan;
+        let wanted = &plan.wanted;
         let held: Vec<u32> = self.attached.keys().copied().collect();
         let gone: Vec<u32> = held.into_iter().filter(|&ifindex| self.must_go(ifindex, plan)).collect();
         self.detach(&gone);
+        self.repoint(plan);
         self.failed.retain(|ifindex, _| wanted.contains_key(ifindex));
         self.news.retain(|ifindex| wanted.contains_key(&ifindex));
         self.totals.retain(|ifindex| wanted.contains_key(&ifindex));
         self.sights.retain(|ifindex, _| wanted.contains_key(ifindex));
         // A port may have another one let go of, which is then taken into use anew.
-        while self.attach_all(wanted, places, stop) {}
+        while self.attach_all(plan, stop) {}
         self.clean_up(plan);
         self.record.keep();
     }
 
     /// Attaches what is not and may be. Whether that cost another port its place.
-    fn attach_all(&mut self, wanted: &BTreeMap<u32, Want>, places: &Places, stop: &AtomicBool) -> bool {
+    fn attach_all(&mut self, plan: &Plan, stop: &AtomicBool) -> bool {
+        let Plan { wanted, places, ways, .. } = plan;
         let idle = wanted.iter().filter(|(ifindex, _)| !self.attached.contains_key(ifindex));
-        let idle: Vec<_> = idle.map(|(&ifindex, &want)| (ifindex, want, Lanes::of(ifindex, want, places))).collect();
+        let idle: Vec<_> =
+            idle.map(|(&ifindex, &want)| (ifindex, want, Lanes::of(ifindex, want, places, ways))).collect();
         let known = |(ifindex, want, lanes): &(u32, Want, Result<Option<Lanes>, _>)| {
             Some((*ifindex, (*want, lanes.as_ref().ok()?.as_ref().copied()?)))
         };
@@ -272,7 +305,7 @@ impl Topology {
                 return false;
             }
             match lanes {
-                Ok(Some(lanes)) => moved |= self.attach(ifindex, want, lanes),
+                Ok(Some(lanes)) => moved |= self.attach(ifindex, want, lanes, plan),
                 Err(error) => self.fail(ifindex, error.to_string()),
                 // Not there: why it failed when it was is no news any more.
                 Ok(None) => {
@@ -312,7 +345,7 @@ impl Topology {
     }
 
     /// Whether an attached port cannot be kept.
-    fn must_go(&mut self, ifindex: u32, Plan { wanted, places, .. }: &Plan) -> bool {
+    fn must_go(&mut self, ifindex: u32, Plan { wanted, places, ways, .. }: &Plan) -> bool {
         let Some(port) = self.attached.get_mut(&ifindex) else { return false };
         if wanted.get(&ifindex).map(|want| want.role()) != Some(port.want.role()) {
             return true;
@@ -328,9 +361,15 @@ impl Topology {
         if places.get(&ifindex).and_then(Place::device) != Some(device) {
             return true;
         }
+        if let (Some(Ok(now)), Some(was)) = (ways.get(&ifindex), &port.way)
+            && now.path != was.path
+        {
+            self.news.info(ifindex, port.device.name(), format!("goes over to {}: {}", now.path.as_str(), now.reason));
+            return true;
+        }
         // Queues changed, or another port at the wire's other end: frames would go to queues nobody serves. While
         // the other end is not there, everything stays as it is.
-        let now = Lanes::of(ifindex, port.want, places).ok().flatten();
+        let now = Lanes::of(ifindex, port.want, places, ways).ok().flatten();
         if now.is_some_and(|now| (now.sockets, now.width) != (port.lanes.sockets, port.lanes.width)) {
             self.news.info(ifindex, port.device.name(), "the wire's queues have changed".to_owned());
             return true;
@@ -343,7 +382,9 @@ impl Topology {
             return true;
         }
         let Some(port) = self.attached.get(&ifindex) else { return false };
-        port.want.role() == PortRole::Wire && mtu_problem(port.link.mtu, self.config.frame_size).is_some()
+        port.want.role() == PortRole::Wire
+            && port.hold.is_none()
+            && mtu_problem(port.link.mtu, self.config.frame_size).is_some()
     }
 }
 

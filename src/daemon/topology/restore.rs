@@ -21,6 +21,7 @@ impl Topology {
         if plan.table.generation == 0 {
             return;
         }
+        self.sweep(plan);
         let wired = plan.wanted.iter().filter(|(_, want)| matches!(want, Want::Wire { .. }));
         let ports: HashSet<u32> = wired.filter_map(|(port, _)| plan.places.get(port)?.device()).collect();
         self.undo_where(|changed, at, lookout| match changed.gone_since {
@@ -32,7 +33,9 @@ impl Topology {
     /// Undoes everything that is on record: the ports have been let go of.
     pub(super) fn undo_all(&mut self) {
         self.undo_where(|_, _, _| true);
-        for Changed { device, .. } in self.record.changed().iter().filter(|changed| !changed.moved) {
+        let stays = |changed: &Changed| self.attached.values().any(|port| changed.is_of(&Sighting::of(&port.device)));
+        let busy = |changed: &&Changed| !changed.moved && !stays(changed);
+        for Changed { device, .. } in self.record.changed().iter().filter(busy) {
             tracing::warn!("{device} is in use by another program: its VLAN offloads stay off for a later run");
         }
         self.record.keep();

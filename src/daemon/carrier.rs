@@ -1,0 +1,170 @@
+//! The kernel path of a dataplane: what all its selectors share, and the table they select by.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::config::Config;
+use crate::counters::ENTRY_SLOTS;
+use crate::kernel::features::KernelFacts;
+use crate::kernel::ledger::Ledger;
+use crate::kernel::maps::{MapError, Maps};
+use crate::kernel::path::{Path as KernelPath, PathChoice};
+use crate::kernel::pins;
+use crate::kernel::policy::Policy;
+use crate::kernel::program::{Hook, Instance, ProgramError, Selector};
+use crate::kernel::rings::Ring;
+use crate::snapshot::table::Table;
+use crate::told::Told;
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Carrier {
+    maps: Arc<Maps>,
+    ledger: Ledger,
+    policy: Policy,
+    force: Mutex<Force>,
+    folder: Option<PathBuf>,
+}
+
+/// What the selectors go by.
+#[derive(Debug, Default)]
+struct Force {
+    /// The ports, ifindexes in snapshots, by their numbers. A number is its port's for good: a program has it as a constant.
+    ports: Vec<u32>,
+    /// Of the table in force.
+    serial: u64,
+    /// One that could not be put in force yet.
+    due: Option<Arc<Table>>,
+    told: Told,
+}
+
+impl Force {
+    fn number(&mut self, port: u32) -> u32 {
+        let at = self.ports.iter().position(|&known| known == port).unwrap_or_else(|| {
+            self.ports.push(port);
+            self.ports.len() - 1
+        });
+        at as u32
+    }
+}
+
+impl Carrier {
+    /// The kernel path that the command line asks for, and what the kernel can. None where it asks for none, or where it leaves
+    /// the choice to us and there is none to be had.
+    ///
+    /// # Errors
+    /// It asks for one, and there is none.
+    pub fn of(config: &Config) -> Result<(Option<Arc<Carrier>>, KernelFacts), String> {
+        if config.path == PathChoice::Only(KernelPath::Shard) {
+            return Ok((None, KernelFacts::default()));
+        }
+        match Carrier::open(config) {
+            Ok(carrier) => Ok((Some(Arc::new(carrier)), KernelFacts::default())),
+            Err(lacks) if config.path == PathChoice::Auto => {
+                tracing::warn!("frames cross through shards: {lacks}");
+                Ok((None, KernelFacts { lacks: Some(lacks) }))
+            }
+            Err(lacks) => Err(format!("--path {}: {lacks}", config.path)),
+        }
+    }
+
+    /// Makes the maps, and finds the place for pins. Without one what is told here says so, and nothing outlives the process.
+    ///
+    /// # Errors
+    /// Why there is no kernel path here.
+    pub fn open(config: &Config) -> Result<Carrier, String> {
+        let maps = Arc::new(Maps::create(ENTRY_SLOTS as u32, config.clone_ring).map_err(|error| error.to_string())?);
+        let folder = match pins::folder(&config.dir, config.pins.as_deref()) {
+            Ok(folder) => Some(folder),
+            Err(error) if config.pins.is_some() => return Err(error.to_string()),
+            Err(error) => {
+                tracing::warn!("wires will not outlive this process: {error}");
+                None
+            }
+        };
+        let (ledger, policy) = (Ledger::new(Arc::clone(&maps), ENTRY_SLOTS as u32), Policy::new(Arc::clone(&maps)));
+        Ok(Carrier { maps, ledger, policy, force: Mutex::default(), folder })
+    }
+
+    /// A clone ring for each processor that may receive, each to be read by one shard.
+    ///
+    /// # Errors
+    /// Memory is short.
+    pub fn rings(&self) -> Result<Vec<Ring>, MapError> {
+        self.maps.add_rings(0..self.maps.processors())
+    }
+
+    /// Processors that everything is counted by.
+    pub fn processors(&self) -> u32 {
+        self.maps.processors()
+    }
+
+    /// What the selectors have counted.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Where selectors are pinned.
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    fn force(&self) -> MutexGuard<'_, Force> {
+        // Numbers are only added, and the serial is one assignment.
+        self.force.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Loads the selector of a port whose frames go to device `peer`.
+    ///
+    /// # Errors
+    /// The kernel does not take it.
+    pub fn selector(&self, port: u32, hook: Hook, peer: u32) -> Result<Selector, ProgramError> {
+        let port = self.force().number(port);
+        Selector::load(Instance { hook, port, peer }, &self.maps)
+    }
+
+    /// Has the selectors go by a table: when this returns no frame meets an older one. Where memory is short that is told, and
+    /// to be tried again.
+    pub fn follow(&self, table: &Arc<Table>) {
+        let mut force = self.force();
+        for &(a, b) in &table.wires {
+            force.number(a);
+            force.number(b);
+        }
+        match self.policy.put(table, &force.ports) {
+            Ok(()) => {
+                (force.serial, force.due) = (table.serial, None);
+                if let Some(news) = force.told.ends() {
+                    tracing::info!("the kernel mirrors by the newest snapshot again{news}");
+                }
+            }
+            Err(error) => {
+                force.due = Some(Arc::clone(table));
+                if let Some(news) = force.told.is(&error.to_string()) {
+                    tracing::warn!("the kernel mirrors by an older snapshot: {news}");
+                }
+            }
+        }
+    }
+
+    /// Tries again what could not be put in force.
+    pub fn catch_up(&self) {
+        let due = self.force().due.clone();
+        if let Some(table) = due {
+            self.follow(&table);
+        }
+    }
+
+    /// Serial of the table that the selectors go by; 0 for none.
+    pub fn serial(&self) -> u64 {
+        self.force().serial
+    }
+
+    /// Has the selectors select nothing. When this returns no clone is being made.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn rest(&self) -> Result<(), MapError> {
+        self.policy.clear()
+    }
+}

@@ -1,0 +1,141 @@
+//! Wires on the kernel path: which they are, and the selectors on their ports.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::attached::Attached;
+use super::identity::Place;
+use super::{Places, Plan, Topology, Want};
+use crate::daemon::config::OnExit;
+use crate::kernel::features::PortFacts;
+use crate::kernel::hold::{self, Hold};
+use crate::kernel::path::{Path, choose};
+use crate::kernel::program::Hook;
+use crate::snapshot::table::Table;
+use crate::xsk::netdev::Netdev;
+
+/// How often selectors are looked for that somebody has taken off.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How a wire's frames cross.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Way {
+    pub(super) path: Path,
+    /// Why this one, for people.
+    pub(super) reason: String,
+}
+
+impl Way {
+    /// The hook of a selector; `None` on the shard path.
+    pub(super) fn hook(&self) -> Option<Hook> {
+        match self.path {
+            Path::Xdp => Some(Hook::Xdp),
+            Path::Tc => Some(Hook::Tc),
+            Path::Shard => None,
+        }
+    }
+}
+
+/// The ways of wires by their ports, or why there is none.
+pub(super) type Ways = BTreeMap<u32, Result<Way, String>>;
+
+impl Topology {
+    /// Chooses the ways of the wires whose ports are there.
+    pub(super) fn ways(&self, table: &Table, places: &Places) -> Ways {
+        let facts = |port| -> Option<Result<PortFacts, String>> {
+            let device = places.get(port).and_then(Place::device)?;
+            Some(Netdev::open(device).map(|device| PortFacts::of(&device)).map_err(|error| error.to_string()))
+        };
+        let mut ways = Ways::new();
+        for (a, b) in &table.wires {
+            let (Some(of_a), Some(of_b)) = (facts(a), facts(b)) else { continue };
+            let way = of_a.and_then(|a| Ok((a, of_b?))).and_then(|(a, b)| {
+                let (path, reason) = choose(self.config.path, &a, &b, &self.facts)?;
+                Ok(Way { path, reason })
+            });
+            ways.insert(*a, way.clone());
+            ways.insert(*b, way);
+        }
+        ways
+    }
+
+    /// Puts the selector on a port that is ready for it: from here on its frames cross.
+    pub(super) fn hold(&mut self, port: &mut Attached, ifindex: u32, hook: Hook, peer: u32) -> Result<(), String> {
+        let carrier = self.carrier.as_ref().ok_or("there is no kernel path here")?;
+        let selector = carrier.selector(ifindex, hook, peer).map_err(|error| error.to_string())?;
+        let hold = Hold::take(&selector, ifindex, port.device.ifindex(), carrier.folder());
+        let hold = hold.map_err(|error| error.to_string())?;
+        if let Some(found) = hold.found() {
+            let what = format!("its selector was found on it; {} frames have crossed by that", found.frames);
+            self.news.info(ifindex, port.device.name(), what);
+        }
+        port.hold = Some(hold);
+        Ok(())
+    }
+
+    /// Has the selectors send to the devices that are their peers by now.
+    pub(super) fn repoint(&mut self, Plan { places, .. }: &Plan) {
+        let Some(carrier) = &self.carrier else { return };
+        for (&ifindex, port) in &mut self.attached {
+            let (Some(hold), Want::Wire { peer }) = (&mut port.hold, port.want) else { continue };
+            let Some(device) = places.get(&peer).and_then(Place::device) else { continue };
+            let of = hold.instance();
+            if of.peer == device {
+                continue;
+            }
+            let selector = carrier.selector(ifindex, of.hook, device).map_err(|error| error.to_string());
+            if let Err(error) = selector.and_then(|new| hold.swap(&new).map_err(|error| error.to_string())) {
+                self.news.warn(ifindex, port.device.name(), error);
+                port.is_lost = true;
+            }
+        }
+    }
+
+    /// Whether a selector is not where it was put, asked now and then.
+    pub(super) fn misses_a_selector(&mut self) -> bool {
+        if self.looked.elapsed() < LOOK {
+            return false;
+        }
+        self.looked = Instant::now();
+        let mut lost = false;
+        for (&ifindex, port) in &mut self.attached {
+            if port.hold.as_ref().is_some_and(|hold| !hold.is_on()) {
+                let what = "somebody has detached its selector: it is put back".to_owned();
+                self.news.warn(ifindex, port.device.name(), what);
+                port.is_lost = true;
+                lost = true;
+            }
+        }
+        lost
+    }
+
+    /// Takes off what is pinned for ports that are not wanted, or that another program serves by now.
+    pub(super) fn sweep(&mut self, plan: &Plan) {
+        let wanted = |port: u32, hook: Hook| match self.attached.get(&port) {
+            Some(attached) => attached.hold.as_ref().is_some_and(|hold| hold.instance().hook == hook),
+            // What a port that waits to be taken into use has left goes on crossing.
+            None => matches!(plan.wanted.get(&port), Some(Want::Wire { .. })),
+        };
+        for folder in &self.pins {
+            match hold::sweep(folder, wanted) {
+                Ok(0) => {}
+                Ok(swept) => tracing::info!("{swept} selector(s) of an earlier run are taken off"),
+                Err(error) => tracing::warn!("{} cannot be read: {error}", folder.display()),
+            }
+        }
+    }
+
+    /// Takes off what an earlier run has pinned on a port.
+    pub(super) fn take_off(&self, ifindex: u32) -> Result<(), String> {
+        for folder in &self.pins {
+            let swept = hold::sweep(folder, |port, _| port != ifindex);
+            swept.map_err(|error| format!("{} cannot be read: {error}", folder.display()))?;
+        }
+        Ok(())
+    }
+
+    /// The ports whose wires go on crossing when this process ends.
+    pub(super) fn stays(&self, port: &Attached) -> bool {
+        self.config.on_exit == OnExit::Keep && port.hold.as_ref().is_some_and(Hold::is_pinned)
+    }
+}
