@@ -172,9 +172,10 @@ fn the_running_document_is_taken_again_while_far_ends_are_gone() {
     node.import(&document_with(&ends(&lab, 2), &[], ""));
 }
 
+/// Bursts of so many frames, each when the one before has arrived: a socket holds one, however late its shard comes.
 fn bursts_of(node: &Node, lab: &Lab, wire: usize, frames: u32) {
     let pace = Pace::Windowed { burst: frames as usize, per_second: 1000 };
-    let spec = ExchangeSpec { wire, monitor: None, pace, ..ExchangeSpec::new(lab, 7, 10 * frames) };
+    let spec = ExchangeSpec { wire, monitor: None, pace, on_the_way: 0, ..ExchangeSpec::new(lab, 7, 10 * frames) };
     let report = run(lab, &spec, |_| ()).expect("an exchange");
     assert!(report.holds, "{report}\n{:#}", node.json(&["stats"]));
 }

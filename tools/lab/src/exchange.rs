@@ -48,6 +48,8 @@ pub struct ExchangeSpec {
     pub mirror_b: Option<Mirror>,
     /// How fast each side sends.
     pub pace: Pace,
+    /// Frames of each side that may be on the way when it sends a window more.
+    pub on_the_way: usize,
     /// Silence after which a capture that still misses frames gives up.
     pub idle: Duration,
     /// Samplers per mirror entry: one a shard. With one, exactly the selected frames are asked for; with more, any
@@ -70,6 +72,7 @@ impl ExchangeSpec {
             mirror_a: None,
             mirror_b: None,
             pace: Pace::default(),
+            on_the_way: ON_THE_WAY,
             idle: Duration::from_secs(5),
             samplers: queues,
             in_order: queues == 1,
@@ -175,7 +178,8 @@ pub fn run(lab: &Lab, spec: &ExchangeSpec, mut observe: impl FnMut(Progress)) ->
         let fewest = |mirror: Mirror| (sent / to_usize(mirror.rate.max(1))).saturating_sub(to_usize(spec.samplers));
         clones.store(mirror.map_or(0, fewest), Relaxed);
         let due = clones_of_a.load(Relaxed) + clones_of_b.load(Relaxed);
-        sent < sink.count() + ON_THE_WAY && monitor.as_ref().is_none_or(|monitor| due < monitor.count() + ON_THE_WAY)
+        sent <= sink.count() + spec.on_the_way
+            && monitor.as_ref().is_none_or(|monitor| due < monitor.count() + ON_THE_WAY)
     };
     let (a_sent, b_sent) = thread::scope(|scope| {
         let a = scope.spawn(|| {
