@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::config::Config;
-use crate::counters::ENTRY_SLOTS;
+use super::config::{Config, online};
+use crate::counters::{Counted, ENTRY_SLOTS};
 use crate::kernel::features::KernelFacts;
 use crate::kernel::ledger::Ledger;
 use crate::kernel::maps::{MapError, Maps};
@@ -14,6 +14,7 @@ use crate::kernel::policy::Policy;
 use crate::kernel::program::{Hook, Instance, ProgramError, Selector};
 use crate::kernel::rings::Ring;
 use crate::snapshot::table::Table;
+use crate::snapshot::upstream::Upstream;
 use crate::told::Told;
 
 /// See the module's text.
@@ -24,6 +25,8 @@ pub struct Carrier {
     policy: Policy,
     force: Mutex<Force>,
     folder: Option<PathBuf>,
+    /// The processors of the shards, in their order.
+    shards: Vec<u32>,
 }
 
 /// What the selectors go by.
@@ -83,25 +86,28 @@ impl Carrier {
             }
         };
         let (ledger, policy) = (Ledger::new(Arc::clone(&maps), ENTRY_SLOTS as u32), Policy::new(Arc::clone(&maps)));
-        Ok(Carrier { maps, ledger, policy, force: Mutex::default(), folder })
+        Ok(Carrier { maps, ledger, policy, force: Mutex::default(), folder, shards: config.cpus.clone() })
     }
 
-    /// A clone ring for each processor that may receive, each to be read by one shard.
+    /// The clone rings that each shard reads: one for each processor that runs, as any may receive. Clones of one that comes
+    /// later are counted as those of a full ring.
     ///
     /// # Errors
     /// Memory is short.
-    pub fn rings(&self) -> Result<Vec<Ring>, MapError> {
-        self.maps.add_rings(0..self.maps.processors())
+    pub fn rings(&self) -> Result<Vec<Vec<Ring>>, MapError> {
+        let mut rings: Vec<Vec<Ring>> = self.shards.iter().map(|_| Vec::new()).collect();
+        let mut processors = online().unwrap_or_else(|| (0..self.maps.processors()).collect());
+        processors.retain(|&processor| processor < self.maps.processors());
+        for (&processor, ring) in processors.iter().zip(self.maps.add_rings(processors.iter().copied())?) {
+            rings[self.reader(processor)].push(ring);
+        }
+        Ok(rings)
     }
 
-    /// Processors that everything is counted by.
-    pub fn processors(&self) -> u32 {
-        self.maps.processors()
-    }
-
-    /// What the selectors have counted.
-    pub fn ledger(&self) -> &Ledger {
-        &self.ledger
+    /// The shard that reads a processor's ring: the one that runs there, whose cache has the records; else each some.
+    fn reader(&self, processor: u32) -> usize {
+        let there = self.shards.iter().position(|&cpu| cpu == processor);
+        there.unwrap_or(processor as usize % self.shards.len().max(1))
     }
 
     /// Where selectors are pinned.
@@ -155,16 +161,28 @@ impl Carrier {
         }
     }
 
-    /// Serial of the table that the selectors go by; 0 for none.
-    pub fn serial(&self) -> u64 {
-        self.force().serial
-    }
-
     /// Has the selectors select nothing. When this returns no clone is being made.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn rest(&self) -> Result<(), MapError> {
         self.policy.clear()
+    }
+}
+
+impl Upstream for Carrier {
+    fn reset(&self, slot: u32) -> Result<(), String> {
+        self.ledger.reset(slot).map_err(|error| error.to_string())
+    }
+
+    fn counted(&self, slot: u32, shard: u32) -> Counted {
+        let mut counted = Counted::default();
+        let own = (0..self.maps.processors()).filter(|&processor| self.reader(processor) == shard as usize);
+        own.for_each(|processor| counted += self.ledger.read(slot, processor));
+        counted
+    }
+
+    fn serial(&self) -> u64 {
+        self.force().serial
     }
 }

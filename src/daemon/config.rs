@@ -97,6 +97,12 @@ pub fn processors() -> Vec<u32> {
     core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id as u32).collect()
 }
 
+/// The processors that are running, which alone receive; `None` where the kernel does not say.
+pub fn online() -> Option<Vec<u32>> {
+    let list: CpuList = std::fs::read_to_string("/sys/devices/system/cpu/online").ok()?.trim().parse().ok()?;
+    Some(list.0)
+}
+
 impl Config {
     /// With a shard on each of the last `shards` of the processors `available`, or on all where that is fewer; what
     /// `--cpus` says stays.

@@ -38,6 +38,7 @@ use crate::region::{CONFIG_FILE, Publisher, RegionError, STATS_FILE, Subscriber,
 use crate::shard::lanes::Wake;
 use crate::snapshot::adopter::{Adopter, Adoption};
 use crate::snapshot::table::Current;
+use crate::snapshot::upstream::Upstream;
 use crate::told::Told;
 use crate::xsk::socket;
 use carrier::Carrier;
@@ -137,6 +138,10 @@ impl Dataplane {
         let adopter = {
             let subscriber = Subscriber::new(&config.dir, CONFIG_FILE, RegionKind::Config);
             let adopter = Adopter::new(subscriber, Arc::clone(&table), blocks.clone());
+            let adopter = match &carrier {
+                Some(carrier) => adopter.with_upstream(Arc::clone(carrier) as Arc<dyn Upstream>),
+                None => adopter,
+            };
             let (stop, report) = (Arc::clone(&stop), Arc::clone(&report));
             let wakers: Vec<_> = workers.iter().map(|w| Arc::clone(&w.waker)).collect();
             let carrier = carrier.clone();
@@ -156,6 +161,10 @@ impl Dataplane {
         let stats = {
             let stats = Teller::new(config, publisher, Arc::clone(&table), blocks, Arc::clone(&report));
             let stats = stats.map_err(system("start a thread"))?;
+            let stats = match &carrier {
+                Some(carrier) => stats.with_upstream(Arc::clone(carrier) as Arc<dyn Upstream>),
+                None => stats,
+            };
             let stop = Arc::clone(&stop);
             spawn("stats", move || stats.run(&stop.others)).map_err(system("start a thread"))?
         };
