@@ -1,4 +1,5 @@
 //! spanwire: a port-mirroring (SPAN) dataplane for Linux over AF_XDP.
+pub mod checksum;
 pub mod classify;
 pub mod clock;
 pub mod control;

@@ -24,71 +24,178 @@ pub fn outer_vlan(frame: &[u8]) -> u16 {
 
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
+/// Tags that are looked through: as many as the kernel does (VLAN_MAX_DEPTH, linux/if_vlan.h).
+const TAGS: usize = 8;
+/// Of IPv4's offset field: more fragments, or an offset.
+const FRAGMENT: u16 = 0x3fff;
+/// Bytes of IPv4's shortest header.
+const IPV4_HEADER: usize = 20;
+/// Bytes of IPv6's header, without extension headers.
+pub const IPV6_HEADER: usize = 40;
+/// IPv6 extension headers that are looked through. RFC 8200 has a packet bear each but one at most once.
+const EXTENSIONS: usize = 8;
+
+// Protocol numbers (IANA).
+const HOP_BY_HOP: u8 = 0;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
-/// More fragments, or an offset.
-const FRAGMENT: u16 = 0x3fff;
+const ROUTING: u8 = 43;
+const DESTINATION: u8 = 60;
 
-/// Whether the sender of a TCP or UDP frame left its checksum to hardware that never finished it: the field holds the
-/// sum of the pseudo-header alone, and does not fit the bytes.
-///
-/// `None` where there is no such checksum to look at: another protocol, extension headers, a fragment, a UDP checksum
-/// of 0, or a frame cut short.
-#[must_use]
-pub fn is_unfinished(frame: &[u8]) -> Option<bool> {
-    let mut at = 12;
-    let mut ethertype = word(frame, at)?;
-    while matches!(ethertype, ETH_P_8021Q | ETH_P_8021AD) && at < 20 {
-        at += 4;
-        ethertype = word(frame, at)?;
+/// A protocol above IP whose packets can be super-frames, and whose checksum can be left to a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Transport {
+    fn of(number: u8) -> Option<Transport> {
+        match number {
+            TCP => Some(Transport::Tcp),
+            UDP => Some(Transport::Udp),
+            _ => None,
+        }
     }
-    let ip = frame.get(at + 2..)?;
-    let (protocol, addresses, segment) = match ethertype {
-        ETH_P_IP => {
-            let header = usize::from(ip.first()? & 0x0f) * 4;
-            let len = usize::from(word(ip, 2)?);
-            let whole = word(ip, 6)? & FRAGMENT == 0;
-            (*ip.get(9)?, ip.get(12..20)?, ip.get(header..len).filter(|_| whole)?)
+
+    /// Its protocol number.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Transport::Tcp => TCP,
+            Transport::Udp => UDP,
         }
-        ETH_P_IPV6 => {
-            let len = usize::from(word(ip, 4)?);
-            (*ip.get(6)?, ip.get(8..40)?, ip.get(40..40 + len)?)
+    }
+
+    /// Where the checksum is in its header, bytes.
+    #[must_use]
+    pub fn checksum_at(self) -> usize {
+        match self {
+            Transport::Tcp => 16,
+            Transport::Udp => 6,
         }
-        _ => return None,
-    };
-    let field = word(
-        segment,
-        match protocol {
-            TCP => 16,
-            UDP => 6,
-            _ => return None,
-        },
-    )?;
-    let pseudo = sum(addresses) + u64::from(protocol) + segment.len() as u64;
-    match field {
-        0 if protocol == UDP => None,
-        // By chance a finished one may be the same: the bytes tell.
-        field => Some(field == folded(pseudo) && folded(pseudo + sum(segment)) != u16::MAX),
+    }
+
+    /// Where the payload begins behind the header that is there; `None` where that is cut short.
+    fn payload(self, frame: &[u8], header: usize) -> Option<usize> {
+        let (least, len) = match self {
+            Transport::Tcp => (20, usize::from(frame.get(header + 12)? >> 4) * 4),
+            Transport::Udp => (8, 8),
+        };
+        (least <= len && header + len <= frame.len()).then_some(header + len)
     }
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u16> {
+/// Where the headers of a TCP or UDP packet are, in bytes of the frame:
+///
+/// ```text
+///          ip          transport   payload              end
+/// ┌────────┬───────────┬───────────┬────────────────────┬─────┐
+/// │Ethernet│ IPv4, IPv6│ TCP, UDP  │                    │ pad │
+/// │ tags   │ options   │ options   │                    │     │
+/// └────────┴───────────┴───────────┴────────────────────┴─────┘
+/// ```
+///
+/// The frame has every byte up to `payload`; it may end before `end`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Headers {
+    /// Whether it is IPv6.
+    pub ipv6: bool,
+    /// What is above IP.
+    pub protocol: Transport,
+    /// Where the IP header begins.
+    pub ip: usize,
+    /// Where the header of TCP or UDP begins, behind IP's options or extension headers.
+    pub transport: usize,
+    /// Where its payload begins.
+    pub payload: usize,
+    /// Where the packet ends, by its IP header. A super-frame above 64 KiB has 0 for its length there.
+    pub end: usize,
+}
+
+impl Headers {
+    /// `None` for another protocol, a fragment, headers that are cut short, and IPv6 extension headers through which
+    /// the kernel does not look for a super-frame's segments either, or behind which the destination is another one
+    /// (a routing header on its way).
+    #[must_use]
+    pub fn of(frame: &[u8]) -> Option<Headers> {
+        let mut ip = 14;
+        let mut ethertype = word(frame, 12)?;
+        while matches!(ethertype, ETH_P_8021Q | ETH_P_8021AD) && ip < 14 + 4 * TAGS {
+            ethertype = word(frame, ip + 2)?;
+            ip += 4;
+        }
+        match ethertype {
+            ETH_P_IP => Headers::ipv4(frame, ip),
+            ETH_P_IPV6 => Headers::ipv6(frame, ip),
+            _ => None,
+        }
+    }
+
+    /// The same of a packet without a link's header, by the version it says it is of.
+    #[must_use]
+    pub fn of_packet(packet: &[u8]) -> Option<Headers> {
+        match packet.first()? >> 4 {
+            4 => Headers::ipv4(packet, 0),
+            6 => Headers::ipv6(packet, 0),
+            _ => None,
+        }
+    }
+
+    fn ipv4(frame: &[u8], ip: usize) -> Option<Headers> {
+        let header = usize::from(*frame.get(ip)? & 0x0f) * 4;
+        if header < IPV4_HEADER || word(frame, ip + 6)? & FRAGMENT != 0 {
+            return None;
+        }
+        let end = ip + usize::from(word(frame, ip + 2)?);
+        let transport = ip + header;
+        let protocol = Transport::of(*frame.get(ip + 9)?)?;
+        let payload = protocol.payload(frame, transport)?;
+        Some(Headers { ipv6: false, protocol, ip, transport, payload, end })
+    }
+
+    fn ipv6(frame: &[u8], ip: usize) -> Option<Headers> {
+        let end = ip + IPV6_HEADER + usize::from(word(frame, ip + 4)?);
+        let mut next = *frame.get(ip + 6)?;
+        let mut transport = ip + IPV6_HEADER;
+        for _ in 0..=EXTENSIONS {
+            if let Some(protocol) = Transport::of(next) {
+                let payload = protocol.payload(frame, transport)?;
+                return Some(Headers { ipv6: true, protocol, ip, transport, payload, end });
+            }
+            let &[following, units, _, segments_left] = frame.get(transport..)?.first_chunk()?;
+            match next {
+                HOP_BY_HOP | DESTINATION => {}
+                ROUTING if segments_left == 0 => {}
+                _ => return None,
+            }
+            transport += 8 * (1 + usize::from(units));
+            next = following;
+        }
+        None
+    }
+
+    /// Both addresses, source first.
+    #[must_use]
+    pub fn addresses<'a>(&self, frame: &'a [u8]) -> Option<&'a [u8]> {
+        let (from, to) = if self.ipv6 { (8, IPV6_HEADER) } else { (12, IPV4_HEADER) };
+        frame.get(self.ip + from..self.ip + to)
+    }
+}
+
+/// Two bytes in network order.
+#[inline]
+pub(crate) fn word(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..)?.first_chunk().map(|&two| u16::from_be_bytes(two))
 }
 
-/// The sum of the 16-bit words, the last one padded with zero.
-fn sum(bytes: &[u8]) -> u64 {
-    let (words, rest) = bytes.as_chunks::<2>();
-    let last = rest.first().map_or(0, |&byte| u64::from(byte) << 8);
-    words.iter().map(|&two| u64::from(u16::from_be_bytes(two))).sum::<u64>() + last
-}
-
-/// In one's complement arithmetic of 16 bits.
-fn folded(mut sum: u64) -> u16 {
-    while sum > u64::from(u16::MAX) {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
+/// Puts two bytes there in network order; `None` where that is outside.
+#[inline]
+pub(crate) fn put_word(bytes: &mut [u8], at: usize, value: u16) -> Option<()> {
+    *bytes.get_mut(at..)?.first_chunk_mut()? = value.to_be_bytes();
+    Some(())
 }
 
 #[cfg(test)]
@@ -96,82 +203,76 @@ fn folded(mut sum: u64) -> u16 {
 mod tests {
     use super::*;
 
-    /// An IPv4 or IPv6 frame with these tags, its checksum field as a sender with (or without) hardware for it leaves it.
-    fn segment(v6: bool, protocol: u8, payload: &[u8], tags: usize, finished: bool) -> Vec<u8> {
-        let mut l4 = vec![0x13, 0x88, 0x12, 0x34];
-        l4.resize(if protocol == TCP { 20 } else { 8 }, 0);
-        l4.extend(payload);
-        let field = if protocol == TCP { 16 } else { 6 };
-        let mut ip = if v6 {
-            let mut ip = vec![0x60, 0, 0, 0];
-            ip.extend((l4.len() as u16).to_be_bytes());
-            ip.extend([protocol, 64]);
-            ip.extend((0..32).map(|n| n * 7));
-            ip
-        } else {
-            let mut ip = vec![0x46, 0];
-            ip.extend((24 + l4.len() as u16).to_be_bytes());
-            ip.extend([0, 1, 0x40, 0, 64, protocol, 0, 0, 10, 77, 9, 1, 10, 77, 9, 2, 1, 1, 1, 1]);
-            ip
-        };
-        let addresses = if v6 { 8..40 } else { 12..20 };
-        let pseudo = sum(&ip[addresses]) + u64::from(protocol) + l4.len() as u64;
-        let value = if finished { !folded(pseudo + sum(&l4)) } else { folded(pseudo) };
-        l4[field..field + 2].copy_from_slice(&value.to_be_bytes());
-        ip.extend(l4);
-        let mut tail: Vec<u8> = [0x81, 0x00, 0x00, 0x2a].repeat(tags);
-        tail.extend(if v6 { [0x86, 0xdd] } else { [0x08, 0x00] });
-        tail.extend(ip);
-        frame(&tail)
+    fn frame(tail: &[u8]) -> Vec<u8> {
+        [&[0u8; 12][..], tail].concat()
+    }
+
+    /// A packet of UDP behind these extension headers, each of 8 bytes: its number, and its fourth byte.
+    fn extended(headers: &[(u8, u8)]) -> Vec<u8> {
+        let numbers: Vec<u8> = headers.iter().map(|&(number, _)| number).chain([UDP]).collect();
+        let mut packet = vec![0x60, 0, 0, 0, 0, (8 * numbers.len()) as u8, numbers[0], 64];
+        packet.resize(IPV6_HEADER, 1);
+        for (&(_, fourth), &next) in headers.iter().zip(&numbers[1..]) {
+            packet.extend([next, 0, 0, fourth, 0, 0, 0, 0]);
+        }
+        packet.extend([0, 7, 0, 9, 0, 8, 0, 0]);
+        packet
     }
 
     #[test]
-    fn a_checksum_left_to_hardware_is_the_sum_of_the_pseudo_header() {
-        for (v6, protocol, tags) in [(false, TCP, 0), (false, UDP, 1), (true, TCP, 2), (true, UDP, 0)] {
-            for payload in [&b""[..], b"odd", b"even"] {
-                let of = |finished| segment(v6, protocol, payload, tags, finished);
-                assert_eq!(is_unfinished(&of(true)), Some(false), "{v6} {protocol} {tags} {payload:?}");
-                assert_eq!(is_unfinished(&of(false)), Some(true), "{v6} {protocol} {tags} {payload:?}");
-                // Padded to the least length of a frame.
-                assert_eq!(is_unfinished(&[of(false), vec![0; 20]].concat()), Some(true));
+    fn headers_are_found_behind_tags_options_and_extension_headers() {
+        let mut tail = [0x88, 0xa8, 0, 10].to_vec();
+        for tags in 1..=TAGS + 1 {
+            let mut packet = extended(&[]);
+            packet[5] += 9;
+            let found = Headers::of(&frame(&[&tail[..], &[0x86, 0xdd], &packet].concat()));
+            let ip = 14 + 4 * tags;
+            let (transport, payload) = (ip + 40, ip + 48);
+            let want = Headers { ipv6: true, protocol: Transport::Udp, ip, transport, payload, end: payload + 9 };
+            assert_eq!(found, (tags <= TAGS).then_some(want), "{tags} tags");
+            tail.extend([0x81, 0, 0, 20]);
+        }
+        for (headers, found) in [
+            (&[(HOP_BY_HOP, 0), (DESTINATION, 0), (ROUTING, 0), (DESTINATION, 0)][..], true),
+            (&[(DESTINATION, 0); EXTENSIONS], true),
+            (&[(DESTINATION, 0); EXTENSIONS + 1], false),
+            // A routing header on its way: the checksum is for another destination.
+            (&[(ROUTING, 1)], false),
+            // Fragment, authentication, mobility.
+            (&[(44, 0)], false),
+            (&[(HOP_BY_HOP, 0), (51, 0)], false),
+            (&[(135, 0)], false),
+        ] {
+            let packet = extended(headers);
+            let transport = IPV6_HEADER + 8 * headers.len();
+            let found_at = Headers::of_packet(&packet).map(|found| (found.transport, found.payload, found.end));
+            assert_eq!(found_at, found.then_some((transport, packet.len(), packet.len())), "{headers:?}");
+            for cut in 0..packet.len() {
+                assert_eq!(Headers::of_packet(&packet[..cut]), None, "{headers:?} cut to {cut}");
             }
         }
     }
 
     #[test]
-    fn a_finished_checksum_that_looks_unfinished_is_told_by_the_bytes() {
-        // Words of the segment that add up to nothing: both sums are the same.
-        let mut found = 0;
-        for n in 0..=u16::MAX {
-            let frame = segment(false, TCP, &n.to_be_bytes(), 0, true);
-            assert_eq!(is_unfinished(&frame), Some(false), "{n}");
-            found += usize::from(segment(false, TCP, &n.to_be_bytes(), 0, false) == frame);
+    fn a_tcp_header_is_as_long_as_it_says() {
+        let mut packet = vec![0x46, 0, 0, 99, 0, 0, 0x40, 0, 64, TCP, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 1, 1, 1, 1];
+        packet.resize(24 + 60, 0);
+        for words in 0..16u8 {
+            packet[24 + 12] = words << 4;
+            let found = Headers::of_packet(&packet);
+            assert_eq!(
+                found.map(|found| found.payload),
+                (words >= 5).then_some(24 + 4 * usize::from(words)),
+                "{words}"
+            );
+            assert!(found.is_none_or(|found| found.addresses(&packet) == Some(&[1, 1, 1, 1, 2, 2, 2, 2])));
         }
-        assert!(found > 0, "there are such segments");
-    }
-
-    #[test]
-    fn what_has_no_checksum_to_look_at_is_left_alone() {
-        let whole = segment(false, UDP, b"payload", 0, false);
-        for cut in 0..whole.len() {
-            assert_eq!(is_unfinished(&whole[..cut]), None, "{cut}");
+        assert_eq!(Headers::of_packet(&packet[..packet.len() - 1]), None, "cut short");
+        for (at, byte) in [(0, 0x44), (0, 0x56), (6, 0x20), (7, 1), (9, 1)] {
+            let mut other = packet.clone();
+            other[at] = byte;
+            assert_eq!(Headers::of_packet(&other), None, "byte {at} is {byte}");
         }
-        let with = |at: usize, bytes: &[u8]| {
-            let mut frame = whole.clone();
-            frame[at..at + bytes.len()].copy_from_slice(bytes);
-            is_unfinished(&frame)
-        };
-        let ip = 14;
-        assert_eq!(with(ip + 6, &[0x20, 0]), None, "a first fragment");
-        assert_eq!(with(ip + 6, &[0, 9]), None, "a later fragment");
-        assert_eq!(with(ip + 9, &[1]), None, "ICMP");
-        assert_eq!(with(ip + 24 + 6, &[0, 0]), None, "UDP without a checksum");
-        assert_eq!(with(12, &[0x88, 0xb5]), None, "no IP");
-        assert_eq!(with(ip, &[0x4f]), None, "a header longer than the packet");
-    }
-
-    fn frame(tail: &[u8]) -> Vec<u8> {
-        [&[0u8; 12][..], tail].concat()
     }
 
     #[test]

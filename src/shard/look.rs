@@ -2,8 +2,8 @@
 
 use shm_layout::counters::Sight;
 
+use crate::checksum::is_unfinished;
 use crate::counters::BindingBlock;
-use crate::packet::is_unfinished;
 use crate::xsk::area::Area;
 use crate::xsk::frame::{Extent, Frame, Primary};
 
