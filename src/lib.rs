@@ -13,6 +13,7 @@ pub mod logging;
 pub mod packet;
 pub mod region;
 pub mod rings;
+pub mod segment;
 pub mod shard;
 pub mod signals;
 pub mod snapshot;

@@ -61,7 +61,7 @@ fuzz() {
         return 1
     }
     local target
-    for target in image importer junos; do
+    for target in image importer junos segments; do
         as_owner mkdir -p "tools/fuzz/corpus/$target" &&
             as_owner cargo +nightly fuzz run --fuzz-dir tools/fuzz -s none "$target" "tools/fuzz/corpus/$target" \
                 "tools/fuzz/seeds/$target" -- -max_total_time=600 -timeout=30 -print_final_stats=1 || return

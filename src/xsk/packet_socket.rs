@@ -21,6 +21,11 @@ const RECEIVE_BUFFER: libc::c_int = 64 << 20;
 const ADDRESSES: usize = 12;
 /// TPID and TCI.
 const TAG: usize = 4;
+/// Bytes of a `struct virtio_net_hdr` (linux/virtio_net.h): flags and GSO type, a byte each, then length of the headers,
+/// GSO size, start of the checksum and offset of its field, 16 bits each in the machine's order.
+pub const OFFLOAD: usize = 10;
+/// linux/if_packet.h
+const PACKET_VNET_HDR: libc::c_int = 15;
 /// Room for the one control message asked for, PACKET_AUXDATA, in whole `cmsghdr`s so that it is
 /// aligned as one.
 const CONTROL_HEADERS: usize = 4;
@@ -53,7 +58,7 @@ impl PacketError {
 /// One frame that [`PacketSocket::recv`] wrote to the start of the buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Received {
-    /// Bytes of the buffer that hold the frame, VLAN tags included.
+    /// Bytes of the buffer that hold the frame, VLAN tags and what is before it included.
     pub len: usize,
     /// The port sent this frame; it did not receive it (PACKET_OUTGOING).
     pub outgoing: bool,
@@ -67,6 +72,8 @@ pub struct Received {
 #[derive(Debug)]
 pub struct PacketSocket {
     fd: OwnedFd,
+    /// Bytes before every frame, 0 or [`OFFLOAD`].
+    before: usize,
     /// PACKET_STATISTICS counts from its last reading; this is the sum.
     drops: AtomicU64,
 }
@@ -88,7 +95,20 @@ impl PacketSocket {
                 .map_err(fail("set its receive buffer"))?;
         }
         bind_all_protocols(fd.as_fd(), ifindex).map_err(fail("bind it"))?;
-        Ok(PacketSocket { fd, drops: AtomicU64::new(0) })
+        Ok(PacketSocket { fd, before: 0, drops: AtomicU64::new(0) })
+    }
+
+    /// The same, with a `struct virtio_net_hdr` of [`OFFLOAD`] bytes before every frame that is sent or received: what is
+    /// left to the device, super-frames and checksums among it, is sent and read as it is.
+    ///
+    /// # Errors
+    /// As [`PacketSocket::open`].
+    pub fn open_with_offloads(ifindex: u32) -> Result<PacketSocket, PacketError> {
+        let mut socket = PacketSocket::open(ifindex)?;
+        set_option(socket.as_fd(), libc::SOL_PACKET, PACKET_VNET_HDR, &1)
+            .map_err(|source| PacketError::new(ifindex, "ask for offloads", source))?;
+        socket.before = OFFLOAD;
+        Ok(socket)
     }
 
     /// Sends one frame as it is, Ethernet header and tags included.
@@ -141,8 +161,10 @@ impl PacketSocket {
         let len = arrived.min(buffer.len());
         let mut received =
             Received { len, outgoing: from.sll_pkttype == libc::PACKET_OUTGOING, truncated: arrived > len };
-        if let Some(tag) = vlan_tag(&message) {
-            received = insert_tag(buffer, received, tag);
+        if let (Some(tag), Some(frame)) = (vlan_tag(&message), buffer.get_mut(self.before..)) {
+            received.len = len.saturating_sub(self.before);
+            received = insert_tag(frame, received, tag);
+            received.len += self.before;
         }
         Ok(Some(received))
     }

@@ -5,9 +5,13 @@
 //! cargo +nightly fuzz run -s none image    fuzz/corpus/image    fuzz/seeds/image    -- -max_total_time=600
 //! cargo +nightly fuzz run -s none importer fuzz/corpus/importer fuzz/seeds/importer -- -max_total_time=600
 //! cargo +nightly fuzz run -s none junos    fuzz/corpus/junos    fuzz/seeds/junos    -- -max_total_time=600
+//! cargo +nightly fuzz run -s none segments fuzz/corpus/segments fuzz/seeds/segments -- -max_total_time=600
 //! ```
 //! Without a sanitizer, as the code under test has no unsafe block.
 #![forbid(unsafe_code)]
+
+#[path = "../../../tests/segments/holds.rs"]
+mod holds;
 
 use std::collections::HashMap;
 
@@ -133,4 +137,10 @@ pub fn junos(input: &[u8]) {
             }
         }
     }
+}
+
+/// A GSO size, two bytes, and a frame.
+pub fn segments(input: &[u8]) {
+    let Some((size, frame)) = input.split_first_chunk() else { return };
+    holds::holds(frame, u16::from_le_bytes(*size));
 }
