@@ -7,8 +7,6 @@ use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use spanwire::control::OnAmbiguous;
 
-use crate::document::Input;
-
 /// Check, publish and show what spanwire mirrors.
 ///
 /// Exit status: 0 done, 1 refused, 2 usage or I/O.
@@ -83,13 +81,6 @@ pub(crate) struct SourceArgs {
     pub interfaces: Option<PathBuf>,
     #[command(flatten)]
     pub wires: WireArgs,
-}
-
-impl SourceArgs {
-    /// With FILE read.
-    pub(crate) fn of<'a>(&'a self, document: &'a [u8], on_ambiguous: OnAmbiguous) -> Input<'a> {
-        Input { document, interfaces: self.interfaces.as_deref(), wires: &self.wires.wires, on_ambiguous }
-    }
 }
 
 #[derive(Debug, clap::Args)]

@@ -51,6 +51,13 @@ pub(crate) struct Input<'a> {
     pub on_ambiguous: OnAmbiguous,
 }
 
+impl<'a> Input<'a> {
+    /// FILE of a command that takes `--interfaces` too, as it was read.
+    pub(crate) fn of(args: &'a SourceArgs, document: &'a [u8], on_ambiguous: OnAmbiguous) -> Self {
+        Input { document, interfaces: args.interfaces.as_deref(), wires: &args.wires.wires, on_ambiguous }
+    }
+}
+
 /// Reads FILE of a command that takes `--interfaces` too.
 pub(crate) fn read_source(args: &SourceArgs) -> Result<Vec<u8>, Failure> {
     let stdin = Path::new("-");

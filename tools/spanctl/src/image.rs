@@ -20,7 +20,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::args::{CompileArgs, InspectArgs};
-use crate::document::{Report, ended, judge, read, read_source, shown};
+use crate::document::{Input, Report, ended, judge, read, read_source, shown};
 use crate::import::{counts, warn};
 use crate::output::{Failure, Output};
 use crate::table::{Rows, printable, rate};
@@ -29,7 +29,7 @@ use crate::table::{Rows, printable, rate};
 pub(crate) fn compile_file(dir: &Path, args: &CompileArgs, out: &Output) -> Result<(), Failure> {
     let document = read_source(&args.source)?;
     let refused = |failure| ended(failure, out, |reasons| out.document(&Report::refused(reasons)));
-    let judged = judge(dir, args.source.of(&document, OnAmbiguous::Reject)).map_err(refused)?;
+    let judged = judge(dir, Input::of(&args.source, &document, OnAmbiguous::Reject)).map_err(refused)?;
     let image = compile(&judged.snapshot, &judged.admission, &Provenance::of(&document));
     std::fs::write(&args.output, image.bytes())
         .map_err(|e| Failure::Error(format!("cannot write {}: {e}", args.output.display())))?;

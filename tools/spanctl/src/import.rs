@@ -25,7 +25,7 @@ struct PublishReport<'a> {
 /// Judges a configuration and publishes nothing.
 pub(crate) fn check(dir: &Path, args: &CheckArgs, out: &Output) -> Result<(), Failure> {
     let document = read_source(&args.source)?;
-    let source = args.source.of(&document, OnAmbiguous::Reject);
+    let source = Input::of(&args.source, &document, OnAmbiguous::Reject);
     let refused = |failure| ended(failure, out, |reasons| out.document(&Report::refused(reasons)));
     let mut judged = judge(dir, source).map_err(refused)?;
     judged.admission.diagnostics.extend(shortcomings(dir, &judged.snapshot));
@@ -54,7 +54,7 @@ pub(crate) fn import(dir: &Path, args: &ImportArgs, out: &Output) -> Result<(), 
 /// Judges a configuration of either format and publishes it.
 pub(crate) fn commit(dir: &Path, args: &CommitArgs, out: &Output) -> Result<(), Failure> {
     let document = read_source(&args.source)?;
-    publish_source(dir, args.source.of(&document, args.policy.on_ambiguous), out)
+    publish_source(dir, Input::of(&args.source, &document, args.policy.on_ambiguous), out)
 }
 
 fn publish_source(dir: &Path, source: Input<'_>, out: &Output) -> Result<(), Failure> {
