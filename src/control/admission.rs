@@ -19,7 +19,6 @@
 //! it. All checks are linear in the size of the snapshot.
 
 mod left_out;
-mod names;
 mod table;
 #[cfg(test)]
 #[allow(clippy::expect_used)]
@@ -33,16 +32,17 @@ use serde::{Serialize, Serializer};
 use shm_layout::record::PlaceRecord;
 
 use super::condense::condense;
+use super::devices::Devices;
+use super::labels::{Names, Places};
 use super::model::{
     Diagnostic, Links, MAX_IFINDEX, MAX_MTU, MAX_VLAN_ID, MIN_VERSION, Mirror, Reason, Severity, Snapshot,
 };
-use super::remarks::{Devices, remarks};
+use super::remarks::remarks;
 use crate::counters::MAX_ENTRIES;
 use table::Table;
 use wired::Wired;
 
 pub(super) use left_out::left_out;
-pub(super) use names::{Names, Places};
 
 /// What [`admit`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

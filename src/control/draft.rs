@@ -11,8 +11,9 @@ use std::mem::take;
 
 use clap::ValueEnum;
 
-use super::admission::{Admission, Places, judge, left_out};
+use super::admission::{Admission, judge, left_out};
 use super::condense::bounded;
+use super::labels::Places;
 use super::model::{Diagnostic, Links, Mirror, Origin, Reason, Severity, Snapshot, linux_form};
 
 /// What to do where only the mirror table is refused.

@@ -12,7 +12,8 @@
 //! - `unsupported`: what of a Junos configuration asks for mirroring and has no effect.
 //! - [`instances`]: port-mirroring instances to mirror entries, for both.
 //! - `naming`: what a name means, among the interfaces of a document and the devices there are.
-//! - `located`: which of the devices there are is which port of a snapshot.
+//! - `labels`: what messages call the entries and the interfaces of a snapshot.
+//! - `located`: which of the devices there are is which port of a snapshot; `devices`: what is known of these.
 //! - [`wires`]: the `--wire A:B` arguments, for snapshots that name no wires themselves.
 //! - [`units`]: which port and which of its frames an ifindex of a snapshot means.
 //! - [`draft`]: a snapshot that is not admitted yet, and what is known of it beside.
@@ -33,11 +34,13 @@ pub mod admission;
 pub mod builder;
 pub mod compile;
 mod condense;
+mod devices;
 pub mod draft;
 pub mod history;
 pub mod instances;
 pub mod json;
 pub mod junos;
+mod labels;
 mod located;
 pub mod model;
 mod naming;

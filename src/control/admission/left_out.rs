@@ -12,12 +12,12 @@
 use std::collections::HashMap;
 use std::ops::Not;
 
-use super::names::{Names, Places};
 use super::table::Table;
 use super::wired::Wired;
 use super::{MAX_IFINDEX, out_of_range, outputs};
+use crate::control::devices::Devices;
+use crate::control::labels::{Names, Places};
 use crate::control::model::{Links, Mirror, Snapshot};
-use crate::control::remarks::Devices;
 use crate::counters::MAX_ENTRIES;
 
 /// Why each entry is left out; `None` for those that stay. Those that are `barred` go for that reason.

@@ -5,7 +5,7 @@ use std::iter::repeat;
 
 use shm_layout::record::PlaceRecord;
 
-use super::names::{Names, Places};
+use crate::control::labels::{Names, Places};
 use crate::control::model::{Mirror, quoted};
 
 /// The mirror entries by what they receive on; of several with the same key the first.

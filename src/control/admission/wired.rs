@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::names::Names;
+use crate::control::devices::Devices;
+use crate::control::labels::Names;
 use crate::control::model::{Reason, Snapshot, quoted};
-use crate::control::remarks::Devices;
 
 /// The ports that wires have, and what those stand on.
 pub(super) struct Wired<'a> {

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use crate::control::model::{Interface, Origin, Snapshot, quoted};
-use crate::control::units::Units;
+use super::model::{Interface, Origin, Snapshot, quoted};
+use super::units::Units;
 
 /// What messages call the mirror entries: by their instances where those are known.
 #[derive(Clone, Copy, Default)]
-pub(in crate::control) struct Places<'a> {
+pub(super) struct Places<'a> {
     /// Where each entry comes from, as far as that is known; may be shorter than the table.
     pub origins: &'a [Option<Origin>],
     /// The place of each entry in the table of the source; empty where that is its place in the snapshot.
@@ -20,12 +20,12 @@ impl Places<'_> {
     }
 
     /// The place of the entry in the table of the source.
-    pub(in crate::control) fn row(&self, i: usize) -> usize {
+    pub(super) fn row(&self, i: usize) -> usize {
         self.rows.get(i).copied().unwrap_or(i)
     }
 
     /// The entry.
-    pub(in crate::control) fn entry(&self, i: usize) -> String {
+    pub(super) fn entry(&self, i: usize) -> String {
         self.place(i, "", |origin| format!("ingress {}", origin.ingress))
     }
 
@@ -49,10 +49,10 @@ impl Places<'_> {
 }
 
 /// The interfaces by ifindex; of several with the same one the first names it.
-pub(in crate::control) struct Names<'a> {
+pub(super) struct Names<'a> {
     by_index: HashMap<u32, &'a Interface>,
     /// What each ifindex means.
-    pub(in crate::control) units: Units,
+    pub(super) units: Units,
 }
 
 impl<'a> Names<'a> {
@@ -65,7 +65,7 @@ impl<'a> Names<'a> {
     }
 
     /// `11 ("ge-0/0/0.0")`, or only the number if the snapshot has no name for it.
-    pub(in crate::control) fn show(&self, ifindex: u32) -> String {
+    pub(super) fn show(&self, ifindex: u32) -> String {
         match self.by_index.get(&ifindex).map(|i| i.label()) {
             Some(name) if !name.is_empty() => format!("{ifindex} ({})", quoted(name)),
             _ => ifindex.to_string(),
@@ -73,7 +73,7 @@ impl<'a> Names<'a> {
     }
 
     /// The same of an interface on `port`: `1073741830 ("mon.7") on ifindex 22 ("mon")`, or as above if it is the port.
-    pub(in crate::control) fn show_on(&self, ifindex: u32, port: u32) -> String {
+    pub(super) fn show_on(&self, ifindex: u32, port: u32) -> String {
         if ifindex == port {
             return self.show(ifindex);
         }
@@ -81,12 +81,12 @@ impl<'a> Names<'a> {
     }
 
     /// The interface with this ifindex.
-    pub(in crate::control) fn row(&self, ifindex: u32) -> Option<&Interface> {
+    pub(super) fn row(&self, ifindex: u32) -> Option<&Interface> {
         self.by_index.get(&ifindex).copied()
     }
 
     /// MTU in bytes, if the snapshot says.
-    pub(in crate::control) fn mtu(&self, ifindex: u32) -> Option<u32> {
+    pub(super) fn mtu(&self, ifindex: u32) -> Option<u32> {
         self.by_index.get(&ifindex).map(|i| i.mtu).filter(|mtu| *mtu > 0)
     }
 }
