@@ -21,7 +21,6 @@
 //! - [`remarks`]: what of a snapshot lies idle or may not keep up on the devices there are.
 //! - `condense`: remarks of one kind, told once.
 //! - [`compile`]: an admitted snapshot to the image the dataplane reads, and back.
-//! - [`sizing`]: the mirror frames it can need, and whether a dataplane has them.
 //! - [`writer`]: the image into `config.shm`, if the running dataplane can do what it asks.
 //! - [`history`]: the images published last, to go back to.
 //! - [`state`]: what is published and what the dataplane says of it, for operators.
@@ -47,7 +46,6 @@ mod naming;
 pub mod remarks;
 pub mod role;
 pub mod serve;
-pub mod sizing;
 pub mod source;
 pub mod state;
 mod text;

@@ -6,14 +6,27 @@
 //!                 └── wait_adopted ──> Uptake               whether every shard uses a generation
 //! ```
 //!
+//! - `stats`: one image of `stats.shm`, with a `port` and a `shard` in it; `newer`: what a newer dataplane adds to its rows
+//! - `live`: reads it anew, and tells whether the dataplane runs; `uptake`: waits for a generation to be used
+//! - `sizing`: the mirror frames and sockets that a snapshot can need, and whether the dataplane has them
+//! - `show`; `ledger`, of `values` and `latency`; `dataplane`, which is in both
+//!
 //! A document is never older than the question while a dataplane runs: [`fresh_stats`] waits for values gathered
 //! after it was asked. A dataplane that has died leaves its last values behind; they are given with `running`
 //! false. It runs while it holds its lock ([`runs`]), in whatever PID namespace.
 
+mod dataplane;
+mod latency;
 mod ledger;
 mod live;
 mod newer;
+mod port;
+mod shard;
 mod show;
+mod sizing;
+mod stats;
+mod uptake;
+mod values;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -25,15 +38,17 @@ use shm_layout::record::{LiveState, Role};
 use shm_layout::snapshot::SnapshotView;
 use thiserror::Error;
 
-pub use ledger::{
-    BindingRow, EntryRow, EntryShard, Meaning, PortRow, ShardRow, StatsReport, SwapLatency, UmemRow, Values,
-    attained_rate, stats,
-};
-pub use live::{
-    Dataplane, FRESH_PATIENCE, ShardState, Stats, Uptake, fresh_devices, fresh_stats, last_stats, process, runs,
-    wait_adopted,
-};
-pub use show::{MirrorState, Place, PortState, Show, WireState, show};
+pub use dataplane::Dataplane;
+pub use latency::SwapLatency;
+pub use ledger::{BindingRow, EntryRow, EntryShard, PortRow, ShardRow, StatsReport, UmemRow, attained_rate, stats};
+pub use live::{FRESH_PATIENCE, fresh_devices, fresh_stats, last_stats, process, runs};
+pub use port::PortState;
+pub use shard::ShardState;
+pub use show::{MirrorState, Place, Show, WireState, show};
+pub(super) use sizing::{overload, shortage, unforwarded};
+pub use stats::Stats;
+pub use uptake::{Uptake, wait_adopted};
+pub use values::{Meaning, Values};
 
 use super::model::Snapshot;
 use crate::region::{CONFIG_FILE, Polled, RegionError, Subscriber};

@@ -302,7 +302,7 @@ fn counters(report: &StatsReport) -> Vec<Counters> {
         for part in &entry.shards {
             let row = [Some(part.shard), None].into_iter().find_map(|which| first.get(&(entry.port, which)));
             if let Some(&slot) = row {
-                rows[slot].mirror.add_row(&part.values);
+                rows[slot].mirror.add(&part.values);
             }
         }
     }

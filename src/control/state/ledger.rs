@@ -2,135 +2,22 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use shm_layout::counters::{
-    Binding, Description, Entry, Kernel, LEDGER_VALUES, Partition, REFUSAL_VALUES, RING_VALUES, Shard, Sight,
+    Binding, Entry, Kernel, LEDGER_VALUES, Partition, REFUSAL_VALUES, RING_VALUES, Shard, Sight,
 };
-use shm_layout::record::{
-    BindingRecord, EntryRecord, NO_SHARD, PartitionKind, ShardRecord, SwapRecord, UmemRecord, latency_bucket_top,
-};
+use shm_layout::record::{BindingRecord, EntryRecord, NO_SHARD, PartitionKind, ShardRecord, UmemRecord};
 
-use super::live::{Dataplane, FRESH_PATIENCE, ShardState, Stats, fresh_stats};
-use super::newer::{Extra, Tail};
+use super::dataplane::Dataplane;
+use super::latency::SwapLatency;
+use super::live::{FRESH_PATIENCE, fresh_stats};
+use super::shard::ShardState;
+use super::stats::Stats;
+use super::values::Values;
 use super::{StateError, names_of, published};
 use crate::clock;
 use crate::control::compile::decompile;
-
-/// A row of values with the names they go by: those of this release, then those that a newer dataplane adds.
-/// Serialises as an object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Values {
-    known: &'static [Description],
-    extras: Arc<[Extra]>,
-    values: Vec<u64>,
-}
-
-/// What a value means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Meaning<'a> {
-    /// The name used in JSON and tables.
-    pub name: &'a str,
-    /// Its unit.
-    pub unit: &'a str,
-}
-
-impl Values {
-    pub(in crate::control) fn new(known: &'static [Description], values: &[u64]) -> Values {
-        Values { known, extras: Arc::default(), values: values.to_vec() }
-    }
-
-    fn with(mut self, tail: Tail<'_>) -> Values {
-        if let Some((extras, values)) = tail {
-            self.extras = Arc::clone(extras);
-            self.values.extend(values);
-        }
-        self
-    }
-
-    fn zero(known: &'static [Description]) -> Values {
-        Values::new(known, &vec![0; known.len()])
-    }
-
-    fn add(&mut self, row: &Values) {
-        if self.values.len() < row.values.len() {
-            self.extras = Arc::clone(&row.extras);
-            self.values.resize(row.values.len(), 0);
-        }
-        for (sum, value) in self.values.iter_mut().zip(&row.values) {
-            *sum = sum.wrapping_add(*value);
-        }
-    }
-
-    /// The value of this name; 0 where the row has none.
-    #[must_use]
-    pub fn get(&self, name: &str) -> u64 {
-        self.iter().find(|(description, _)| description.name == name).map_or(0, |(_, value)| value)
-    }
-
-    /// A row of zeroes for the ledger of a mirror entry.
-    pub(in crate::control) fn no_entry() -> Values {
-        Values::zero(Entry::DESCRIPTIONS)
-    }
-
-    /// Adds another row of the same kind.
-    pub(in crate::control) fn add_row(&mut self, row: &Values) {
-        self.add(row);
-    }
-
-    /// What each value means, and the value, in the order of the row.
-    pub fn iter(&self) -> impl Iterator<Item = (Meaning<'_>, u64)> {
-        let known = self.known.iter().map(|d| Meaning { name: d.name, unit: d.unit });
-        let extras = self.extras.iter().map(|e| Meaning { name: &e.name, unit: &e.unit });
-        known.chain(extras).zip(self.values.iter().copied())
-    }
-}
-
-impl Serialize for Values {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.iter().map(|(description, value)| (description.name, value)))
-    }
-}
-
-/// Latencies of a shard's table swaps, from publish to first use, nanoseconds. A quantile is the upper end of
-/// its histogram bucket, at most a quarter above the true value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct SwapLatency {
-    /// Swaps.
-    pub count: u64,
-    /// Median.
-    pub p50_ns: u64,
-    /// 99 of 100 were no longer.
-    pub p99_ns: u64,
-    /// 999 of 1000 were no longer.
-    pub p999_ns: u64,
-    /// The longest, exactly.
-    pub max_ns: u64,
-}
-
-impl SwapLatency {
-    /// Reads a histogram.
-    #[must_use]
-    pub fn of(record: &SwapRecord) -> SwapLatency {
-        let count: u64 = record.buckets.iter().sum();
-        let quantile = |per_mille: u64| {
-            let mut left = (count * per_mille).div_ceil(1000);
-            let bucket = record.buckets.iter().position(|&n| {
-                left = left.saturating_sub(n);
-                left == 0
-            });
-            bucket.filter(|_| count > 0).map_or(0, |bucket| latency_bucket_top(bucket).min(record.max_ns))
-        };
-        SwapLatency {
-            count,
-            p50_ns: quantile(500),
-            p99_ns: quantile(990),
-            p999_ns: quantile(999),
-            max_ns: record.max_ns,
-        }
-    }
-}
 
 /// One shard.
 #[derive(Clone, Debug, Serialize)]
@@ -210,7 +97,7 @@ impl EntryRow {
     /// Whether every frame is accounted for: see [`Entry::closes`].
     #[must_use]
     pub fn closes(&self) -> bool {
-        self.values.values.first_chunk::<LEDGER_VALUES>().is_some_and(Entry::closes)
+        self.values.first::<LEDGER_VALUES>().is_some_and(Entry::closes)
     }
 }
 
@@ -416,26 +303,4 @@ fn index<K: Eq + std::hash::Hash>(keys: impl Iterator<Item = K>) -> std::collect
         at.entry(key).or_insert(i);
     }
     at
-}
-
-#[cfg(test)]
-mod tests {
-    use shm_layout::record::{LATENCY_BUCKETS, latency_bucket};
-
-    use super::*;
-
-    #[test]
-    fn quantiles_are_the_upper_ends_of_their_buckets() {
-        let mut record = SwapRecord { shard: 0, pad: 0, buckets: [0; LATENCY_BUCKETS], max_ns: 0, sum_ns: 0 };
-        assert_eq!(SwapLatency::of(&record), SwapLatency::default());
-        for ns in 1..=1000u64 {
-            record.buckets[latency_bucket(ns)] += 1;
-            record.max_ns = ns;
-        }
-        let found = SwapLatency::of(&record);
-        assert_eq!((found.count, found.max_ns), (1000, 1000));
-        for (quantile, exact) in [(found.p50_ns, 500), (found.p99_ns, 990), (found.p999_ns, 999)] {
-            assert!(quantile >= exact && quantile <= exact * 5 / 4, "{quantile} for {exact}");
-        }
-    }
 }

@@ -91,7 +91,7 @@ mod tests {
 
     use super::*;
     use crate::control::state::ledger::StatsReport;
-    use crate::control::state::live::Stats;
+    use crate::control::state::stats::Stats;
 
     /// Statistics whose entries have two words more, with values 100 and up, and descriptions of what is at these
     /// offsets from their end.

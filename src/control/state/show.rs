@@ -7,13 +7,17 @@ use serde::Serialize;
 use shm_layout::record::{META_DISARMED, MirrorRecord, PlaceRecord, Role};
 use shm_layout::snapshot::SnapshotView;
 
-use super::live::{Dataplane, FRESH_PATIENCE, ShardState, Stats, fresh_stats};
+use super::dataplane::Dataplane;
+use super::live::{FRESH_PATIENCE, fresh_stats};
+use super::port::PortState;
+use super::shard::ShardState;
+use super::sizing::{frames_needed, shortage, unforwarded};
+use super::stats::Stats;
 use super::{StateError, live_name, names_of, published, role_name};
 use crate::clock;
 use crate::control::admission::InactiveReason;
 use crate::control::compile::{decompile, diagnostics};
 use crate::control::model::{Diagnostic, Wire};
-use crate::control::sizing::{frames_needed, shortage, unforwarded};
 
 /// One mirror entry and whether it mirrors.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -80,33 +84,6 @@ impl WireState {
         let taken_down_ifindex = taken_down.map(|(down, _)| down);
         WireState { name, a_ifindex, b_ifindex, link_loss_forwarding, taken_down_ifindex }
     }
-}
-
-/// One port the dataplane uses.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct PortState {
-    /// The port, by its ifindex in the snapshot.
-    pub ifindex: u32,
-    /// ifindex of its device by now; `None` where that is not there, or the dataplane does not say.
-    pub device_ifindex: Option<u32>,
-    /// The kernel's name.
-    pub name: String,
-    /// `wire` or `monitor`.
-    pub role: &'static str,
-    /// `active` or `inactive`.
-    pub state: &'static str,
-    /// Why it is not in use, or what is to be known about it; empty for nothing.
-    pub reason: String,
-    /// Bytes.
-    pub mtu: u32,
-    /// Queues served.
-    pub queues: u32,
-    /// `native`, `generic` or empty.
-    pub xdp_mode: String,
-    /// Whether the sockets are zero-copy.
-    pub zero_copy: bool,
-    /// Its driver.
-    pub driver: String,
 }
 
 /// The document of `spanctl show`.

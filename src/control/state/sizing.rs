@@ -16,8 +16,8 @@ use std::collections::{HashMap, HashSet};
 
 use shm_layout::record::{CAP_LINK_LOSS, CAP_MIRROR, PlaceRecord};
 
-use super::model::{Diagnostic, Reason, Severity, Wire};
-use super::state::Stats;
+use super::stats::Stats;
+use crate::control::model::{Diagnostic, Reason, Severity, Wire};
 
 /// Frames a shard takes from a port at once, each of which may be cloned.
 const BATCH: u64 = 64;
@@ -28,7 +28,7 @@ const BATCHES: u64 = 2;
 
 /// Mirror frames that entries of these places can need on each shard.
 #[must_use]
-pub fn frames_needed(places: &[PlaceRecord], wires: &[Wire]) -> u64 {
+pub(in crate::control) fn frames_needed(places: &[PlaceRecord], wires: &[Wire]) -> u64 {
     BATCHES * BATCH * mirrored_ports(places, wires) as u64
 }
 
@@ -41,7 +41,7 @@ fn mirrored_ports(places: &[PlaceRecord], wires: &[Wire]) -> usize {
 
 /// The warning for entries that can need more mirror frames than this dataplane has.
 #[must_use]
-pub fn shortage(places: &[PlaceRecord], wires: &[Wire], dataplane: &Stats) -> Option<Diagnostic> {
+pub(in crate::control) fn shortage(places: &[PlaceRecord], wires: &[Wire], dataplane: &Stats) -> Option<Diagnostic> {
     let (needed, has) = (frames_needed(places, wires), dataplane.mirror_frames());
     (needed > u64::from(has)).then(|| Diagnostic {
         severity: Severity::Warning,
@@ -58,7 +58,7 @@ pub fn shortage(places: &[PlaceRecord], wires: &[Wire], dataplane: &Stats) -> Op
 
 /// The warning for wires that are to forward the loss of a link, where this dataplane does not know how.
 #[must_use]
-pub fn unforwarded(wires: &[Wire], dataplane: &Stats) -> Option<Diagnostic> {
+pub(in crate::control) fn unforwarded(wires: &[Wire], dataplane: &Stats) -> Option<Diagnostic> {
     let wanted = wires.iter().filter(|wire| wire.link_loss_forwarding).count();
     (wanted > 0 && dataplane.capabilities() & CAP_LINK_LOSS == 0).then(|| Diagnostic {
         severity: Severity::Warning,
@@ -74,7 +74,7 @@ pub fn unforwarded(wires: &[Wire], dataplane: &Stats) -> Option<Diagnostic> {
 /// Why this dataplane cannot serve all of these wires, with entries of these places, where that is sure: what it serves now
 /// is never refused. How the frames are divided among the wires by now does not matter, as they are divided anew.
 #[must_use]
-pub fn overload(places: &[PlaceRecord], wires: &[Wire], dataplane: &Stats) -> Option<Reason> {
+pub(in crate::control) fn overload(places: &[PlaceRecord], wires: &[Wire], dataplane: &Stats) -> Option<Reason> {
     let room = dataplane.room()?;
     let shards = dataplane.shards().max(1);
     let served = dataplane.ports().iter().filter(|port| port.queues > 0);
