@@ -8,6 +8,20 @@
 
 #include <linux/types.h>
 
+/* Numbers that both sides know. An enum, so that they are in the object's BTF. */
+enum numbers {
+	/* Of a port's index of VLANs, eight to a row. */
+	VLAN_ROWS = 512,
+	/* Slots of ledgers in one inner map of `cells`. */
+	CHUNK_SLOTS = 64,
+	/* The kernel took a VLAN tag off the frame. */
+	RECORD_TAGGED = 1 << 0,
+	/* A super-frame. */
+	RECORD_SUPER = 1 << 1,
+	/* The longest frame that a record takes: a super-frame of 64 KiB and its headers. */
+	RECORD_LONGEST = 65600,
+};
+
 /*
  * A bank: one generation of the policy, an array of rows of 16 bytes that is
  * never written once packets can see it. Row 0 is the header, row n + 1 that of
@@ -36,8 +50,6 @@ struct port_row {
 struct vlan_row {
 	__u16 at[8];
 };
-
-#define VLAN_ROWS 512
 
 /* A mirror entry. */
 struct tap_row {
@@ -69,12 +81,10 @@ struct cell {
 	__u64 pad[2];
 };
 
-/* Slots of ledgers in one inner map of `cells`. */
-#define CHUNK_SLOTS 64
-
 /* What crossed from one port on one processor, which alone writes it. */
 struct crossing {
 	__u64 frames;
+	/* Tags that the kernel took off included. */
 	__u64 bytes;
 	/* Frames for which there was no other port. */
 	__u64 no_peer;
@@ -86,9 +96,6 @@ struct bell {
 	__u32 asleep;
 	__u32 pad[15];
 };
-
-#define RECORD_TAGGED (1 << 0)
-#define RECORD_SUPER (1 << 1)
 
 /* A clone on its way to spanwired; `len` bytes of the frame follow. */
 struct record {
@@ -122,6 +129,7 @@ struct constants {
 	__u32 peer;
 	__u32 reserved;
 	/* None of them, and here for the BTF alone: the test that compares abi.rs with it finds the types by this. */
+	enum numbers numbers[0];
 	struct bank_header banks[0];
 	struct port_row ports[0];
 	struct vlan_row vlans[0];
@@ -129,8 +137,5 @@ struct constants {
 	struct cell cells[0];
 	struct record records[0];
 };
-
-/* The longest frame that a record takes: a super-frame of 64 KiB and its headers. */
-#define RECORD_LONGEST 65600
 
 #endif

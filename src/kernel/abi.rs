@@ -58,7 +58,7 @@ pub struct TapRow {
     pub reserved: u32,
 }
 
-/// Rows of a port's index of VLANs, eight to a row.
+/// Rows of a port's index of VLANs, eight to a row (`struct vlan_row`).
 pub const VLAN_ROWS: u32 = 512;
 
 /// `struct cell`: the ledger of an entry on a processor, which alone writes it. Later members count some of what earlier
@@ -91,7 +91,7 @@ pub const CHUNK_SLOTS: u32 = 64;
 pub struct Crossing {
     /// Frames sent on.
     pub frames: AtomicU64,
-    /// Their bytes.
+    /// Their bytes, tags that the kernel took off included.
     pub bytes: AtomicU64,
     /// Frames for which there was no other port.
     pub no_peer: AtomicU64,
@@ -138,7 +138,7 @@ pub struct RecordHead {
     pub gso_size: u32,
     /// How many there are.
     pub gso_segs: u32,
-    /// Zero.
+    /// Nothing.
     pub pad: [u64; 2],
 }
 
@@ -148,3 +148,139 @@ pub const RECORD_LONGEST: usize = 65600;
 const _: () = assert!(size_of::<BankHeader>() == 16 && size_of::<PortRow>() == 16 && size_of::<TapRow>() == 16);
 const _: () = assert!(size_of::<Cell>() == 64 && size_of::<Crossing>() == 64 && size_of::<Bell>() == 64);
 const _: () = assert!(size_of::<RecordHead>() == 64);
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use std::mem::offset_of;
+
+    use libbpf_rs::btf::types::{Array, Enum, MemberAttr, Struct};
+    use libbpf_rs::btf::{Btf, BtfType, HasSize};
+
+    use super::*;
+    use crate::kernel::program::Hook;
+
+    /// A structure: its size, and of its members name, offset and size in bytes, in their order.
+    #[derive(Clone, Debug, PartialEq)]
+    struct Layout {
+        size: usize,
+        members: Vec<(String, usize, usize)>,
+    }
+
+    impl Layout {
+        /// Whether its members fill it.
+        fn is_without_gaps(&self) -> bool {
+            let end = self.members.iter().try_fold(0, |end, &(_, at, size)| (at == end).then_some(at + size));
+            end == Some(self.size)
+        }
+    }
+
+    /// Of a structure as Rust has it. That a member is left out does not compile.
+    macro_rules! layout {
+        ($of:ident { $($member:ident),* }) => {{
+            fn size<T>(_: impl Fn(&$of) -> &T) -> usize {
+                size_of::<T>()
+            }
+            let _ = |$of { $($member: _),* }: $of| ();
+            let members = vec![$((
+                stringify!($member).to_owned(),
+                offset_of!($of, $member),
+                size(|of| &of.$member),
+            )),*];
+            Layout { size: size_of::<$of>(), members }
+        }};
+    }
+
+    fn size_in(of: BtfType<'_>) -> usize {
+        let of = of.skip_mods_and_typedefs();
+        match Array::try_from(of) {
+            Ok(array) => array.capacity() * size_in(array.contained_type()),
+            Err(of) => libbpf_rs::btf_type_match!(match of {
+                BtfKind::Int(int) => usize::from(int.bits) / 8,
+                BtfKind::Struct(of) => of.size(),
+                BtfKind::Enum(of) => of.size(),
+                _ => panic!("a member is no integer, structure or array of them"),
+            }),
+        }
+    }
+
+    /// Of a structure as an object has it, without members that take no room.
+    fn layout_in(btf: &Btf<'_>, name: &str) -> Layout {
+        let of: Struct<'_> = btf.type_by_name(name).unwrap_or_else(|| panic!("no structure {name}"));
+        let members = of.iter().map(|member| {
+            let MemberAttr::Normal { offset } = member.attr else { panic!("a bit field in {name}") };
+            let name = member.name.unwrap_or_else(|| panic!("a member of {name} has no name"));
+            let size = size_in(btf.type_by_id(member.ty).unwrap());
+            (name.to_str().unwrap().to_owned(), offset as usize / 8, size)
+        });
+        Layout { size: of.size(), members: members.filter(|&(_, _, size)| size > 0).collect() }
+    }
+
+    #[test]
+    fn both_objects_have_the_structures_that_rust_has() {
+        /// `struct vlan_row`, which is an array here.
+        #[repr(C)]
+        struct VlanRow {
+            at: [u16; 8],
+        }
+        let ours = [
+            ("constants", layout!(Constants { port, processors, peer, reserved })),
+            ("bank_header", layout!(BankHeader { serial, rows, ports })),
+            ("port_row", layout!(PortRow { plain, vlans, taps, reserved })),
+            ("vlan_row", layout!(VlanRow { at })),
+            ("tap_row", layout!(TapRow { slot, rate, output, reserved })),
+            ("cell", layout!(Cell { until, reserved, observed, selected, ring_full, oversize, unreadable, pad })),
+            ("crossing", layout!(Crossing { frames, bytes, no_peer, pad })),
+            ("bell", layout!(Bell { asleep, pad })),
+            (
+                "record",
+                layout!(RecordHead {
+                    serial,
+                    time,
+                    slot,
+                    output,
+                    len,
+                    queue,
+                    flags,
+                    vlan_proto,
+                    vlan_tci,
+                    gso_size,
+                    gso_segs,
+                    pad
+                }),
+            ),
+        ];
+        let numbers = [
+            ("VLAN_ROWS", i64::from(VLAN_ROWS)),
+            ("CHUNK_SLOTS", i64::from(CHUNK_SLOTS)),
+            ("RECORD_TAGGED", i64::from(RECORD_TAGGED)),
+            ("RECORD_SUPER", i64::from(RECORD_SUPER)),
+            ("RECORD_LONGEST", RECORD_LONGEST as i64),
+        ];
+        for hook in [Hook::Xdp, Hook::Tc] {
+            let btf = Btf::from_raw("object", hook.object().0).unwrap().unwrap();
+            for (name, layout) in &ours {
+                assert_eq!(layout_in(&btf, name), *layout, "{hook}: struct {name}");
+                assert!(layout.is_without_gaps(), "{hook}: struct {name}: what the kernel writes is padding here");
+            }
+            let theirs: Enum<'_> = btf.type_by_name("numbers").unwrap();
+            let theirs: Vec<_> = theirs.iter().map(|of| (of.name.unwrap().to_str().unwrap(), of.value)).collect();
+            assert_eq!(theirs, numbers, "{hook}");
+        }
+    }
+
+    #[test]
+    fn what_differs_in_one_member_is_another_layout() {
+        #[repr(C)]
+        struct Gap {
+            a: u8,
+            b: u32,
+        }
+        let gap = layout!(Gap { a, b });
+        let members = vec![("a".to_owned(), 0, 1), ("b".to_owned(), 4, 4)];
+        assert_eq!(gap, Layout { size: 8, members });
+        assert!(!gap.is_without_gaps());
+        let btf = Btf::from_raw("object", Hook::Tc.object().0).unwrap().unwrap();
+        assert_ne!(layout_in(&btf, "port_row"), layout_in(&btf, "tap_row"), "the same sizes by other names");
+    }
+}

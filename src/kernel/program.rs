@@ -1,7 +1,8 @@
-//! An instance of the selector: the self.find().and_then(|program| ProgramHandle::try_from(&program)) of one port of a wire, loaded and not attached yet.
+//! An instance of the selector: the program of one port of a wire, loaded and not attached yet.
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use bytemuck::bytes_of;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramHandle, ProgramInput, ProgramMut};
@@ -29,7 +30,7 @@ impl Hook {
     }
 
     /// The object, and the program's name in it.
-    fn object(self) -> (&'static [u8], &'static str) {
+    pub(super) fn object(self) -> (&'static [u8], &'static str) {
         static XDP: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/wire.bpf.o")));
         static TC: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/tc.bpf.o")));
         match self {
@@ -112,6 +113,15 @@ impl Selector {
     pub fn run(&self, frame: &[u8], context: Option<&mut [u8]>) -> libbpf_rs::Result<u32> {
         let input = ProgramInput { data_in: Some(frame), context_in: context, ..Default::default() };
         self.find()?.test_run(input).map(|output| output.return_value)
+    }
+
+    /// How long it takes for this frame: the mean of `repeat` runs, one after the other, on this processor.
+    ///
+    /// # Errors
+    /// The kernel does not take the frame.
+    pub fn time(&self, frame: &[u8], repeat: u32) -> libbpf_rs::Result<Duration> {
+        let input = ProgramInput { data_in: Some(frame), repeat, ..Default::default() };
+        self.find()?.test_run(input).map(|output| output.duration)
     }
 
     fn find(&self) -> libbpf_rs::Result<ProgramMut<'_>> {
