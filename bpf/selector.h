@@ -7,9 +7,8 @@
  * Each port has an instance of a program, with its own constants and its own
  * `crossings`; the other maps are shared by all ports of a directory.
  *
- * A hook defines, before it includes this:
- *   HOOK_CTX                            the program's context
- *   hook_load(ctx, offset, to, len)     copies bytes of the frame; 0 or an error
+ * Before it includes this a hook defines HOOK_CTX, the program's context, and
+ * after it the functions that are declared here as its own.
  */
 #ifndef SPANWIRE_SELECTOR_H
 #define SPANWIRE_SELECTOR_H
@@ -86,18 +85,12 @@ struct {
 /* The id that no VLAN has: of frames too short to tell. */
 #define NO_VLAN 4095
 
-/* What the selector is told of a frame. */
-struct seen {
-	__u32 len;
-	__u32 queue;
-	/* The VLAN id of its outermost tag, UNTAGGED or NO_VLAN. */
-	__u16 vlan;
-	__u16 vlan_proto;
-	__u16 vlan_tci;
-	__u16 flags;
-	__u32 gso_size;
-	__u32 gso_segs;
-};
+/* The hook's own: the VLAN id of the frame's outermost tag, UNTAGGED or NO_VLAN. */
+static __always_inline __u16 hook_vlan(HOOK_CTX *ctx);
+/* Writes down what is known of the frame besides its bytes: queue, flags, tag, segments. */
+static __always_inline void hook_note(HOOK_CTX *ctx, struct record *record);
+/* Copies bytes of the frame; 0 or an error. */
+static __always_inline long hook_load(HOOK_CTX *ctx, __u32 from, void *to, __u32 len);
 
 /* The VLAN id by the four bytes behind the addresses. */
 static __always_inline __u16 vlan_of(const __be16 *at)
@@ -109,14 +102,27 @@ static __always_inline __u16 vlan_of(const __be16 *at)
 	return bpf_ntohs(at[1]) & 0x0fff;
 }
 
+/* Likewise, where those bytes may be at hand: `data` up to `end` is the frame's beginning. */
+static __always_inline __u16 vlan_at_hand(HOOK_CTX *ctx, const void *data, const void *end)
+{
+	__be16 at[2];
+
+	if (data + 16 <= end)
+		return vlan_of(data + 12);
+	return hook_load(ctx, 12, at, sizeof(at)) ? NO_VLAN : vlan_of(at);
+}
+
 /* The row of the tap whose frame this is; 0 is none. */
-static __always_inline __u32 classify(void *bank, const struct port_row *row, __u16 vlan)
+static __always_inline __u32 classify(HOOK_CTX *ctx, void *bank, const struct port_row *row)
 {
 	struct vlan_row *vlans;
+	__u16 vlan;
 	__u32 at;
 
+	/* The frame is looked at only where that makes a difference: nothing else on its way needs it in the cache. */
 	if (!row->vlans)
 		return row->plain;
+	vlan = hook_vlan(ctx);
 	at = row->vlans + (vlan >> 3);
 	vlans = bpf_map_lookup_elem(bank, &at);
 	if (!vlans)
@@ -150,34 +156,56 @@ static __always_inline __u64 wakeup(__u32 processor)
 	return BPF_RB_NO_WAKEUP;
 }
 
-/*
- * Copies the frame into a record with room for so many bytes. A record's size
- * is a constant for the verifier, which also wants the length bounded anew
- * behind the compiler's back.
- */
-static __always_inline void copy(HOOK_CTX *ctx, const struct seen *frame, const struct tap_row *tap, struct cell *cell,
-				 __u64 serial, void *ring, __u32 processor, const __u32 room)
+/* A record with room for so many bytes. Its size is a constant for the verifier. */
+static __always_inline struct record *reserve(void *ring, __u64 len)
 {
-	struct record *record = bpf_ringbuf_reserve(ring, sizeof(*record) + room, 0);
-	__u64 len = frame->len;
+#define RESERVE_WITHIN(room) \
+	if (len <= (room)) \
+		return bpf_ringbuf_reserve(ring, sizeof(struct record) + (room), 0);
 
+	RESERVE_WITHIN(64)
+	RESERVE_WITHIN(192)
+	RESERVE_WITHIN(448)
+	RESERVE_WITHIN(960)
+	RESERVE_WITHIN(1536)
+	RESERVE_WITHIN(4096)
+	RESERVE_WITHIN(9216)
+	RESERVE_WITHIN(16384)
+	RESERVE_WITHIN(32768)
+	return bpf_ringbuf_reserve(ring, sizeof(struct record) + RECORD_LONGEST, 0);
+}
+
+/* Copies a selected frame into the ring of this processor. */
+static __always_inline void copy(HOOK_CTX *ctx, __u64 len, void *bank, const struct tap_row *tap, struct cell *cell,
+				 __u32 processor)
+{
+	__u32 at = 0;
+	struct bank_header *header = bpf_map_lookup_elem(bank, &at);
+	void *ring = bpf_map_lookup_elem(&rings, &processor);
+	struct record *record;
+
+	/* The verifier has to see that the very register that is bounded here is the length further down. */
+	asm volatile("" : "+r"(len));
+	if (len > RECORD_LONGEST) {
+		cell->oversize++;
+		return;
+	}
+	if (len == 0) {
+		cell->unreadable++;
+		return;
+	}
+	record = header && ring ? reserve(ring, len) : 0;
 	if (!record) {
 		cell->ring_full++;
 		return;
 	}
-	record->serial = serial;
+	record->serial = header->serial;
 	record->time = bpf_ktime_get_ns();
 	record->slot = tap->slot;
 	record->output = tap->output;
 	record->len = len;
-	record->queue = frame->queue;
-	record->flags = frame->flags;
-	record->vlan_proto = frame->vlan_proto;
-	record->vlan_tci = frame->vlan_tci;
-	record->gso_size = frame->gso_size;
-	record->gso_segs = frame->gso_segs;
-	asm volatile("" : "+r"(len));
-	if (len == 0 || len > room || hook_load(ctx, 0, record + 1, len)) {
+	hook_note(ctx, record);
+	if (hook_load(ctx, 0, record + 1, len)) {
 		cell->unreadable++;
 		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
 		return;
@@ -185,22 +213,14 @@ static __always_inline void copy(HOOK_CTX *ctx, const struct seen *frame, const 
 	bpf_ringbuf_submit(record, wakeup(processor));
 }
 
-#define COPY_WITHIN(room) \
-	if (frame->len <= (room)) { \
-		copy(ctx, frame, tap, cell, header->serial, ring, processor, room); \
-		return; \
-	}
-
-/* Mirrors the frame where an entry selects it. It goes on whatever happens here. */
-static __always_inline void mirror(HOOK_CTX *ctx, const struct seen *frame)
+/* Mirrors the frame of so many bytes where an entry selects it. It goes on whatever happens here. */
+static __always_inline void mirror(HOOK_CTX *ctx, __u32 len, __u32 processor)
 {
-	__u32 processor = bpf_get_smp_processor_id();
 	__u32 at = 0;
-	struct bank_header *header;
 	struct port_row *row;
 	struct tap_row *tap;
 	struct cell *cell;
-	void *bank, *ring;
+	void *bank;
 
 	bank = bpf_map_lookup_elem(&policy, &at);
 	if (!bank)
@@ -209,7 +229,7 @@ static __always_inline void mirror(HOOK_CTX *ctx, const struct seen *frame)
 	row = bpf_map_lookup_elem(bank, &at);
 	if (!row)
 		return;
-	at = classify(bank, row, frame->vlan);
+	at = classify(ctx, bank, row);
 	if (!at)
 		return;
 	tap = bpf_map_lookup_elem(bank, &at);
@@ -225,32 +245,26 @@ static __always_inline void mirror(HOOK_CTX *ctx, const struct seen *frame)
 	}
 	cell->until = tap->rate - 1;
 	cell->selected++;
-	at = 0;
-	header = bpf_map_lookup_elem(bank, &at);
-	ring = bpf_map_lookup_elem(&rings, &processor);
-	if (!header || !ring) {
-		cell->ring_full++;
-		return;
-	}
-	COPY_WITHIN(64)
-	COPY_WITHIN(192)
-	COPY_WITHIN(448)
-	COPY_WITHIN(960)
-	COPY_WITHIN(1536)
-	COPY_WITHIN(4096)
-	COPY_WITHIN(9216)
-	COPY_WITHIN(16384)
-	COPY_WITHIN(32768)
-	COPY_WITHIN(RECORD_LONGEST)
-	cell->oversize++;
+	copy(ctx, len, bank, tap, cell, processor);
 }
 
-/* The row that counts what crosses here. */
-static __always_inline struct crossing *crossing(void)
+/* The row that counts what crosses on this processor. */
+static __always_inline struct crossing *crossing(__u32 processor)
 {
-	__u32 processor = bpf_get_smp_processor_id();
-
 	return bpf_map_lookup_elem(&crossings, &processor);
+}
+
+/* Counts a frame of so many bytes that leaves for the other port, or finds none. */
+static __always_inline void crossed(struct crossing *row, __u32 bytes, int has_peer)
+{
+	if (!row)
+		return;
+	if (has_peer) {
+		row->frames++;
+		row->bytes += bytes;
+	} else {
+		row->no_peer++;
+	}
 }
 
 /* "Dual MIT/GPL" is a spelling the kernel takes as GPL-compatible. */

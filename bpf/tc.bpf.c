@@ -8,39 +8,45 @@
 #include <linux/pkt_cls.h>
 
 #define HOOK_CTX struct __sk_buff
-#define hook_load bpf_skb_load_bytes
 #include "selector.h"
+
+static __always_inline __u16 hook_vlan(struct __sk_buff *skb)
+{
+	if (skb->vlan_present)
+		return skb->vlan_tci & 0x0fff;
+	return vlan_at_hand(skb, (void *)(long)skb->data, (void *)(long)skb->data_end);
+}
+
+static __always_inline void hook_note(struct __sk_buff *skb, struct record *record)
+{
+	__u32 queue = skb->queue_mapping, flags = 0;
+
+	/* A receive queue is noted counted from 1; 0 is none. */
+	record->queue = queue ? queue - 1 : 0;
+	if (skb->vlan_present)
+		flags |= RECORD_TAGGED;
+	record->vlan_proto = bpf_ntohs(skb->vlan_proto);
+	record->vlan_tci = skb->vlan_tci;
+	if (skb->gso_size)
+		flags |= RECORD_SUPER;
+	record->gso_size = skb->gso_size;
+	record->gso_segs = skb->gso_segs;
+	record->flags = flags;
+}
+
+static __always_inline long hook_load(struct __sk_buff *skb, __u32 from, void *to, __u32 len)
+{
+	return bpf_skb_load_bytes(skb, from, to, len);
+}
 
 SEC("tc")
 int span_tc(struct __sk_buff *skb)
 {
-	__u32 peer = constants.peer;
-	struct crossing *row = crossing();
-	struct seen frame = { .len = skb->len, .vlan = NO_VLAN };
-	__be16 at[2];
+	__u32 processor = bpf_get_smp_processor_id(), peer = constants.peer, len = skb->len;
+	struct crossing *row = crossing(processor);
 
-	/* A receive queue is noted counted from 1; 0 is none. */
-	frame.queue = skb->queue_mapping ? skb->queue_mapping - 1 : 0;
-	if (skb->vlan_present) {
-		frame.flags = RECORD_TAGGED;
-		frame.vlan_proto = bpf_ntohs(skb->vlan_proto);
-		frame.vlan_tci = skb->vlan_tci;
-		frame.vlan = skb->vlan_tci & 0x0fff;
-	} else if (!bpf_skb_load_bytes(skb, 12, at, sizeof(at))) {
-		frame.vlan = vlan_of(at);
-	}
-	frame.gso_size = skb->gso_size;
-	frame.gso_segs = skb->gso_segs;
-	if (frame.gso_size)
-		frame.flags |= RECORD_SUPER;
-	mirror(skb, &frame);
-	if (row) {
-		if (peer) {
-			row->frames++;
-			row->bytes += frame.len;
-		} else {
-			row->no_peer++;
-		}
-	}
+	mirror(skb, len, processor);
+	/* The tag that the kernel took off is on the wire. */
+	crossed(row, skb->vlan_present ? len + 4 : len, peer);
 	return peer ? bpf_redirect(peer, 0) : TC_ACT_SHOT;
 }

@@ -6,7 +6,6 @@
 #include <linux/bpf.h>
 
 #define HOOK_CTX struct xdp_md
-#define hook_load bpf_xdp_load_bytes
 #include "selector.h"
 
 /*
@@ -20,6 +19,26 @@ struct {
 	__type(value, __u32);
 } peer SEC(".maps");
 
+static __always_inline __u16 hook_vlan(struct xdp_md *ctx)
+{
+	return vlan_at_hand(ctx, (void *)(long)ctx->data, (void *)(long)ctx->data_end);
+}
+
+static __always_inline void hook_note(struct xdp_md *ctx, struct record *record)
+{
+	record->queue = ctx->rx_queue_index;
+	record->flags = 0;
+	record->vlan_proto = 0;
+	record->vlan_tci = 0;
+	record->gso_size = 0;
+	record->gso_segs = 0;
+}
+
+static __always_inline long hook_load(struct xdp_md *ctx, __u32 from, void *to, __u32 len)
+{
+	return bpf_xdp_load_bytes(ctx, from, to, len);
+}
+
 /*
  * "xdp.frags": frames of several buffers cross too. Only ever attached in the
  * driver, where a device that has no such frames never makes one.
@@ -27,23 +46,12 @@ struct {
 SEC("xdp.frags")
 int span_wire(struct xdp_md *ctx)
 {
-	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	struct crossing *row = crossing();
-	struct seen frame = { .queue = ctx->rx_queue_index, .vlan = NO_VLAN };
+	__u32 processor = bpf_get_smp_processor_id(), len = bpf_xdp_get_buff_len(ctx);
+	struct crossing *row = crossing(processor);
 	long verdict;
 
-	frame.len = bpf_xdp_get_buff_len(ctx);
-	if (data + 16 <= end)
-		frame.vlan = vlan_of(data + 12);
-	mirror(ctx, &frame);
+	mirror(ctx, len, processor);
 	verdict = bpf_redirect_map(&peer, 0, XDP_DROP);
-	if (row) {
-		if (verdict == XDP_REDIRECT) {
-			row->frames++;
-			row->bytes += frame.len;
-		} else {
-			row->no_peer++;
-		}
-	}
+	crossed(row, len, verdict == XDP_REDIRECT);
 	return verdict;
 }
