@@ -20,6 +20,7 @@ mod producer;
 mod refused;
 mod script;
 mod signals;
+mod survival;
 mod units;
 mod unprivileged;
 mod wires;

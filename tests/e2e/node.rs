@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::Value;
 use spanwire_lab::topology::{Lab, LabSpec};
 use tempfile::TempDir;
@@ -39,7 +40,12 @@ pub struct Node {
 impl Node {
     /// A directory without a dataplane.
     pub fn idle() -> Node {
-        Node { dir: tempfile::tempdir().expect("a directory"), daemon: None }
+        let dir = tempfile::tempdir().expect("a directory");
+        // What is pinned here goes with it, and what it holds on devices.
+        let pins = dir.path().join("bpf");
+        std::fs::create_dir(&pins).expect("a directory");
+        mount("bpf", &pins, "bpf", MountFlags::empty(), None).expect("a bpffs");
+        Node { dir, daemon: None }
     }
 
     /// A dataplane in the lab's middle namespace.
@@ -190,6 +196,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        let _ = unmount(self.dir.path().join("bpf"), UnmountFlags::DETACH);
         if let Some(mut daemon) = self.daemon.take() {
             let _ = daemon.kill();
             let _ = daemon.wait();

@@ -1,0 +1,91 @@
+//! What crosses in the kernel goes on crossing, whatever becomes of the process.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use spanwire_lab::exchange::{ExchangeSpec, Progress, run};
+use spanwire_lab::topology::{Lab, LabSpec};
+use spanwire_lab::traffic::Pace;
+
+use crate::node::{A, B, MON, Node, check_ledgers, document, lab, signal};
+
+/// The hooks, as `--path` has them.
+const HOOKS: [&str; 2] = ["tc", "xdp"];
+
+/// A lab whose far ends take what a driver redirects to them: a veth does so where its peer's receive path is NAPI's.
+fn kernel_lab(spec: LabSpec) -> Lab {
+    let lab = lab(spec);
+    let wire = lab.wire(0).expect("a wire");
+    for port in [&wire.a, &wire.b] {
+        lab.ns(port.host).exec("ethtool", &["-K", &port.host_name, "gro", "on"]).expect("ethtool");
+    }
+    lab
+}
+
+/// Frames both ways while the dataplane is killed, stopped, ended, started again and told of snapshots: each arrives, once
+/// and in order.
+#[test]
+fn every_frame_crosses_whatever_becomes_of_the_process() {
+    let long = std::env::var_os("SPANWIRE_LONG").is_some();
+    let (pace, frames, publishes) = if long { (50_000, 3_000_000, 50) } else { (5_000, 30_000, 10) };
+    for hook in HOOKS {
+        let lab = kernel_lab(LabSpec::default());
+        let start = |node: &mut Node| {
+            node.launch(&lab, &["--path", hook]);
+            node.wait_for_ports(&[A, B, MON]);
+        };
+        let mut node = Node::idle();
+        node.publish(&document(&[(A, MON, 10)]));
+        start(&mut node);
+        let pace = Pace::per_second(pace);
+        let spec = ExchangeSpec { monitor: None, pace, ..ExchangeSpec::new(&lab, 60, frames) };
+        let (crossed, mut rounds) = (AtomicUsize::new(0), 0);
+        let report = std::thread::scope(|scope| {
+            let traffic = scope.spawn(|| {
+                let note = |progress: Progress| crossed.store(progress.a_to_b, Relaxed);
+                run(&lab, &spec, note).expect("an exchange")
+            });
+            while crossed.load(Relaxed) == 0 && !traffic.is_finished() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            while !traffic.is_finished() {
+                node.kill();
+                start(&mut node);
+                node.stop();
+                start(&mut node);
+                if rounds == 0 {
+                    signal(node.pid(), "STOP");
+                    std::thread::sleep(Duration::from_secs(if long { 5 } else { 1 }));
+                    signal(node.pid(), "CONT");
+                }
+                for publish in 0..publishes {
+                    node.publish(&document(&[(A, MON, 2 + publish % 5)]));
+                }
+                rounds += 1;
+            }
+            traffic.join().unwrap()
+        });
+        assert!(report.holds, "{hook}: {report}");
+        assert!(rounds > 0, "{hook}: the exchange was over at once");
+        eprintln!("{hook}: {frames} frames each way over {rounds} times killed, ended and started");
+        check_ledgers(&node.settled_stats());
+    }
+}
+
+/// Who must fail closed says so.
+#[test]
+fn nothing_crosses_any_more_where_it_is_to_be_cut() {
+    for hook in HOOKS {
+        let lab = kernel_lab(LabSpec::default());
+        let before = crate::signals::ports(&lab);
+        let mut node = Node::start(&lab, &["--path", hook, "--on-exit", "cut"]);
+        node.import(&document(&[]));
+        node.wait_for_ports(&[A, B]);
+        let quick =
+            ExchangeSpec { idle: Duration::from_millis(300), monitor: None, ..ExchangeSpec::new(&lab, 61, 100) };
+        assert!(run(&lab, &quick, |_| ()).expect("an exchange").holds, "{hook}");
+        node.stop();
+        assert!(!run(&lab, &quick, |_| ()).expect("an exchange").holds, "{hook}: it is cut");
+        assert_eq!(crate::signals::ports(&lab), before, "{hook}");
+    }
+}
