@@ -8,9 +8,11 @@
 //! In `stats.shm` they are a [`listing`]. All of it is asked in the network namespace of the calling thread. A name that is not UTF-8, on whatever device,
 //! is no reason to know nothing of the others: that device goes by its ifindex.
 
+pub(crate) mod attribute;
 pub mod listing;
 mod message;
-mod netlink;
+pub(crate) mod netlink;
+pub mod promiscuity;
 
 use std::collections::HashMap;
 use std::io;
@@ -76,6 +78,14 @@ impl Device {
 /// The kernel did not answer, or not as it should.
 pub fn present() -> io::Result<Vec<Device>> {
     netlink::dump(netlink::LINKS)?.iter().map(|link| message::link(link)).collect()
+}
+
+/// Whether an XDP program is attached to a device in its driver.
+///
+/// # Errors
+/// ENODEV where there is no such device; or the kernel's answer is none.
+pub fn has_native_xdp(ifindex: u32) -> io::Result<bool> {
+    netlink::one(netlink::LINKS, ifindex).map(|link| message::has_native_xdp(&link))
 }
 
 /// A device that is not in the network namespace any more.

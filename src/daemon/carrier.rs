@@ -61,11 +61,13 @@ impl Carrier {
         if config.path == PathChoice::Only(KernelPath::Shard) {
             return Ok((None, KernelFacts::default()));
         }
-        match Carrier::open(config) {
-            Ok(carrier) => Ok((Some(Arc::new(carrier)), KernelFacts::default())),
+        let facts = KernelFacts::probe();
+        let opened = facts.lacks.clone().map_or_else(|| Carrier::open(config), Err);
+        match opened {
+            Ok(carrier) => Ok((Some(Arc::new(carrier)), facts)),
             Err(lacks) if config.path == PathChoice::Auto => {
                 tracing::warn!("frames cross through shards: {lacks}");
-                Ok((None, KernelFacts { lacks: Some(lacks) }))
+                Ok((None, KernelFacts { lacks: Some(lacks), ..facts }))
             }
             Err(lacks) => Err(format!("--path {}: {lacks}", config.path)),
         }

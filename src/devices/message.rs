@@ -1,13 +1,14 @@
 //! The payload of one message of a dump to what it says.
 //!
 //! ```text
-//! fixed part | len: u16 | type: u16 | value … to len | padding to four bytes | len: u16 | …
+//! fixed part | attributes …
 //! ```
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Device;
+use super::attribute::{attribute, attributes, text, word};
 use super::netlink::{ADDRESSES, LINKS, broken, number};
 
 // linux/if_link.h
@@ -24,6 +25,10 @@ const IFLA_NEW_NETNSID: u16 = 45;
 const IFLA_PROP_LIST: u16 = 52;
 const IFLA_ALT_IFNAME: u16 = 53;
 const IFLA_XDP_ATTACHED: u16 = 2;
+const XDP_ATTACHED_NONE: u8 = 0;
+const XDP_ATTACHED_DRV: u8 = 1;
+/// In several modes.
+const XDP_ATTACHED_MULTI: u8 = 4;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_VLAN_ID: u16 = 1;
@@ -34,9 +39,6 @@ const DISABLE_IPV6: usize = 26;
 // linux/if_addr.h
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
-
-/// The two bits beside an attribute's type.
-const TYPE: u16 = 0x3fff;
 
 /// What a message of RTM_NEWLINK says; what only ethtool or other messages tell is not filled in.
 ///
@@ -69,8 +71,7 @@ pub(super) fn link(payload: &[u8]) -> io::Result<Device> {
             IFLA_LINK => device.below = word(value),
             IFLA_LINK_NETNSID => elsewhere = true,
             IFLA_XDP => {
-                let mode = attribute(value, IFLA_XDP_ATTACHED).and_then(|mode| mode.first());
-                device.xdp = mode.is_some_and(|mode| *mode != 0);
+                device.xdp = xdp_mode(value) != XDP_ATTACHED_NONE;
             }
             IFLA_MASTER => device.master = word(value),
             IFLA_LINKINFO => device.kind = attribute(value, IFLA_INFO_KIND).and_then(text).unwrap_or_default(),
@@ -87,6 +88,21 @@ pub(super) fn link(payload: &[u8]) -> io::Result<Device> {
         device.vlan_id = id.map(u16::from_ne_bytes).unwrap_or_default();
     }
     Ok(device)
+}
+
+/// Whether an XDP program is attached in the driver, by a message of RTM_NEWLINK.
+pub(super) fn has_native_xdp(payload: &[u8]) -> bool {
+    let xdp = payload.get(LINKS.fixed()..).and_then(|rest| attribute(rest, IFLA_XDP));
+    xdp.is_some_and(|xdp| [XDP_ATTACHED_DRV, XDP_ATTACHED_MULTI].contains(&xdp_mode(xdp)))
+}
+
+/// The flags in a message of RTM_NEWLINK, `IFF_*`.
+pub(super) fn flags(payload: &[u8]) -> io::Result<u32> {
+    number(payload, 8).map(u32::from_ne_bytes).ok_or_else(|| broken("a device cut short"))
+}
+
+fn xdp_mode(xdp: &[u8]) -> u8 {
+    attribute(xdp, IFLA_XDP_ATTACHED).and_then(|mode| mode.first()).copied().unwrap_or(XDP_ATTACHED_NONE)
 }
 
 /// The ifindex in a message of RTM_DELLINK, and whether the device has gone to another network namespace; `None` where
@@ -123,41 +139,15 @@ fn ipv6(families: &[u8]) -> bool {
     conf.and_then(|words| number(words, 4 * DISABLE_IPV6)).is_some_and(|word| u32::from_ne_bytes(word) == 0)
 }
 
-/// The attributes up to the first that does not fit.
-fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let len = usize::from(u16::from_ne_bytes(number(rest, 0)?));
-        let kind = u16::from_ne_bytes(number(rest, 2)?) & TYPE;
-        let value = rest.get(4..len)?;
-        rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, value))
-    })
-}
-
-fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
-    attributes(bytes).find(|attribute| attribute.0 == kind).map(|attribute| attribute.1)
-}
-
-fn word(value: &[u8]) -> u32 {
-    number(value, 0).map(u32::from_ne_bytes).unwrap_or_default()
-}
-
-/// The text before the first zero byte, if it is UTF-8.
-fn text(value: &[u8]) -> Option<String> {
-    let text = value.split(|&byte| byte == 0).next().unwrap_or_default();
-    String::from_utf8(text.to_owned()).ok()
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::attribute::put;
     use super::*;
 
     fn attr(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut bytes: Vec<u8> = u16::try_from(4 + value.len()).unwrap().to_ne_bytes().into();
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        let mut bytes = Vec::new();
+        put(&mut bytes, kind, value);
         bytes
     }
 
@@ -211,6 +201,15 @@ mod tests {
         disabled[4 * DISABLE_IPV6] = 1;
         let off = attr(IFLA_AF_SPEC, &attr(10, &attr(IFLA_INET6_CONF, &disabled)));
         assert!(!link(&device(&[off])).unwrap().ipv6 && !link(&device(&[])).unwrap().ipv6);
+    }
+
+    #[test]
+    fn a_program_in_the_driver_is_told_from_one_in_the_stack() {
+        // XDP_ATTACHED_*: none, in the driver, in the stack, in the device, several
+        let with = |mode: u8| device(&[attr(IFLA_XDP, &attr(IFLA_XDP_ATTACHED, &[mode]))]);
+        assert_eq!([0, 1, 2, 3, 4].map(|mode| has_native_xdp(&with(mode))), [false, true, false, false, true]);
+        assert_eq!([0, 1, 2, 3, 4].map(|mode| link(&with(mode)).unwrap().xdp), [false, true, true, true, true]);
+        assert!(!has_native_xdp(&device(&[])) && !has_native_xdp(&[]));
     }
 
     #[test]

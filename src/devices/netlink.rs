@@ -1,4 +1,4 @@
-//! Dumps over a routing socket (rtnetlink(7)): a request, and the payload of each message that answers it.
+//! Requests to the kernel over netlink (netlink(7)), and the payload of each message that answers one.
 //!
 //! ```text
 //! len: u32 | type: u16 | flags: u16 | seq: u32 | port: u32 | payload … to len | padding to four bytes
@@ -7,12 +7,36 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::netlink::{GENERIC, SocketAddrNetlink};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect, recv, send, socket_with,
 };
 
-/// What can be asked for: the request, its answers, and the length of the fixed part of both.
+use super::attribute::put;
+
+/// What of the kernel is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// Devices, addresses, queueing disciplines and filters (rtnetlink(7)).
+    Route,
+    /// Families by name.
+    Generic,
+}
+
+/// A question or an order.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    /// The message's type.
+    pub(crate) kind: u16,
+    /// `NLM_F_*`, but for what every request has.
+    pub(crate) flags: u16,
+    /// The type of the messages that answer; others are none of the answer.
+    pub(crate) answer: u16,
+    /// The payload.
+    pub(crate) body: Vec<u8>,
+}
+
+/// What every device or address is asked for: the request, its answers, and the length of the fixed part of both.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dump {
     request: u16,
@@ -27,6 +51,9 @@ pub(super) const LINKS: Dump = Dump { request: 18, answer: 16, fixed: 16, filter
 /// Every address: RTM_GETADDR, RTM_NEWADDR, `struct ifaddrmsg`.
 pub(super) const ADDRESSES: Dump = Dump { request: 22, answer: 20, fixed: 8, filter: None };
 
+/// A change of a device, which only an acknowledgement answers: RTM_SETLINK, `struct ifinfomsg`.
+const CHANGE: u16 = 19;
+
 // linux/rtnetlink.h, linux/if_link.h
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 const IFLA_EXT_MASK: u16 = 29;
@@ -39,13 +66,30 @@ impl Dump {
     pub(super) fn fixed(self) -> usize {
         self.fixed
     }
+
+    /// Of one device, or of all where `ifindex` is `None`.
+    fn of(self, ifindex: Option<u32>) -> Request {
+        let mut body = vec![0; self.fixed];
+        if let Some(ifindex) = ifindex
+            && let Some(place) = body.get_mut(4..8)
+        {
+            place.copy_from_slice(&ifindex.to_ne_bytes());
+        }
+        if let Some(filter) = self.filter {
+            put(&mut body, IFLA_EXT_MASK, &filter.to_ne_bytes());
+        }
+        let flags = if ifindex.is_none() { NLM_F_DUMP } else { 0 };
+        Request { kind: self.request, flags, answer: self.answer, body }
+    }
 }
 
 // linux/netlink.h
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST: u16 = 0x1;
-const NLM_F_DUMP: u16 = 0x300;
+const NLM_F_ACK: u16 = 0x4;
+/// All there are, and not one.
+pub(crate) const NLM_F_DUMP: u16 = 0x300;
 const NLM_F_DUMP_INTR: u16 = 0x10;
 const HEADER: usize = 16;
 
@@ -54,18 +98,59 @@ const ATTEMPTS: u32 = 4;
 /// Bytes of one datagram: the kernel sends at most 32 KiB at once in a dump.
 const DATAGRAM: usize = 1 << 16;
 
-/// The payloads of the answer.
+/// The payloads of the answer about everything.
+///
+/// # Errors
+/// As [`ask`].
+pub(super) fn dump(what: Dump) -> io::Result<Vec<Vec<u8>>> {
+    ask(Protocol::Route, &what.of(None))
+}
+
+/// The payload of the answer about one device of the calling thread's network namespace.
+///
+/// # Errors
+/// ENODEV where it has none of this ifindex; else as [`ask`].
+pub(super) fn one(what: Dump, ifindex: u32) -> io::Result<Vec<u8>> {
+    check(ifindex)?;
+    ask(Protocol::Route, &what.of(Some(ifindex)))?.pop().ok_or_else(no_device)
+}
+
+/// Sets those flags of a device (`IFF_*`) that `mask` has, and waits until that is done.
+///
+/// # Errors
+/// ENODEV, EPERM; else as [`ask`].
+pub(super) fn change(ifindex: u32, flags: u32, mask: u32) -> io::Result<()> {
+    check(ifindex)?;
+    // family and type first
+    let body = [0, ifindex, flags, mask].into_iter().flat_map(u32::to_ne_bytes).collect();
+    ask(Protocol::Route, &Request { kind: CHANGE, flags: 0, answer: 0, body }).map(drop)
+}
+
+/// An ifindex that a device can have: the kernel takes 0 for a question by name.
+fn check(ifindex: u32) -> io::Result<()> {
+    i32::try_from(ifindex).ok().filter(|&ifindex| ifindex > 0).map(drop).ok_or_else(no_device)
+}
+
+fn no_device() -> io::Error {
+    io::Error::from_raw_os_error(libc::ENODEV)
+}
+
+/// The payloads of the answer, once the kernel has said that this is all.
 ///
 /// # Errors
 /// The kernel refused, or its answer is not one.
-pub(super) fn dump(what: Dump) -> io::Result<Vec<Vec<u8>>> {
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+pub(crate) fn ask(protocol: Protocol, request: &Request) -> io::Result<Vec<Vec<u8>>> {
+    let protocol = match protocol {
+        Protocol::Route => None,
+        Protocol::Generic => Some(GENERIC),
+    };
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
     bind(&socket, &SocketAddrNetlink::new(0, 0))?;
     // Only the kernel, which is port 0, can send to a socket that is connected to it.
     connect(&socket, &SocketAddrNetlink::new(0, 0))?;
     let mut buffer = vec![0; DATAGRAM];
     for attempt in 1.. {
-        let answer = once(&socket, what, attempt, &mut buffer)?;
+        let answer = once(&socket, request, attempt, &mut buffer)?;
         if !answer.interrupted || attempt >= ATTEMPTS {
             return Ok(answer.payloads);
         }
@@ -82,38 +167,34 @@ struct Answer {
     done: bool,
 }
 
-fn once(socket: &OwnedFd, what: Dump, seq: u32, buffer: &mut [u8]) -> io::Result<Answer> {
-    send(socket, &request(what, seq), SendFlags::empty())?;
+fn once(socket: &OwnedFd, request: &Request, seq: u32, buffer: &mut [u8]) -> io::Result<Answer> {
+    send(socket, &message(request, seq), SendFlags::empty())?;
     let mut answer = Answer::default();
     while !answer.done {
         let (received, len) = recv(socket.as_fd(), &mut *buffer, RecvFlags::TRUNC)?;
         let datagram = buffer.get(..len).filter(|_| received == len).ok_or_else(|| broken("a datagram too large"))?;
-        answer.take(datagram, what, seq)?;
+        answer.take(datagram, request.answer, seq)?;
     }
     Ok(answer)
 }
 
-fn request(what: Dump, seq: u32) -> Vec<u8> {
-    let fixed = HEADER + what.fixed;
-    // One attribute of a header and a word.
-    let len = fixed + what.filter.map_or(0, |_| 8);
+fn message(Request { kind, flags, body, .. }: &Request, seq: u32) -> Vec<u8> {
+    let len = HEADER + body.len();
+    // A dump has an end of its own; whatever else is acknowledged after its answer.
+    let ends = if flags & NLM_F_DUMP == NLM_F_DUMP { 0 } else { NLM_F_ACK };
     let mut bytes = Vec::with_capacity(len);
     bytes.extend(u32::try_from(len).unwrap_or_default().to_ne_bytes());
-    bytes.extend(what.request.to_ne_bytes());
-    bytes.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend((flags | NLM_F_REQUEST | ends).to_ne_bytes());
     bytes.extend(seq.to_ne_bytes());
-    bytes.resize(fixed, 0);
-    if let Some(filter) = what.filter {
-        bytes.extend(8u16.to_ne_bytes());
-        bytes.extend(IFLA_EXT_MASK.to_ne_bytes());
-        bytes.extend(filter.to_ne_bytes());
-    }
+    bytes.extend([0; 4]);
+    bytes.extend(body);
     bytes
 }
 
 impl Answer {
     /// Takes the messages of one datagram.
-    fn take(&mut self, datagram: &[u8], what: Dump, seq: u32) -> io::Result<()> {
+    fn take(&mut self, datagram: &[u8], kind: u16, seq: u32) -> io::Result<()> {
         let mut rest = datagram;
         while !rest.is_empty() && !self.done {
             let cut = || broken("a message cut short");
@@ -121,20 +202,20 @@ impl Answer {
             let message = rest.get(..len).ok_or_else(cut)?;
             let payload = message.get(HEADER..).ok_or_else(cut)?;
             let half = |at| number(message, at).map(u16::from_ne_bytes).ok_or_else(cut);
-            let (kind, flags) = (half(4)?, half(6)?);
+            let (of, flags) = (half(4)?, half(6)?);
             // The last may lack its padding.
             rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
             if number(message, 8).map(u32::from_ne_bytes) != Some(seq) {
                 continue;
             }
             self.interrupted |= flags & NLM_F_DUMP_INTR != 0;
-            match kind {
+            match of {
                 // Both begin with a negative errno, or zero.
                 NLMSG_DONE | NLMSG_ERROR => match number(payload, 0).map(i32::from_ne_bytes) {
                     Some(errno @ ..0) => return Err(io::Error::from_raw_os_error(errno.saturating_neg())),
                     _ => self.done = true,
                 },
-                kind if kind == what.answer => self.payloads.push(payload.to_owned()),
+                of if of == kind => self.payloads.push(payload.to_owned()),
                 _ => {}
             }
         }
@@ -154,12 +235,12 @@ pub(super) fn messages(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 }
 
 /// `N` bytes from `at` on.
-pub(super) fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+pub(crate) fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 
-pub(super) fn broken(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{what} from the kernel's routing socket"))
+pub(crate) fn broken(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{what} from the kernel's netlink socket"))
 }
 
 #[cfg(test)]
@@ -180,7 +261,7 @@ mod tests {
 
     fn taken(datagram: &[u8]) -> io::Result<Answer> {
         let mut answer = Answer::default();
-        answer.take(datagram, LINKS, 7).map(|()| answer)
+        answer.take(datagram, LINKS.answer, 7).map(|()| answer)
     }
 
     #[test]

@@ -17,6 +17,7 @@
 //! - [`rows`]: array maps as memory
 //! - [`hold`]: a selector on a port, over runs of the process; [`pins`] is where it is kept meanwhile
 //! - [`link`]: what holds a program on a device; [`xdp`] of them those of XDP, for as long as a value lives
+//! - [`features`]: what the kernel and the drivers can; [`path`]: the way of a wire's frames that follows from it
 //! - [`steer`]: the program of one port of the shard path, and the map from its receive queues to AF_XDP sockets
 
 pub mod abi;

@@ -67,6 +67,13 @@ pub struct ProgramError {
     log: String,
 }
 
+impl ProgramError {
+    /// What it says without the log.
+    pub fn why(&self) -> String {
+        format!("{:#}", self.source)
+    }
+}
+
 /// A loaded selector.
 #[derive(Debug)]
 pub struct Selector {

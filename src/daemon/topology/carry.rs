@@ -39,22 +39,55 @@ impl Way {
 /// The ways of wires by their ports, or why there is none.
 pub(super) type Ways = BTreeMap<u32, Result<Way, String>>;
 
+fn facts_of(device: &Netdev) -> Result<PortFacts, String> {
+    PortFacts::of(device).map_err(|error| format!("cannot read what {} can: {error}", device.name()))
+}
+
+/// What came of wires that were tried on xdp. Some drivers say only with a program attached what they can, and a wire that
+/// has left xdp for that has no program any more: without this it would be back, again and again.
+#[derive(Debug, Default)]
+pub(super) struct Trials(BTreeMap<(u32, u32), (Tried, Way)>);
+
+/// What a trial holds for: the devices and their MTUs.
+type Tried = [(u32, u32); 2];
+
+impl Trials {
+    /// The way of a wire on which the choice has fallen: the one that an earlier trial left, if it was xdp. It `is_tried`
+    /// while both drivers have a program.
+    fn judge(&mut self, wire: (u32, u32), of: Tried, is_tried: bool, way: Way) -> Way {
+        match self.0.get(&wire) {
+            Some((tried, left)) if *tried == of && way.path == Path::Xdp && !is_tried => return left.clone(),
+            Some(_) if is_tried => drop(self.0.remove(&wire)),
+            _ => {}
+        }
+        if is_tried && way.path != Path::Xdp {
+            self.0.insert(wire, (of, way.clone()));
+        }
+        way
+    }
+}
+
 impl Topology {
     /// Chooses the ways of the wires whose ports are there.
-    pub(super) fn ways(&self, table: &Table, places: &Places) -> Ways {
+    pub(super) fn ways(&mut self, table: &Table, places: &Places) -> Ways {
+        let device_of = |port| places.get(port).and_then(Place::device).unwrap_or_default();
+        self.trials.0.retain(|wire, _| table.wires.contains(wire));
         let facts = |port| -> Option<Result<PortFacts, String>> {
             let device = places.get(port).and_then(Place::device)?;
-            Some(Netdev::open(device).map(|device| PortFacts::of(&device)).map_err(|error| error.to_string()))
+            let device = Netdev::open(device).map_err(|error| error.to_string());
+            Some(device.and_then(|device| facts_of(&device)))
         };
         let mut ways = Ways::new();
-        for (a, b) in &table.wires {
-            let (Some(of_a), Some(of_b)) = (facts(a), facts(b)) else { continue };
+        for (a_port, b_port) in &table.wires {
+            let (Some(of_a), Some(of_b)) = (facts(a_port), facts(b_port)) else { continue };
             let way = of_a.and_then(|a| Ok((a, of_b?))).and_then(|(a, b)| {
                 let (path, reason) = choose(self.config.path, &a, &b, &self.facts)?;
-                Ok(Way { path, reason })
+                let tried = [(device_of(a_port), a.mtu), (device_of(b_port), b.mtu)];
+                let is_tried = a.has_program && b.has_program;
+                Ok(self.trials.judge((*a_port, *b_port), tried, is_tried, Way { path, reason }))
             });
-            ways.insert(*a, way.clone());
-            ways.insert(*b, way);
+            ways.insert(*a_port, way.clone());
+            ways.insert(*b_port, way);
         }
         ways
     }
@@ -137,5 +170,28 @@ impl Topology {
     /// The ports whose wires go on crossing when this process ends.
     pub(super) fn stays(&self, port: &Attached) -> bool {
         self.config.on_exit == OnExit::Keep && port.hold.as_ref().is_some_and(Hold::is_pinned)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wire_that_xdp_did_not_suit_is_not_tried_again_until_something_changes() {
+        let way = |path| Way { path, reason: format!("{path:?}") };
+        let (wire, of) = ((1, 2), [(11, 1500), (12, 1500)]);
+        let mut trials = Trials::default();
+        let mut judged = |of, is_tried, path| trials.judge(wire, of, is_tried, way(path)).path;
+        assert_eq!(judged(of, false, Path::Xdp), Path::Xdp);
+        assert_eq!(judged(of, true, Path::Tc), Path::Tc);
+        assert_eq!(judged(of, false, Path::Xdp), Path::Tc, "without the programs the drivers say less");
+        assert_eq!(judged(of, false, Path::Shard), Path::Shard);
+        for other in [[(11, 9000), (12, 1500)], [(11, 1500), (13, 1500)]] {
+            assert_eq!(judged(other, false, Path::Xdp), Path::Xdp, "{other:?}");
+        }
+        // Programs of a later trial say something else.
+        assert_eq!(judged(of, true, Path::Xdp), Path::Xdp);
+        assert_eq!(judged(of, false, Path::Xdp), Path::Xdp);
     }
 }

@@ -67,7 +67,7 @@ use crate::kernel::pins;
 use crate::snapshot::table::{Current, Table};
 use attach::mtu_problem;
 use attached::Attached;
-use carry::Ways;
+use carry::{Trials, Ways};
 pub use follower::Follower;
 use frames::Frames;
 use identity::Place;
@@ -136,6 +136,7 @@ pub struct Topology {
     /// The kernel path, where there is one.
     carrier: Option<Arc<Carrier>>,
     facts: KernelFacts,
+    trials: Trials,
     /// Where selectors may be pinned, also without a kernel path.
     pins: Vec<PathBuf>,
     /// When selectors were last looked for.
@@ -174,6 +175,7 @@ impl Topology {
             looked: Instant::now(),
             carrier,
             facts,
+            trials: Trials::default(),
             config,
             table,
             roster: Arc::new(Roster::new(hands.clone(), Arc::clone(&report))),
