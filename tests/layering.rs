@@ -322,6 +322,7 @@ fn modules_of_a_folder_import_each_other_in_no_circle() {
         "src/control",
         "src/control/admission",
         "src/control/junos",
+        "src/control/serve",
         "src/control/state",
         "src/helper",
         "src/region",

@@ -6,8 +6,9 @@
 //! ```
 //!
 //! - `socket`: the files of the two listening sockets, and who may connect; `process`: who has
-//! - `clients`: how many there are at once, who has to go when there are too many, and in which order they are served
-//! - `exchange`: one request in, one answer out, bounded in bytes and time
+//! - `options`: what is asked of the server; `error`: why there is none
+//! - `clients`: how many there are at once, and who has to go when there are too many; `line`: in which order they are served
+//! - `exchange`: one request in, one answer out, within the `limits` of bytes and time
 //! - `request`: what it says; `desk`: what it does
 //! - `producer`: what is known of the one who publishes; `record`: what of that is kept
 //! - `status`: what a producer reads of it
@@ -19,7 +20,12 @@
 
 mod clients;
 mod desk;
+mod error;
 mod exchange;
+mod limits;
+mod line;
+mod lock;
+mod options;
 mod process;
 mod producer;
 mod record;
@@ -27,28 +33,25 @@ mod request;
 mod socket;
 mod status;
 
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
-use thiserror::Error;
 
-use super::draft::OnAmbiguous;
-use super::model::Links;
-use crate::region::RegionError;
 use crate::told;
 use clients::{Clients, Seat};
 use desk::{Answer, Client, Desk};
-use exchange::{LARGER, Unread, per_mib};
+use limits::{LARGER, Unread, per_mib};
 use process::Process;
 use socket::{Door, Sockets};
 
-pub use exchange::{MAX_REQUEST, MIB_TIME, READ_TIME};
+pub use error::ServeError;
+pub use limits::{MAX_REQUEST, MIB_TIME, READ_TIME};
+pub use options::{Asked, Options};
 pub use record::RECORD_FILE;
 pub use socket::SESSIONS_SOCKET;
 
@@ -56,98 +59,6 @@ pub use socket::SESSIONS_SOCKET;
 const TICK: Duration = Duration::from_millis(50);
 /// Clients served at once. One more takes the place of the one that has been sending longest.
 const MAX_CLIENTS: usize = 128;
-
-/// What to serve, and where.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Directory of the regions.
-    pub dir: PathBuf,
-    /// Where the socket is to be.
-    pub socket: PathBuf,
-    /// Wires for snapshots that name none, each `A:B`; see [`add_wires`](super::wires::add_wires).
-    pub wires: Vec<String>,
-    /// The devices of the dataplane in that directory, where they can be known: what is missing there, or slow, is said
-    /// of a snapshot.
-    pub links: fn(&Path) -> Option<Links>,
-    /// What to do where only the mirror table of a snapshot is refused.
-    pub on_ambiguous: OnAmbiguous,
-    /// The snapshot protocol version that producers are told; `None` for that of the last snapshot a producer published
-    /// in this directory, and [`KNOWN_VERSION`](super::model::KNOWN_VERSION) where there is none.
-    pub protocol: Option<u32>,
-    /// What a producer that starts this server itself asks for.
-    pub asked: Asked,
-}
-
-impl Options {
-    /// For regions in `dir`, with a socket there, and nothing else asked for.
-    #[must_use]
-    pub fn new(dir: PathBuf, socket: PathBuf) -> Options {
-        Options {
-            dir,
-            socket,
-            wires: Vec::new(),
-            links: |_| None,
-            on_ambiguous: OnAmbiguous::Reject,
-            protocol: None,
-            asked: Asked::default(),
-        }
-    }
-}
-
-/// What a producer asks for of the helper it starts, told back to it in the status: what is really so where that is
-/// known, otherwise this.
-#[derive(Clone, Debug, Default)]
-pub struct Asked {
-    /// Where the helper is to keep its state; `config.shm` where it does not say.
-    pub state_file: Option<PathBuf>,
-    /// Workers; the shards of the dataplane once it runs.
-    pub workers: Option<usize>,
-    /// Entries of a ring; those of the dataplane once it runs.
-    pub ring_entries: Option<u32>,
-    /// How a worker waits for frames.
-    pub poll_mode: Option<String>,
-}
-
-/// Why there is no server.
-#[derive(Debug, Error)]
-pub enum ServeError {
-    /// Another server has the socket.
-    #[error("{}: somebody listens there already (end that one first, or use a --socket in another directory)", path.display())]
-    InUse {
-        /// The socket.
-        path: PathBuf,
-    },
-    /// The second socket would have this name.
-    #[error("{}: is the name of the second socket beside this one (give --socket another name)", path.display())]
-    Reserved {
-        /// The socket.
-        path: PathBuf,
-    },
-    /// Something else has its name.
-    #[error("{}: is there and is no socket; it is left alone (remove it, or use another --socket)", path.display())]
-    NoSocket {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Its lock file is not to be trusted, or cannot be locked.
-    #[error("{}: cannot be served: {source}", path.display())]
-    Lock {
-        /// The socket.
-        path: PathBuf,
-        /// What is wrong with the lock file.
-        source: RegionError,
-    },
-    /// The system refuses.
-    #[error("{}: cannot {action}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// The socket.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
-}
 
 /// Bound sockets. Dropping them removes the files.
 #[derive(Debug)]

@@ -1,15 +1,15 @@
-//! Who is being served: a bounded number, in which a slow client makes room for a new one, and what they want done
-//! in the order in which they asked for it.
+//! Who is being served: a bounded number, in which a slow client makes room for a new one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::net::{SendFlags, send};
 
-use super::exchange::{Unread, per_mib};
+use super::limits::{Class, Unread, per_mib};
+use super::lock::lock;
 use crate::told::Shared;
 
 /// How long to wait for a client that has to go before the next one has to go too.
@@ -18,20 +18,6 @@ const PATIENCE: Duration = Duration::from_millis(20);
 const SLACK: Duration = Duration::from_millis(50);
 /// How often one who waits for room, or has some that others may want, looks again.
 pub(super) const LOOK: Duration = Duration::from_millis(10);
-
-/// What was done under a lock is whole: a thread that panicked has left nothing half done.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// How many requests up to a size there may be in memory at once.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Class {
-    /// Bytes of each.
-    pub size: usize,
-    /// At once.
-    pub most: usize,
-}
 
 /// The clients being served, in the order in which they came.
 #[derive(Debug)]
@@ -267,55 +253,6 @@ impl Drop for Seat<'_> {
     }
 }
 
-/// A line of those who want something done, one at a time and in the order in which they came.
-#[derive(Debug, Default)]
-pub(super) struct Line {
-    waiting: Mutex<Waiting>,
-    moved: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    next: u64,
-    numbers: BTreeSet<u64>,
-}
-
-impl Line {
-    /// A place at its end.
-    pub(super) fn join(&self) -> Turn<'_> {
-        let mut waiting = lock(&self.waiting);
-        let number = waiting.next;
-        waiting.next += 1;
-        waiting.numbers.insert(number);
-        Turn { line: self, number }
-    }
-}
-
-/// A place in a [`Line`]; given up when dropped.
-#[derive(Debug)]
-pub(super) struct Turn<'a> {
-    line: &'a Line,
-    number: u64,
-}
-
-impl Turn<'_> {
-    /// Waits for it; false where it does not come before `deadline`.
-    pub(super) fn wait(&self, deadline: Instant) -> bool {
-        let Line { waiting, moved } = self.line;
-        let left = deadline.saturating_duration_since(Instant::now());
-        let later = |waiting: &mut Waiting| waiting.numbers.first() != Some(&self.number);
-        let waited = moved.wait_timeout_while(lock(waiting), left, later).unwrap_or_else(PoisonError::into_inner);
-        !waited.1.timed_out()
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        lock(&self.line.waiting).numbers.remove(&self.number);
-        self.line.moved.notify_all();
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -420,23 +357,5 @@ mod tests {
         assert_eq!(second.grow(Instant::now() + 2 * LOOK), Err(Unread::Busy));
         drop(large);
         second.grow(Instant::now()).unwrap();
-    }
-
-    #[test]
-    fn turns_come_in_order_and_can_be_given_up() {
-        let line = Line::default();
-        let (first, second, third, fourth) = (line.join(), line.join(), line.join(), line.join());
-        let soon = || Instant::now() + Duration::from_millis(5);
-        assert!(first.wait(Instant::now()) && first.wait(Instant::now()), "also where there is no time to wait");
-        assert!(!second.wait(soon()) && !fourth.wait(soon()));
-        drop(third);
-        drop(first);
-        assert!(!fourth.wait(soon()));
-        thread::scope(|scope| {
-            let waits = scope.spawn(|| fourth.wait(long()));
-            assert!(second.wait(Instant::now()));
-            drop(second);
-            assert!(waits.join().unwrap());
-        });
     }
 }

@@ -9,9 +9,10 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use shm_layout::record::Role;
 
-use super::Options;
-use super::clients::{Line, Turn};
-use super::exchange::{self, MAX_ANSWER};
+use super::exchange;
+use super::limits::MAX_ANSWER;
+use super::line::{Line, Turn};
+use super::options::Options;
 use super::process::Process;
 use super::producer::{Producer, Publication, fib_generation};
 use super::request::{Forwarding, HaState, Head, Request, parse, read, required};
@@ -329,7 +330,8 @@ mod tests {
     use std::io::Write;
     use std::thread;
 
-    use super::super::clients::{Class, Clients};
+    use super::super::clients::Clients;
+    use super::super::limits::Class;
     use super::*;
     use crate::control::state::published;
 

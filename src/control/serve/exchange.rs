@@ -7,24 +7,11 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
-use thiserror::Error;
 
-use super::clients::{Class, LOOK, Room, Seat};
+use super::clients::{LOOK, Room, Seat};
+use super::limits::{MAX_REQUEST, READ_TIME, SMALL, Unread, per_mib};
 
-/// How long a request may take, from the accept on, and [`MIB_TIME`] more for each MiB of it that has come: as long as
-/// the producer itself waits for an exchange.
-pub const READ_TIME: Duration = Duration::from_secs(3);
-/// What each MiB may take, of a request or an answer.
-pub const MIB_TIME: Duration = Duration::from_secs(1);
-/// The largest request, bytes: the largest that the producer sends.
-pub const MAX_REQUEST: usize = 64 << 20;
-/// The largest status, bytes: about the largest answer that the producer reads.
-pub(super) const MAX_ANSWER: usize = 64 << 20;
-/// Up to here every client may hold its request in memory at once.
-pub(super) const SMALL: usize = 64 << 10;
-/// Of larger ones there are so many at once: at most 160 MiB of them all.
-pub(super) const LARGER: [Class; 2] = [Class { size: 1 << 20, most: 32 }, Class { size: MAX_REQUEST, most: 2 }];
-/// How long what a client goes on sending after its answer is read, and thrown away, and [`MIB_TIME`] more for each MiB of
+/// How long what a client goes on sending after its answer is read, and thrown away, and [`MIB_TIME`](super::limits::MIB_TIME) more for each MiB of
 /// it: one that is not done by then does not mean to read the answer.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
 /// Nor does one that sends so much, bytes.
@@ -33,33 +20,6 @@ const MAX_DRAINED: usize = 4 * MAX_REQUEST;
 const CHUNK: usize = 16 << 10;
 /// And of a large one, as many as the socket holds: each time costs a change of processes.
 const LARGE_CHUNK: usize = 256 << 10;
-
-/// What so many bytes may take.
-pub(super) fn per_mib(bytes: usize) -> Duration {
-    Duration::from_nanos(((bytes as u128 * MIB_TIME.as_nanos()) >> 20).try_into().unwrap_or(u64::MAX))
-}
-
-/// Why there is no request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(super) enum Unread {
-    /// It takes too long.
-    #[error(
-        "the request was not whole after {} s, and {} s more for each MiB that had come (allowed: one JSON object and \
-         a newline in that time)",
-        READ_TIME.as_secs(),
-        MIB_TIME.as_secs()
-    )]
-    Late,
-    /// It has too many bytes.
-    #[error("the request has more than the {MAX_REQUEST} bytes allowed")]
-    TooLarge,
-    /// Other large ones are being read, all the time there was.
-    #[error("too many large requests at once (try again)")]
-    Busy,
-    /// The client has gone, or had to.
-    #[error("the client has gone")]
-    Gone,
-}
 
 /// A request in memory.
 #[derive(Debug)]
@@ -82,7 +42,7 @@ impl Request<'_> {
 }
 
 /// Reads a request: all that comes before the first newline, or before the client's end of sending. It has until
-/// `deadline`, and [`MIB_TIME`] more for each MiB that has come.
+/// `deadline`, and [`MIB_TIME`](super::limits::MIB_TIME) more for each MiB that has come.
 pub(super) fn read<'a>(seat: &'a Seat<'_>, deadline: Instant) -> Result<Request<'a>, Unread> {
     let mut stream = seat.stream();
     let mut chunk = vec![0; CHUNK];
@@ -210,6 +170,7 @@ mod tests {
     use std::thread;
 
     use super::super::clients::Clients;
+    use super::super::limits::{Class, MIB_TIME};
     use super::*;
 
     const ONE: [Class; 1] = [Class { size: MAX_REQUEST, most: 1 }];

@@ -20,8 +20,8 @@ use serde_json::Number;
 use sha2::{Digest, Sha256};
 use shm_layout::record::MetaRecord;
 
-use super::Options;
-use super::clients::lock;
+use super::lock::lock;
+use super::options::Options;
 use super::process::Process;
 use super::record::Record;
 use crate::control::model::{KNOWN_VERSION, Snapshot, clipped};

@@ -15,7 +15,7 @@ use rustix::fs::{Mode, fchmod};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with};
 
-use super::ServeError;
+use super::error::ServeError;
 use crate::region::{RegionError, WriterLock};
 use crate::told::Shared;
 

@@ -17,8 +17,8 @@ use shm_layout::record::CAP_MIRROR;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::Options;
-use super::clients::lock;
+use super::lock::lock;
+use super::options::Options;
 use super::producer::Producer;
 use crate::clock;
 use crate::control::state::{
