@@ -36,7 +36,7 @@ fn device(name: &str) -> Netdev {
 /// Leaves this thread these capabilities of those that matter.
 fn keep(kept: CapabilitySet) {
     let mut sets = capabilities(None).unwrap();
-    let lost = CapabilitySet::BPF | CapabilitySet::NET_ADMIN | CapabilitySet::SYS_ADMIN;
+    let lost = CapabilitySet::BPF | CapabilitySet::NET_ADMIN | CapabilitySet::SYS_ADMIN | CapabilitySet::PERFMON;
     sets.effective.remove(lost - kept);
     set_capabilities(None, sets).unwrap();
 }
@@ -80,12 +80,13 @@ fn the_path_of_a_wire_is_what_its_devices_can() {
 /// The probe and what is loaded in earnest agree, whatever rights a thread has.
 #[test]
 fn rights_that_are_missing_are_told() {
-    let (bpf, net_admin) = (CapabilitySet::BPF, CapabilitySet::NET_ADMIN);
+    let [bpf, net_admin, perfmon] = [CapabilitySet::BPF, CapabilitySet::NET_ADMIN, CapabilitySet::PERFMON];
     for (kept, needs) in [
-        (bpf | net_admin, None),
-        (net_admin, Some("needs CAP_BPF")),
-        (bpf, Some("needs CAP_NET_ADMIN")),
-        (CapabilitySet::empty(), Some("needs CAP_BPF and CAP_NET_ADMIN")),
+        (bpf | net_admin | perfmon, None),
+        (net_admin | perfmon, Some("needs CAP_BPF")),
+        (bpf | perfmon, Some("needs CAP_NET_ADMIN")),
+        (bpf | net_admin, Some("needs CAP_PERFMON")),
+        (CapabilitySet::empty(), Some("needs CAP_BPF and CAP_NET_ADMIN and CAP_PERFMON")),
     ] {
         let worker = std::thread::spawn(move || {
             keep(kept);

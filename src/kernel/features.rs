@@ -173,7 +173,11 @@ fn try_selectors() -> Result<(), String> {
         let loaded = Selector::load(Instance { hook, port: 0, peer: 0 }, &maps);
         loaded.map(drop).map_err(|error| {
             tracing::debug!("{error}");
-            format!("the kernel does not take the selector for {hook}: {}", error.why())
+            let needs = match &*lacking() {
+                [] => String::new(),
+                lacking => format!("; needs {}", lacking.join(" and ")),
+            };
+            format!("the kernel does not take the selector for {hook}: {}{needs}", error.why())
         })
     })
 }
@@ -225,17 +229,22 @@ fn has_tcx() -> bool {
 fn lacking() -> Vec<&'static str> {
     // Unknown is taken for held.
     let held = capabilities(None).map_or(CapabilitySet::all(), |sets| sets.effective);
-    let has = |capability| held.contains(capability) || held.contains(CapabilitySet::SYS_ADMIN);
-    let bpf = (!has(CapabilitySet::BPF)).then_some("CAP_BPF");
-    let net = (!held.contains(CapabilitySet::NET_ADMIN)).then_some("CAP_NET_ADMIN");
-    bpf.into_iter().chain(net).collect()
+    let has_all = held.contains(CapabilitySet::SYS_ADMIN);
+    // Without CAP_PERFMON the verifier puts barriers against Spectre into a program, and refuses what those cannot guard.
+    let needed = [
+        (CapabilitySet::BPF, has_all, "CAP_BPF"),
+        (CapabilitySet::NET_ADMIN, false, "CAP_NET_ADMIN"),
+        (CapabilitySet::PERFMON, has_all, "CAP_PERFMON"),
+    ];
+    let lacking = needed.into_iter().filter(|&(capability, is_given, _)| !is_given && !held.contains(capability));
+    lacking.map(|(.., name)| name).collect()
 }
 
 /// Why `what` cannot be had, with what the operator can do about it.
 fn refusal(what: &str, error: &io::Error, lacking: &[&str]) -> String {
     match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) if lacking.is_empty() => format!(
-            "{what} are not permitted, though CAP_BPF and CAP_NET_ADMIN are held: by the user namespace of a container, or \
+            "{what} are not permitted, though CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are held: by the user namespace of a container, or \
              by a security module"
         ),
         Some(libc::EPERM | libc::EACCES) => format!("{what} are not permitted: needs {}", lacking.join(" and ")),
