@@ -17,10 +17,12 @@
 //! - [`rows`]: array maps as memory
 //! - [`hold`]: a selector on a port, over runs of the process; [`pins`] is where it is kept meanwhile
 //! - [`link`]: what holds a program on a device; [`xdp`] of them those of XDP, for as long as a value lives
+//! - [`clsact`]: what holds a selector at tc where the kernel has no links there
 //! - [`features`]: what the kernel and the drivers can; [`path`]: the way of a wire's frames that follows from it
 //! - [`steer`]: the program of one port of the shard path, and the map from its receive queues to AF_XDP sockets
 
 pub mod abi;
+pub mod clsact;
 pub mod features;
 pub mod hold;
 pub mod ledger;
