@@ -8,6 +8,13 @@
 
 #include <linux/types.h>
 
+/*
+ * Of these structures as they are pinned. Another number whenever one of them
+ * changes: what is pinned is then taken off by exchanging programs, and not
+ * read.
+ */
+#define LAYOUT 1
+
 /* Numbers that both sides know. An enum, so that they are in the object's BTF. */
 enum numbers {
 	/* Of a port's index of VLANs, eight to a row. */
@@ -88,13 +95,18 @@ struct crossing {
 	__u64 bytes;
 	/* Frames for which there was no other port. */
 	__u64 no_peer;
-	__u64 pad[5];
+	/* In the first row: the frames of all rows that spanwired has seen. It writes this. */
+	__u64 seen;
+	__u64 pad[4];
 };
 
 /* Whether who reads a processor's ring is to be woken. spanwired writes it. */
 struct bell {
 	__u32 asleep;
-	__u32 pad[15];
+	__u32 reserved;
+	/* In the first row: the clones lost before they were in a ring that spanwired has seen. It writes this. */
+	__u64 seen;
+	__u64 pad[6];
 };
 
 /* A clone on its way to spanwired; `len` bytes of the frame follow. */

@@ -1,18 +1,22 @@
 //! The kernel path of a dataplane: what all its selectors share, and the table they select by.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::config::{Config, online};
 use crate::counters::{Counted, ENTRY_SLOTS};
+use crate::kernel::abi::Bell;
 use crate::kernel::features::KernelFacts;
 use crate::kernel::ledger::Ledger;
 use crate::kernel::maps::{MapError, Maps};
+use crate::kernel::past::Past;
 use crate::kernel::path::{Path as KernelPath, PathChoice};
 use crate::kernel::pins;
 use crate::kernel::policy::Policy;
 use crate::kernel::program::{Hook, Instance, ProgramError, Selector};
 use crate::kernel::rings::Ring;
+use crate::kernel::rows::Rows;
 use crate::snapshot::table::Table;
 use crate::snapshot::upstream::Upstream;
 use crate::told::Told;
@@ -25,6 +29,7 @@ pub struct Carrier {
     policy: Policy,
     force: Mutex<Force>,
     folder: Option<PathBuf>,
+    bells: Rows<Bell>,
     /// The processors of the shards, in their order.
     shards: Vec<u32>,
 }
@@ -87,8 +92,17 @@ impl Carrier {
                 None
             }
         };
+        if let Some(folder) = &folder {
+            if let Some(Past { unread, lost }) = Past::read(folder).filter(|past| *past != Past::default()) {
+                tracing::warn!(
+                    "while no spanwired ran {unread} clone(s) were not taken from the rings, and {lost} found them full"
+                );
+            }
+            maps.pin(folder).map_err(|error| format!("cannot pin maps in {}: {error}", folder.display()))?;
+        }
+        let bells = maps.bells().map_err(|error| format!("cannot map bells: {error}"))?;
         let (ledger, policy) = (Ledger::new(Arc::clone(&maps), ENTRY_SLOTS as u32), Policy::new(Arc::clone(&maps)));
-        Ok(Carrier { maps, ledger, policy, force: Mutex::default(), folder, shards: config.cpus.clone() })
+        Ok(Carrier { maps, ledger, policy, force: Mutex::default(), folder, bells, shards: config.cpus.clone() })
     }
 
     /// The clone rings that each shard reads: one for each processor that runs, as any may receive. Clones of one that comes
@@ -160,6 +174,13 @@ impl Carrier {
         let due = self.force().due.clone();
         if let Some(table) = due {
             self.follow(&table);
+        }
+    }
+
+    /// Takes note of the clones lost so far: what a later run finds beyond these was lost when nobody ran.
+    pub fn note(&self) {
+        if let Some(row) = self.bells.get(0) {
+            row.seen.store(self.ledger.lost(), Relaxed);
         }
     }
 

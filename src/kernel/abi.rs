@@ -4,6 +4,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use bytemuck::{Pod, Zeroable};
 
+/// `LAYOUT`: what a spanwired goes by that reads what another one has pinned.
+pub const LAYOUT: u32 = 1;
+
 /// `struct constants`: what the loader says of an instance of a program.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
@@ -95,7 +98,9 @@ pub struct Crossing {
     pub bytes: AtomicU64,
     /// Frames for which there was no other port.
     pub no_peer: AtomicU64,
-    pad: [AtomicU64; 5],
+    /// In the first row: the frames of all rows that spanwired has seen. It writes this.
+    pub seen: AtomicU64,
+    pad: [AtomicU64; 4],
 }
 
 /// `struct bell`: whether who reads a processor's ring is to be woken.
@@ -104,7 +109,10 @@ pub struct Crossing {
 pub struct Bell {
     /// 1 while it sleeps.
     pub asleep: AtomicU32,
-    pad: [AtomicU32; 15],
+    reserved: AtomicU32,
+    /// In the first row: the clones lost before they were in a ring that spanwired has seen. It writes this.
+    pub seen: AtomicU64,
+    pad: [AtomicU64; 6],
 }
 
 /// The kernel took a VLAN tag off the frame.
@@ -230,8 +238,8 @@ mod tests {
             ("vlan_row", layout!(VlanRow { at })),
             ("tap_row", layout!(TapRow { slot, rate, output, reserved })),
             ("cell", layout!(Cell { until, reserved, observed, selected, ring_full, oversize, unreadable, pad })),
-            ("crossing", layout!(Crossing { frames, bytes, no_peer, pad })),
-            ("bell", layout!(Bell { asleep, pad })),
+            ("crossing", layout!(Crossing { frames, bytes, no_peer, seen, pad })),
+            ("bell", layout!(Bell { asleep, reserved, seen, pad })),
             (
                 "record",
                 layout!(RecordHead {

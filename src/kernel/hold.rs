@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use libbpf_rs::MapHandle;
 
-use super::abi::Crossing;
+use super::abi::{Crossing, LAYOUT};
 use super::link::{Link, Point, pin};
 use super::program::{Hook, Instance, ProgramError, Selector};
 use super::rows::Rows;
@@ -60,6 +60,8 @@ pub struct Crossed {
     pub bytes: u64,
     /// Frames for which there was no other port.
     pub no_peer: u64,
+    /// Of the frames those that no spanwired has seen yet.
+    pub unseen: u64,
 }
 
 impl Crossed {
@@ -70,6 +72,7 @@ impl Crossed {
             sum.bytes += row.bytes.load(Relaxed);
             sum.no_peer += row.no_peer.load(Relaxed);
         }
+        sum.unseen = sum.frames.saturating_sub(rows.get(0).map_or(0, |row| row.seen.load(Relaxed)));
         sum
     }
 }
@@ -83,10 +86,8 @@ struct Pinned {
 
 impl Pinned {
     fn of(folder: &Path, port: u32, hook: Hook) -> Pinned {
-        Pinned {
-            link: folder.join(format!("{port}-{hook}")),
-            crossings: folder.join(format!("{port}-{hook}-crossings")),
-        }
+        let file = |name: String| folder.join(name);
+        Pinned { link: file(format!("{port}-{hook}")), crossings: file(format!("{port}-{hook}-crossings-{LAYOUT}")) }
     }
 
     fn remove(&self) {
@@ -180,6 +181,13 @@ impl Hold {
         Crossed::of(&self.crossings)
     }
 
+    /// Takes note of what crossed so far: what a later run finds beyond it crossed when nobody looked.
+    pub fn note(&self) {
+        if let Some(row) = self.crossings.get(0) {
+            row.seen.store(self.crossed().frames, Relaxed);
+        }
+    }
+
     /// What crossed before, by the program of the earlier run that was found; `None` where none was.
     pub fn found(&self) -> Option<Crossed> {
         self.found
@@ -206,7 +214,12 @@ impl Hold {
 }
 
 fn add(one: Crossed, other: Crossed) -> Crossed {
-    Crossed { frames: one.frames + other.frames, bytes: one.bytes + other.bytes, no_peer: one.no_peer + other.no_peer }
+    Crossed {
+        frames: one.frames + other.frames,
+        bytes: one.bytes + other.bytes,
+        no_peer: one.no_peer + other.no_peer,
+        unseen: one.unseen + other.unseen,
+    }
 }
 
 fn map_crossings(map: &MapHandle, device: u32) -> Result<Rows<Crossing>, HoldError> {
@@ -243,7 +256,16 @@ pub fn sweep(folder: &Path, wanted: impl Fn(u32, Hook) -> bool) -> io::Result<us
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let Some((port, hook)) = name.split_once('-') else { continue };
+        let parts: Vec<&str> = name.split('-').collect();
+        let (port, hook) = match parts[..] {
+            [port, hook] => (port, hook),
+            // Of a release that counts otherwise.
+            [_, _, "crossings", layout] if layout != LAYOUT.to_string() => {
+                remove(&path);
+                continue;
+            }
+            _ => continue,
+        };
         let hook = [Hook::Xdp, Hook::Tc].into_iter().find(|known| known.as_str() == hook);
         let (Ok(port), Some(hook)) = (port.parse(), hook) else { continue };
         if wanted(port, hook) {

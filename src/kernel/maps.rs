@@ -1,14 +1,17 @@
 //! The maps that all ports of a dataplane share: the policy in force, the ledgers, the clone rings and their bells.
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytemuck::Zeroable;
 use libbpf_rs::libbpf_sys::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, bpf_map_create_opts};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, num_possible_cpus};
 
-use super::abi::{BankHeader, Bell, CHUNK_SLOTS, Cell};
+use super::abi::{BankHeader, Bell, CHUNK_SLOTS, Cell, LAYOUT};
+use super::link;
 use super::rings::Ring;
 use super::rows::Rows;
 use crate::xsk::shortage::shortage_in;
@@ -82,6 +85,21 @@ impl Maps {
         Some(map.as_fd())
     }
 
+    /// Pins what tells a later run what became of clones meanwhile, in place of what an earlier one has pinned.
+    ///
+    /// # Errors
+    /// No bpffs.
+    pub fn pin(&self, folder: &Path) -> io::Result<()> {
+        for (name, map) in [("cells", &self.cells), ("rings", &self.rings), ("bells", &self.bells)] {
+            let path = pin_of(folder, name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => link::pin(map.as_fd(), &path)?,
+            }
+        }
+        Ok(())
+    }
+
     /// Puts a bank in force and waits until no packet sees the older one; `None` for none, which mirrors nothing.
     pub(super) fn put_bank(&self, bank: Option<&MapHandle>) -> Result<(), MapError> {
         let put = match bank {
@@ -102,6 +120,14 @@ impl Maps {
         Ok(rows)
     }
 
+    /// The bells.
+    ///
+    /// # Errors
+    /// They cannot be mapped.
+    pub fn bells(&self) -> io::Result<Rows<Bell>> {
+        Rows::of(&self.bells)
+    }
+
     /// Makes the clone ring of each of these processors.
     ///
     /// # Errors
@@ -118,6 +144,11 @@ impl Maps {
         };
         processors.into_iter().map(add).collect()
     }
+}
+
+/// Where a map is pinned.
+pub(super) fn pin_of(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}-{LAYOUT}"))
 }
 
 /// A bank with room for `rows` rows.

@@ -99,7 +99,7 @@ impl Topology {
         let hold = Hold::take(&selector, ifindex, port.device.ifindex(), carrier.folder());
         let hold = hold.map_err(|error| error.to_string())?;
         if let Some(found) = hold.found() {
-            let what = format!("its selector was found on it; {} frames have crossed by that", found.frames);
+            let what = format!("its selector was found on it; {} frames have crossed unseen meanwhile", found.unseen);
             self.news.info(ifindex, port.device.name(), what);
         }
         port.hold = Some(hold);
@@ -122,6 +122,12 @@ impl Topology {
                 port.is_lost = true;
             }
         }
+    }
+
+    /// Takes note of what has crossed and was lost so far, for the run that finds it.
+    pub(super) fn note_crossings(&self) {
+        self.attached.values().filter_map(|port| port.hold.as_ref()).for_each(Hold::note);
+        self.carrier.iter().for_each(|carrier| carrier.note());
     }
 
     /// Whether a selector is not where it was put, asked now and then.

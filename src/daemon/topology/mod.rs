@@ -216,6 +216,7 @@ impl Topology {
                 self.take_back();
             }
             self.tell_report(&plan);
+            self.note_crossings();
             self.news.catch_up();
         }
         self.roster.look(Vec::new());
