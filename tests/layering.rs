@@ -321,6 +321,7 @@ fn modules_of_a_folder_import_each_other_in_no_circle() {
         "src",
         "src/control",
         "src/control/admission",
+        "src/control/json",
         "src/control/junos",
         "src/control/serve",
         "src/control/state",

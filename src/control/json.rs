@@ -27,6 +27,7 @@ mod exclusions;
 mod export;
 mod fields;
 mod miscased;
+mod reasons;
 mod syntax;
 #[cfg(test)]
 #[allow(clippy::expect_used)]
@@ -37,6 +38,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 pub use export::export;
+pub(crate) use reasons::{AND_MORE, MAX_REASONS};
 
 use super::draft::Draft;
 use super::model::{Diagnostic, Interface, KNOWN_VERSION, Link, Reason, Severity, Snapshot};
@@ -44,10 +46,6 @@ use crate::counters::MAX_ENTRIES;
 use fields::{Entries, Fields, Path, wrong};
 use syntax::Keep;
 
-/// Reasons told of one document.
-pub(crate) const MAX_REASONS: usize = 1000;
-/// Told after so many where there are more.
-pub(crate) const AND_MORE: &str = "… and more (only the first 1000 reasons are told)";
 /// Entries of a list that the mirror table does not bound: more than a system has devices.
 const MAX_LISTED: usize = 1_000_000;
 

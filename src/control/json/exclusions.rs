@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::MAX_REASONS;
+use super::reasons::MAX_REASONS;
 use super::syntax::Keep;
 use crate::control::instances::subject;
 use crate::control::model::{Diagnostic, Severity, excerpt, quoted};

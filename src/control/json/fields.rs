@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::exclusions::Exclusion;
-use super::{AND_MORE, MAX_REASONS};
+use super::reasons::{AND_MORE, MAX_REASONS};
 use crate::control::model::{
     Interface, Link, MAX_IFINDEX, MAX_MTU, MAX_VLAN_ID, MIN_VERSION, Mirror, Reason, VERSION, Wire, clipped, quoted,
 };
