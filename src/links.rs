@@ -13,9 +13,11 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use thiserror::Error;
 
 use crate::clock;
-use crate::control::model::{Interface, Link, Links, printable};
+use crate::control::link::{Link, Links};
+use crate::control::model::Interface;
 use crate::control::state::{FRESH_PATIENCE, Stats, fresh_devices, process};
 use crate::devices::{self, Device, ETHERNET};
+use crate::text::printable;
 
 /// Why the devices are not known.
 #[derive(Debug, Error)]

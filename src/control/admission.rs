@@ -33,10 +33,10 @@ use shm_layout::record::PlaceRecord;
 
 use super::condense::condense;
 use super::devices::Devices;
+use super::diagnostic::{Diagnostic, Reason, Severity};
 use super::labels::{Names, Places};
-use super::model::{
-    Diagnostic, Links, MAX_IFINDEX, MAX_MTU, MAX_VLAN_ID, MIN_VERSION, Mirror, Reason, Severity, Snapshot,
-};
+use super::link::Links;
+use super::model::{MAX_IFINDEX, MAX_MTU, MAX_VLAN_ID, MIN_VERSION, Mirror, Snapshot};
 use super::remarks::remarks;
 use crate::counters::MAX_ENTRIES;
 use table::Table;

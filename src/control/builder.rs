@@ -19,13 +19,14 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use super::diagnostic::{Diagnostic, Reason, Severity};
 use super::draft::{Draft, EntriesOf, TableFault};
 use super::instances::{Instance, RATE_ALLOWED, Rate, resolve, subject};
 use super::junos::Node;
-use super::model::{
-    Diagnostic, Interface, Links, MAX_VLAN_ID, NameIndex, Reason, Severity, Snapshot, Wire, Written, quoted,
-};
+use super::link::Links;
+use super::model::{Interface, MAX_VLAN_ID, NameIndex, Snapshot, Wire, Written};
 use super::naming::{as_linux, listed};
+use super::quote::quoted;
 use super::unsupported::unsupported;
 
 const INSTANCES: [&str; 3] = ["forwarding-options", "port-mirroring", "instance"];

@@ -16,7 +16,8 @@ use shm_layout::record::{
 use shm_layout::{places, record, snapshot::SnapshotView};
 
 use super::admission::{Admission, StaticState};
-use super::model::{Diagnostic, Interface, Mirror, Severity, Snapshot, Wire};
+use super::diagnostic::{Diagnostic, Severity};
+use super::model::{Interface, Mirror, Snapshot, Wire};
 use super::units::Units;
 use crate::clock;
 

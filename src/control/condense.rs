@@ -14,7 +14,7 @@
 
 use std::collections::HashMap;
 
-use super::model::{Diagnostic, Severity};
+use super::diagnostic::{Diagnostic, Severity};
 
 /// Told of each kind.
 const EXAMPLES: usize = 8;

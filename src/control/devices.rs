@@ -1,8 +1,11 @@
 //! The devices there are, as the ports of a snapshot: what is known of each.
 
 use super::labels::Names;
+use super::link::{Link, Links};
 use super::located::Located;
-use super::model::{Link, Links, Snapshot, printable, quoted};
+use super::model::Snapshot;
+use super::quote::quoted;
+use crate::text::printable;
 
 /// The devices, as far as they are known.
 pub(super) struct Devices<'a> {

@@ -13,8 +13,10 @@ use clap::ValueEnum;
 
 use super::admission::{Admission, judge, left_out};
 use super::condense::bounded;
+use super::diagnostic::{Diagnostic, Reason, Severity};
 use super::labels::Places;
-use super::model::{Diagnostic, Links, Mirror, Origin, Reason, Severity, Snapshot, linux_form};
+use super::link::Links;
+use super::model::{Mirror, Origin, Snapshot, linux_form};
 
 /// What to do where only the mirror table is refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -6,8 +6,10 @@
 //! fault where those are left out: a negative rate where an entry comes of it; and, which
 //! [`admission`](super::admission) finds, one ingress in two entries.
 
+use super::diagnostic::{Diagnostic, Reason, Severity};
 use super::draft::{EntriesOf, TableFault};
-use super::model::{Diagnostic, Interface, Mirror, NameIndex, Origin, Position, Reason, Severity, Written, quoted};
+use super::model::{Interface, Mirror, NameIndex, Origin, Position, Written};
+use super::quote::quoted;
 
 /// One port-mirroring instance as configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -40,8 +40,10 @@ use serde_json::Value;
 pub use export::export;
 pub(crate) use reasons::{AND_MORE, MAX_REASONS};
 
+use super::diagnostic::{Diagnostic, Reason, Severity};
 use super::draft::Draft;
-use super::model::{Diagnostic, Interface, KNOWN_VERSION, Link, Reason, Severity, Snapshot};
+use super::link::Link;
+use super::model::{Interface, KNOWN_VERSION, Snapshot};
 use crate::counters::MAX_ENTRIES;
 use fields::{Entries, Fields, Path, wrong};
 use syntax::Keep;

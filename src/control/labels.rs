@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::model::{Interface, Origin, Snapshot, quoted};
+use super::model::{Interface, Origin, Snapshot};
+use super::quote::quoted;
 use super::units::Units;
 
 /// What messages call the mirror entries: by their instances where those are known.

@@ -9,7 +9,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::model::{Interface, Link, Links, Snapshot};
+use super::link::{Link, Links};
+use super::model::{Interface, Snapshot};
 use super::units::Units;
 
 /// The devices by the ports they are.

@@ -2,8 +2,9 @@
 //!
 //! In the order the data flows:
 //!
-//! - [`model`]: what a snapshot is, plain data; also [`Reason`] and [`Diagnostic`], the two ways to say
-//!   that something is wrong.
+//! - [`model`]: what a snapshot is, plain data; [`link`]: the devices there are.
+//! - [`diagnostic`]: [`Reason`] and [`Diagnostic`], the two ways to say that something is wrong; [`quote`]: foreign text
+//!   in them.
 //! - [`source`]: which format a document has, and from it to a [`Draft`].
 //! - `text`: a document behind its byte-order mark.
 //! - [`json`]: snapshot documents to [`Snapshot`] and back; every problem of a document is reported.
@@ -34,15 +35,18 @@ pub mod builder;
 pub mod compile;
 mod condense;
 mod devices;
+pub mod diagnostic;
 pub mod draft;
 pub mod history;
 pub mod instances;
 pub mod json;
 pub mod junos;
 mod labels;
+pub mod link;
 mod located;
 pub mod model;
 mod naming;
+pub mod quote;
 pub mod remarks;
 pub mod role;
 pub mod serve;
@@ -55,6 +59,8 @@ pub mod wires;
 pub mod writer;
 
 pub use admission::{Admission, InactiveReason, StaticState, admit};
+pub use diagnostic::{Diagnostic, Reason, Severity};
 pub use draft::{Draft, OnAmbiguous};
-pub use model::{Diagnostic, Interface, Link, Links, Mirror, Reason, Severity, Snapshot, Wire};
+pub use link::{Link, Links};
+pub use model::{Interface, Mirror, Snapshot, Wire};
 pub use units::Units;

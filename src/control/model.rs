@@ -1,17 +1,14 @@
-//! What a snapshot is: plain data without I/O, and the words for what is wrong with one.
+//! What a snapshot is: plain data without I/O.
 //!
 //! An ifindex is a kernel interface index. Interfaces without a kernel device of their own carry synthetic
 //! ones from 2^30 up, so an ifindex is never an array index. 0 stands for "none".
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::IpAddr;
 
 use serde::Serialize;
 
-use crate::text::cut;
-pub(crate) use crate::text::excerpt;
-pub use crate::text::printable;
+use super::quote::quoted;
 
 /// The snapshot protocol version of a snapshot that is made here or does not say its own. Every reader takes this one:
 /// those of newer versions, as nothing that mirroring needs has changed since, and those that take no newer.
@@ -153,46 +150,6 @@ impl<'a> NameIndex<'a> {
     }
 }
 
-/// A network device as the live system has it, or as a list that stands for it says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Link {
-    /// The device, under its names.
-    pub interface: Interface,
-    /// Its alternative names.
-    pub altnames: Vec<String>,
-    /// Administratively up and with carrier; `None` if that is not known.
-    pub up: Option<bool>,
-    /// Megabits (10^6 bits) a second; `None` if that is not known.
-    pub speed: Option<u32>,
-    /// A VLAN offload that cannot be turned off, as `ethtool -K` calls it.
-    pub stuck_offload: Option<String>,
-    /// What it is where that is no Ethernet device; `None` where it is one, or that is not known.
-    pub foreign: Option<String>,
-    /// An address of its own, but for those every IPv6 device has (fe80::/10).
-    pub address: Option<IpAddr>,
-    /// Whether its own IPv6 is on; `None` if that is not known.
-    pub ipv6: Option<bool>,
-    /// What takes its frames, as `bridge br0`: what it is a port of, and the devices that stand on it.
-    pub uppers: Vec<String>,
-}
-
-/// The network devices there are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Links {
-    /// The devices.
-    pub all: Vec<Link>,
-    /// Where they are, to end a sentence with: `in this network namespace`.
-    pub place: String,
-}
-
-impl Links {
-    /// The devices as a snapshot lists them.
-    #[must_use]
-    pub fn interfaces(&self) -> Vec<Interface> {
-        self.all.iter().map(|link| link.interface.clone()).collect()
-    }
-}
-
 /// A place in a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
@@ -268,103 +225,6 @@ pub struct Wire {
     pub link_loss_forwarding: bool,
 }
 
-/// Why a document or a snapshot is refused: one sentence on one line for the operator, naming the place,
-/// what was found there and what is allowed. Serialises as that string.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, thiserror::Error)]
-#[serde(transparent)]
-#[error("{0}")]
-pub struct Reason(String);
-
-impl Reason {
-    /// A reason with this text. Quote foreign text in it with [`quoted`].
-    #[must_use]
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// How much a [`Diagnostic`] matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// Part of the configuration has no effect.
-    Warning,
-    /// Worth knowing; everything has its effect.
-    Note,
-}
-
-impl Severity {
-    /// `"warning"` or `"note"`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Warning => "warning",
-            Self::Note => "note",
-        }
-    }
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// A remark on a snapshot that is not refused for it; published along with the snapshot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Diagnostic {
-    /// How much it matters.
-    pub severity: Severity,
-    /// What it is about, e.g. `mirror_configs[0]`.
-    pub subject: String,
-    /// One sentence for the operator.
-    pub message: String,
-}
-
-impl fmt::Display for Diagnostic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.severity, self.subject, self.message)
-    }
-}
-
-/// The most characters of a foreign text that a message repeats.
-pub(super) const MAX_SHOWN: usize = 80;
-/// The most characters of what a parser says that a message repeats.
-const MAX_FAULT: usize = 200;
-
-/// `text` in double quotes, fit for a [`Reason`] or a [`Diagnostic`]: on one line, with control characters
-/// escaped, and cut after 80 characters as shown.
-#[must_use]
-pub fn quoted(text: &str) -> String {
-    let escaped = |c: char| {
-        let json = serde_json::Value::from(c.to_string()).to_string();
-        printable(json.get(1..json.len() - 1).unwrap_or_default())
-    };
-    format!("\"{}\"", cut(text, MAX_SHOWN, escaped))
-}
-
-/// The beginning of a JSON text on one line: cut after 80 characters, unprintable ones escaped (JSON lets
-/// some through, and a terminal would act on them).
-pub(crate) fn clipped(json: &str) -> String {
-    excerpt(json, MAX_SHOWN)
-}
-
-/// What is wrong with a JSON text, and where; what the text has there is cut, as serde_json repeats all of it.
-pub(crate) fn json_fault(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let at = format!(" at line {} column {}", error.line(), error.column());
-    match text.strip_suffix(&at) {
-        Some(what) => excerpt(what, MAX_FAULT) + &at,
-        None => excerpt(&text, MAX_FAULT),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -418,22 +278,5 @@ mod tests {
         assert_eq!(vlan(11, 10), Some((11, 10)));
         assert_eq!(vlan(11, 0), None);
         assert_eq!(vlan(0, 10), None);
-    }
-
-    #[test]
-    fn foreign_text_stays_on_one_line_and_short() {
-        assert_eq!(quoted("ge-0/0/0.0"), r#""ge-0/0/0.0""#);
-        assert_eq!(quoted("a\"b\\c'd"), r#""a\"b\\c'd""#);
-        assert_eq!(quoted("line\nand \u{1b}[31m\u{202e}"), r#""line\nand \u001b[31m\u{202e}""#);
-        let long = quoted(&"ä".repeat(1000));
-        assert_eq!(long.chars().count(), MAX_SHOWN + 3, "{long}");
-        assert!(long.ends_with("ä…\""), "{long}");
-    }
-
-    #[test]
-    fn reason_is_a_plain_string() {
-        let reason = Reason::new("x: 1");
-        assert_eq!(serde_json::json!([reason]).to_string(), r#"["x: 1"]"#);
-        assert_eq!(reason.to_string(), "x: 1");
     }
 }

@@ -6,7 +6,10 @@
 
 use std::collections::HashMap;
 
-use super::model::{Diagnostic, Interface, Link, Links, Severity, Snapshot, linux_form, quoted};
+use super::diagnostic::{Diagnostic, Severity};
+use super::link::{Link, Links};
+use super::model::{Interface, Snapshot, linux_form};
+use super::quote::quoted;
 
 /// The most names that a message lists.
 const MAX_LISTED: usize = 16;

@@ -7,9 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use shm_layout::record::PlaceRecord;
 
 use super::devices::Devices;
+use super::diagnostic::{Diagnostic, Severity};
 use super::labels::Places;
-use super::model::{Diagnostic, Link, Mirror, Severity, Snapshot, Wire, printable, quoted};
+use super::link::Link;
+use super::model::{Mirror, Snapshot, Wire};
 use super::naming::stranger;
+use super::quote::quoted;
+use crate::text::printable;
 
 /// The warnings, in the order of the mirror entries, then of the wires, then by output and by port. Where the devices
 /// are not known, only what the snapshot's own interfaces tell.

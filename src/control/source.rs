@@ -1,10 +1,11 @@
 //! A document of either format to a [`Draft`].
 
 use super::builder::{build, live_interfaces};
+use super::diagnostic::Reason;
 use super::draft::Draft;
 use super::json;
 use super::junos;
-use super::model::{Links, Reason};
+use super::link::Links;
 use super::naming::settle;
 use super::text::beginning;
 use super::wires::{add_wires, sides};

@@ -1,8 +1,9 @@
 //! What of a Junos configuration asks for mirroring, or may, and has no effect here: each is worth a word, as who wrote
 //! it counts on it.
 
+use super::diagnostic::{Diagnostic, Severity};
 use super::junos::Node;
-use super::model::{Diagnostic, Severity, Written};
+use super::model::Written;
 
 /// The statements of `forwarding-options` that have nothing to do with mirroring, of all platforms.
 const FOREIGN: [&str; 59] = [

@@ -4,8 +4,11 @@
 //! the only place that says which wires there are, so the arguments become part of it before it is admitted,
 //! and are refused where it has wires already.
 
-use super::model::{Diagnostic, Interface, Link, Links, MAX_IFINDEX, Reason, Snapshot, Wire, quoted};
+use super::diagnostic::{Diagnostic, Reason};
+use super::link::{Link, Links};
+use super::model::{Interface, MAX_IFINDEX, Snapshot, Wire};
 use super::naming::{join, listed};
+use super::quote::quoted;
 use super::units::Units;
 
 /// Adds one wire per argument `A:B` to a snapshot that has none; without arguments nothing changes. Gives the warnings

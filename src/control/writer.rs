@@ -15,8 +15,9 @@ use thiserror::Error;
 
 use super::admission::{Admission, admit};
 use super::compile::{Provenance, compile, needs_places};
+use super::diagnostic::{Diagnostic, Reason};
 use super::history::{History, Kept};
-use super::model::{Diagnostic, Reason, Snapshot};
+use super::model::Snapshot;
 use super::state::{Stats, fresh_stats, last_stats, overload, published, shortage, unforwarded};
 use super::units::Units;
 use crate::clock;

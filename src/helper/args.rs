@@ -7,7 +7,7 @@ use clap::{CommandFactory, Parser};
 
 use super::words::Words;
 use crate::control::OnAmbiguous;
-use crate::control::model::Links;
+use crate::control::link::Links;
 use crate::control::serve::{Asked, Options, RECORD_FILE, SESSIONS_SOCKET};
 use crate::daemon::config::Config;
 use crate::links;

@@ -17,7 +17,8 @@ use super::wired::Wired;
 use super::{MAX_IFINDEX, out_of_range, outputs};
 use crate::control::devices::Devices;
 use crate::control::labels::{Names, Places};
-use crate::control::model::{Links, Mirror, Snapshot};
+use crate::control::link::Links;
+use crate::control::model::{Mirror, Snapshot};
 use crate::counters::MAX_ENTRIES;
 
 /// Why each entry is left out; `None` for those that stay. Those that are `barred` go for that reason.

@@ -6,7 +6,8 @@ use std::iter::repeat;
 use shm_layout::record::PlaceRecord;
 
 use crate::control::labels::{Names, Places};
-use crate::control::model::{Mirror, quoted};
+use crate::control::model::Mirror;
+use crate::control::quote::quoted;
 
 /// The mirror entries by what they receive on; of several with the same key the first.
 pub(super) struct Table<'a> {

@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 
 use crate::control::devices::Devices;
+use crate::control::diagnostic::Reason;
 use crate::control::labels::Names;
-use crate::control::model::{Reason, Snapshot, quoted};
+use crate::control::model::Snapshot;
+use crate::control::quote::quoted;
 
 /// The ports that wires have, and what those stand on.
 pub(super) struct Wired<'a> {

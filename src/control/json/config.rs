@@ -11,8 +11,10 @@ use serde_json::{Map, Value};
 
 use super::exclusions::{Excluded, Exclusion};
 use super::syntax::Keep;
+use crate::control::diagnostic::{Diagnostic, Severity};
 use crate::control::instances::{Instance, Rate, Resolved, Skipped, resolve, subject};
-use crate::control::model::{Diagnostic, Mirror, Origin, Severity, Snapshot, Written, clipped, quoted};
+use crate::control::model::{Mirror, Origin, Snapshot, Written};
+use crate::control::quote::{clipped, quoted};
 use crate::counters::MAX_ENTRIES;
 
 /// What is read of a configuration.

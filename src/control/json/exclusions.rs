@@ -4,8 +4,10 @@ use std::collections::HashSet;
 
 use super::reasons::MAX_REASONS;
 use super::syntax::Keep;
+use crate::control::diagnostic::{Diagnostic, Severity};
 use crate::control::instances::subject;
-use crate::control::model::{Diagnostic, Severity, excerpt, quoted};
+use crate::control::quote::quoted;
+use crate::text::excerpt;
 
 /// What is read of an exclusion.
 pub(super) const KEPT: Keep =

@@ -10,9 +10,10 @@ use time::format_description::well_known::Rfc3339;
 
 use super::exclusions::Exclusion;
 use super::reasons::{AND_MORE, MAX_REASONS};
-use crate::control::model::{
-    Interface, Link, MAX_IFINDEX, MAX_MTU, MAX_VLAN_ID, MIN_VERSION, Mirror, Reason, VERSION, Wire, clipped, quoted,
-};
+use crate::control::diagnostic::Reason;
+use crate::control::link::Link;
+use crate::control::model::{Interface, MAX_IFINDEX, MAX_MTU, MAX_VLAN_ID, MIN_VERSION, Mirror, VERSION, Wire};
+use crate::control::quote::{clipped, quoted};
 
 /// Any one of these tells a snapshot from a stray JSON file when the version is absent.
 pub(super) const TELLING_KEYS: [&str; 4] = ["mirror_configs", "wires", "interfaces", "generation"];

@@ -1,6 +1,7 @@
 //! Keys that are known in another case only: as unknown as any other, but hardly meant so.
 
-use crate::control::model::{Diagnostic, Severity, quoted};
+use crate::control::diagnostic::{Diagnostic, Severity};
+use crate::control::quote::quoted;
 
 /// Told of one document, those of one list and spelling as one.
 const MOST: usize = 32;

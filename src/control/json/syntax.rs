@@ -11,7 +11,8 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAcces
 use serde_json::{Map, Value};
 
 use super::miscased::Miscased;
-use crate::control::model::{MAX_SHOWN, Reason, json_fault, quoted};
+use crate::control::diagnostic::Reason;
+use crate::control::quote::{MAX_SHOWN, json_fault, quoted};
 use crate::control::text::unmarked;
 
 /// What of a value is kept. Where it is of another kind than this expects, it is kept as far as a message can show it;

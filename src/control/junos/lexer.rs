@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use crate::control::model::{Position, Reason, quoted};
+use crate::control::diagnostic::Reason;
+use crate::control::model::Position;
+use crate::control::quote::quoted;
 
 /// What a token is.
 #[derive(Clone, Debug, PartialEq, Eq)]

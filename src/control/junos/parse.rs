@@ -2,7 +2,9 @@
 
 use super::lexer::{Kind, Lexer, Token, wrong};
 use super::tree::Node;
-use crate::control::model::{Position, Reason, quoted};
+use crate::control::diagnostic::Reason;
+use crate::control::model::Position;
+use crate::control::quote::quoted;
 use crate::control::text::unmarked;
 
 /// The most words on one path. Real configurations have some twenty; a bound keeps hostile ones off the stack.

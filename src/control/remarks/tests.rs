@@ -1,6 +1,7 @@
 use super::*;
 use crate::control::Draft;
-use crate::control::model::{Interface, Links, Wire};
+use crate::control::link::Links;
+use crate::control::model::{Interface, Wire};
 
 fn device(name: &str, ifindex: u32) -> Link {
     let interface = Interface { name: name.into(), ifindex, mtu: 1500, ..Interface::default() };

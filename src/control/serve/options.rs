@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::control::draft::OnAmbiguous;
-use crate::control::model::Links;
+use crate::control::link::Links;
 
 /// What to serve, and where.
 #[derive(Clone, Debug)]

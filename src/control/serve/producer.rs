@@ -24,7 +24,8 @@ use super::lock::lock;
 use super::options::Options;
 use super::process::Process;
 use super::record::Record;
-use crate::control::model::{KNOWN_VERSION, Snapshot, clipped};
+use crate::control::model::{KNOWN_VERSION, Snapshot};
+use crate::control::quote::clipped;
 
 /// Up to this version a producer wants the other end to know at least its own, later ones want the same; and it opens
 /// no second socket.

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Number;
 use serde_json::value::RawValue;
 
-use crate::control::model::json_fault;
+use crate::control::quote::json_fault;
 
 /// A request.
 #[derive(Deserialize)]

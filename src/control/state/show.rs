@@ -17,7 +17,8 @@ use super::{StateError, live_name, names_of, published, role_name};
 use crate::clock;
 use crate::control::admission::InactiveReason;
 use crate::control::compile::{decompile, diagnostics};
-use crate::control::model::{Diagnostic, Wire};
+use crate::control::diagnostic::Diagnostic;
+use crate::control::model::Wire;
 
 /// One mirror entry and whether it mirrors.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

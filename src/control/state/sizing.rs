@@ -17,7 +17,8 @@ use std::collections::{HashMap, HashSet};
 use shm_layout::record::{CAP_LINK_LOSS, CAP_MIRROR, PlaceRecord};
 
 use super::stats::Stats;
-use crate::control::model::{Diagnostic, Reason, Severity, Wire};
+use crate::control::diagnostic::{Diagnostic, Reason, Severity};
+use crate::control::model::Wire;
 
 /// Frames a shard takes from a port at once, each of which may be cloned.
 const BATCH: u64 = 64;

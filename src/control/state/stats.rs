@@ -123,7 +123,7 @@ impl Stats {
         self.meta.pid
     }
 
-    /// [`CAP_MIRROR`] and others.
+    /// [`CAP_MIRROR`](shm_layout::record::CAP_MIRROR) and others.
     #[must_use]
     pub fn capabilities(&self) -> u64 {
         self.meta.capabilities

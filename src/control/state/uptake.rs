@@ -11,8 +11,9 @@ use super::shard::ShardState;
 use super::stats::Stats;
 use super::{StateError, published};
 use crate::clock;
-use crate::control::model::{Reason, printable};
+use crate::control::diagnostic::Reason;
 use crate::region::RegionError;
+use crate::text::printable;
 
 /// What [`wait_adopted`] found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use anstyle::Style;
 use comfy_table::{Cell, CellAlignment, Color, Table, presets};
-pub(crate) use spanwire::control::model::printable;
+pub(crate) use spanwire::text::printable;
 
 /// A table under construction: headings, then rows of as many cells. It is coloured; see [`Output::text`].
 ///
