@@ -80,6 +80,14 @@ pub fn present() -> io::Result<Vec<Device>> {
     netlink::dump(netlink::LINKS)?.iter().map(|link| message::link(link)).collect()
 }
 
+/// Whether an XDP program is attached to a device, wherever.
+///
+/// # Errors
+/// ENODEV where there is no such device; or the kernel's answer is none.
+pub fn has_xdp(ifindex: u32) -> io::Result<bool> {
+    message::link(&netlink::one(netlink::LINKS, ifindex)?).map(|device| device.xdp)
+}
+
 /// Whether an XDP program is attached to a device in its driver.
 ///
 /// # Errors

@@ -116,6 +116,11 @@ impl VlanOffload {
         self.put_back()
     }
 
+    /// Leaves them off, for a later holder to put back.
+    pub fn leave(mut self) {
+        self.held = false;
+    }
+
     /// Turns on what an earlier holder that died had turned off.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ mod no_ethernet;
 mod node;
 mod offloads;
 mod producer;
+mod promiscuity;
 mod refused;
 mod script;
 mod signals;

@@ -1,5 +1,7 @@
 //! What is changed on ports is put back, by this run or by the next.
 
+use spanwire::xsk::endpoint::Sender as Holder;
+use spanwire::xsk::netdev::Netdev;
 use spanwire_lab::topology::{Lab, LabSpec};
 
 use super::node::{A, B, MON, Node, document, document_with, lab};
@@ -107,6 +109,23 @@ fn a_damaged_record_is_told_of_and_set_aside() {
     let log = node.stop();
     assert!(log.contains("ports.json") && log.contains("set aside as ports.json.damaged"), "{log}");
     assert_eq!(std::fs::read(node.dir.path().join("ports.json.damaged")).unwrap(), b"{\"boot\":");
+}
+
+/// What is on record of a port that fails is not forgotten over it.
+#[test]
+fn what_a_killed_run_turned_off_is_on_again_where_the_next_has_no_use_of_the_port() {
+    let lab = lab(LabSpec::default());
+    let (mut node, before) = killed(&lab);
+    let device = lab.wire(0).unwrap().a.name.clone();
+    let queue = lab.dut().enter(|| Holder::open(Netdev::lookup(&device).unwrap().ifindex(), 0, &[0; 64])).unwrap();
+    node.launch(&lab, &[]);
+    wait_for_start(&node);
+    node.wait_for("the refusal", |show| show["ports"].to_string().contains("another socket holds this queue"));
+    drop(queue);
+    node.kill();
+    node.publish(&document_with(&[], &[], ""));
+    node.launch(&lab, &[]);
+    node.wait_for("the offloads", |_| now(&lab) == before);
 }
 
 /// A device that another directory's dataplane uses is that one's: nobody changes it under its feet.

@@ -5,7 +5,7 @@
 //! ```text
 //! device there, MTU fits ── XDP program, which lets everything pass ── promiscuous ── for each queue:
 //!     socket opened ── shard fills it ── bound
-//! ── on record ── VLAN offloads off ── sockets entered into the program's map
+//! ── on record ── VLAN offloads off, promiscuous where the kernel carries ── sockets entered into the program's map
 //! ```
 
 use std::time::Instant;
@@ -14,12 +14,14 @@ use shm_layout::record::PortRole;
 
 use super::attached::{Attached, is_still};
 use super::carry::Way;
+use super::changed::What;
 use super::identity::Place;
 use super::lanes::Lanes;
 use super::roster::Served;
 use super::serve::lead_in;
 use super::sighting::Sighting;
 use super::{FIRST_REST, Failed, LONGEST_REST, Plan, Topology, Want};
+use crate::devices::promiscuity;
 use crate::kernel::program::Hook;
 use crate::kernel::steer::PortProgram;
 use crate::xsk::abi::{ETH_HLEN, VLAN_HLEN, max_rx_len};
@@ -84,6 +86,7 @@ impl Topology {
             program: None,
             promiscuous: None,
             offload: None,
+            is_changed: false,
             is_lost: false,
             device,
         };
@@ -114,7 +117,7 @@ impl Topology {
         }
         // Before anything is changed: a device whose port finds no frames stays as it is, however often it is tried.
         self.fits(port.want, port.lanes)?;
-        let found = self.record.found_on(&Sighting::of(&port.device));
+        let found = &self.record.changed_on(&Sighting::of(&port.device)).offloads;
         port.offload = Some(VlanOffload::look(&port.device, found).map_err(|e| text(&e))?);
         // First of what is changed: a device that another program holds is left as it is.
         let device = port.device.ifindex();
@@ -132,7 +135,7 @@ impl Topology {
     fn prepare(&self, port: &mut Attached, hook: Hook) -> Result<(), String> {
         // An skb has its tag beside it; in the driver it is in the frame or lost.
         if hook == Hook::Xdp {
-            let found = self.record.found_on(&Sighting::of(&port.device));
+            let found = &self.record.changed_on(&Sighting::of(&port.device)).offloads;
             port.offload = Some(VlanOffload::look(&port.device, found).map_err(|error| error.to_string())?);
         }
         Ok(())
@@ -142,7 +145,7 @@ impl Topology {
     pub(super) fn begin(&mut self, mut port: Attached, ifindex: u32, peer: Option<u32>) -> Result<Attached, String> {
         // So far no frame goes another way, and none leaves.
         let ready = self.open_sockets(&mut port, ifindex).and_then(|()| port.is_there());
-        let ready = ready.and_then(|()| self.turn_offloads_off(&mut port)).and_then(|()| lead_in(&port));
+        let ready = ready.and_then(|()| self.change(&mut port)).and_then(|()| lead_in(&port));
         let ready = ready.and_then(|()| match (port.way.as_ref().and_then(Way::hook), peer) {
             (Some(hook), Some(peer)) => self.hold(&mut port, ifindex, hook, peer),
             (Some(_), None) => Err("the wire's other port has gone".to_owned()),
@@ -165,12 +168,25 @@ impl Topology {
         Ok(port)
     }
 
-    /// From here on tags are in the frames; what that changes is on record first.
-    fn turn_offloads_off(&mut self, port: &mut Attached) -> Result<(), String> {
-        let Some(offload) = &mut port.offload else { return Ok(()) };
-        self.record.will_change(Sighting::of(&port.device), offload.changed());
+    /// Changes what has to be otherwise on the device; it is on record first. From here on a port whose frames need that has
+    /// their tags in them, and one whose frames the kernel carries takes those for every address.
+    fn change(&mut self, port: &mut Attached) -> Result<(), String> {
+        let device = Sighting::of(&port.device);
+        let is_carried = port.way.as_ref().and_then(Way::hook).is_some();
+        let of_flag = |error| format!("promiscuity of {device}: {error}");
+        // Set by the operator, it is nothing of ours.
+        let makes_promiscuous = is_carried && !promiscuity::is_on(device.ifindex).map_err(of_flag)?;
+        let offloads = port.offload.iter().flat_map(VlanOffload::changed).map(str::to_owned).collect();
+        self.record.will_change(device.clone(), What { offloads, promiscuous: makes_promiscuous });
         self.record.keep();
-        offload.turn_off().map_err(|error| error.to_string())
+        port.is_changed = true;
+        if let Some(offload) = &mut port.offload {
+            offload.turn_off().map_err(|error| error.to_string())?;
+        }
+        if makes_promiscuous {
+            promiscuity::set(device.ifindex, true).map_err(of_flag)?;
+        }
+        Ok(())
     }
 }
 

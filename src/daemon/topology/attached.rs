@@ -56,6 +56,8 @@ pub(super) struct Attached {
     /// Held for what they undo when dropped.
     pub(super) promiscuous: Option<Promiscuous>,
     pub(super) offload: Option<VlanOffload>,
+    /// Whether what is on record of its device is this run's to undo.
+    pub(super) is_changed: bool,
 }
 
 impl Attached {

@@ -8,6 +8,7 @@ use super::sighting::Sighting;
 use crate::kernel::steer::PortProgram;
 use crate::shard::mailbox::{Command, Event};
 use crate::xsk::custody::SocketId;
+use crate::xsk::offload::VlanOffload;
 
 /// How long a closed zero-copy socket's frames are left alone: the driver lets go of them only after the close.
 const ZERO_COPY_REST: Duration = Duration::from_millis(200);
@@ -42,8 +43,10 @@ impl Topology {
                 tracing::warn!("the selector of {} cannot be taken off: {error}", port.device.name());
             }
             drop(port.promiscuous.take());
-            if let Some(offload) = port.offload.take() {
-                self.restore(&Sighting::of(&port.device), offload);
+            // A device that nothing was changed on yet stays as it is, however often its port is tried.
+            if port.is_changed {
+                port.offload.take().into_iter().for_each(VlanOffload::leave);
+                self.restore(&Sighting::of(&port.device));
             }
         }
         // One after the other: each takes the kernel's one lock of network devices.

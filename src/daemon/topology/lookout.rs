@@ -22,11 +22,6 @@ pub(super) struct Lookout {
 }
 
 impl Lookout {
-    /// Whether an XDP program is attached to the device.
-    pub(super) fn has_program(&self, ifindex: u32) -> bool {
-        self.devices.iter().any(|device| device.ifindex == ifindex && device.xdp)
-    }
-
     /// A device as it was seen, without the programs on it: those come and go with what is tried.
     pub(super) fn device(&self, ifindex: u32) -> Option<Device> {
         let device = self.devices.iter().find(|device| device.ifindex == ifindex)?;

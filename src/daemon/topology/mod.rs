@@ -65,6 +65,7 @@ use crate::devices::Device;
 use crate::kernel::features::KernelFacts;
 use crate::kernel::pins;
 use crate::snapshot::table::{Current, Table};
+use crate::xsk::offload::VlanOffload;
 use attach::mtu_problem;
 use attached::Attached;
 use carry::{Trials, Ways};
@@ -227,6 +228,8 @@ impl Topology {
         let all: Vec<u32> = self.attached.iter().filter_map(ends).collect();
         self.detach(&all);
         self.undo_all();
+        // What crosses on needs what was changed.
+        self.attached.values_mut().filter_map(|port| port.offload.take()).for_each(VlanOffload::leave);
         // The last counts stay to be read; nothing is served any more.
         let mut last = self.report.read();
         for port in last.ports.iter_mut().filter(|port| port.up) {

@@ -5,7 +5,7 @@
 //!  "ports": [{"ifindex": 11, "name": "eth1", "named": true,
 //!             "device": {"ifindex": 14, "name": "eth1", "mac": "02:…", "driver": "igb"}}],
 //!  "changed": [{"device": {"ifindex": 14, "name": "eth1", "mac": "02:…", "driver": "igb"}, "offloads": ["rxvlan"],
-//!               "moved": false}]}
+//!               "promiscuous": true, "moved": false}]}
 //! ```
 //!
 //! `ports` are what the snapshot wants, by its ifindexes, and the devices they were last seen as.
@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::changed::Changed;
+use super::changed::{Changed, What};
 use super::identity::Known;
 use super::sighting::Sighting;
 use crate::region::{RegionError, check_dir, read_beside, write_beside};
@@ -114,17 +114,18 @@ impl Record {
         self.ports = ports;
     }
 
-    /// What this run, or one that was killed, found on the device and has turned off.
-    pub(super) fn found_on(&self, device: &Sighting) -> &[String] {
+    /// What this run, or one that was killed, has changed on the device.
+    pub(super) fn changed_on(&self, device: &Sighting) -> &What {
+        static NOTHING: What = What { offloads: Vec::new(), promiscuous: false };
         let of_it = self.content.changed.iter().filter(|changed| changed.is_of(device));
-        of_it.min_by_key(|changed| changed.moved).map_or(&[], |changed| &changed.offloads)
+        of_it.min_by_key(|changed| changed.moved).map_or(&NOTHING, |changed| &changed.what)
     }
 
-    /// These offloads are about to be turned off.
-    pub(super) fn will_change(&mut self, device: Sighting, offloads: impl Iterator<Item = &'static str>) {
-        let offloads: Vec<String> = offloads.map(str::to_owned).collect();
-        let changed = Changed { device, offloads, moved: false, gone_since: None };
-        if !changed.offloads.is_empty() && !self.content.changed.contains(&changed) {
+    /// This is about to be changed, with what is already.
+    pub(super) fn will_change(&mut self, device: Sighting, what: What) {
+        let what = self.changed_on(&device).clone().and(what);
+        let changed = Changed { device, what, moved: false, gone_since: None };
+        if !changed.what.is_nothing() && !self.content.changed.contains(&changed) {
             self.undone(&changed.device);
             self.content.changed.push(changed);
             self.dirty = true;
@@ -231,9 +232,13 @@ mod tests {
         Sighting { ifindex, name: format!("eth{ifindex}"), mac: Mac::new([2, 0, 0, 0, 0, 7]), driver: "igb".to_owned() }
     }
 
+    fn off(offloads: &[&str]) -> What {
+        What { offloads: offloads.iter().map(|&name| name.to_owned()).collect(), promiscuous: false }
+    }
+
     fn one(dir: &Path) -> Record {
         let mut record = Record::open(dir);
-        record.will_change(device(11), ["rxvlan", "txvlan"].into_iter());
+        record.will_change(device(11), off(&["rxvlan", "txvlan"]));
         record.keep();
         record
     }
@@ -243,17 +248,30 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         drop(one(dir.path()));
         let mut next = Record::open(dir.path());
-        assert_eq!(next.found_on(&device(11)), ["rxvlan", "txvlan"]);
+        assert_eq!(*next.changed_on(&device(11)), off(&["rxvlan", "txvlan"]));
         let renamed = Sighting { name: "wan0".to_owned(), ..device(11) };
-        assert_eq!(next.found_on(&renamed).len(), 2, "the address is the same");
+        assert_eq!(next.changed_on(&renamed).offloads.len(), 2, "the address is the same");
         let readdressed = Sighting { mac: None, ..device(11) };
-        assert_eq!(next.found_on(&readdressed).len(), 2, "the name is the same");
+        assert_eq!(next.changed_on(&readdressed).offloads.len(), 2, "the name is the same");
         let other = Sighting { name: "wan0".to_owned(), mac: None, ..device(11) };
-        assert!(next.found_on(&other).is_empty() && next.found_on(&device(12)).is_empty());
+        assert!(next.changed_on(&other).is_nothing() && next.changed_on(&device(12)).is_nothing());
         next.undone(&device(12));
         next.undone(&device(11));
         next.keep();
         assert!(Record::open(dir.path()).changed().is_empty());
+    }
+
+    #[test]
+    fn what_is_changed_adds_up_until_it_is_undone() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(one(dir.path()));
+        let mut next = Record::open(dir.path());
+        next.will_change(device(11), What { promiscuous: true, ..What::default() });
+        next.will_change(device(11), What::default());
+        next.keep();
+        let last = Record::open(dir.path());
+        let all = What { promiscuous: true, ..off(&["rxvlan", "txvlan"]) };
+        assert_eq!((last.changed().len(), last.changed_on(&device(11))), (1, &all));
     }
 
     #[test]
@@ -262,21 +280,21 @@ mod tests {
         let mut record = one(dir.path());
         let gone = record.changed()[0].clone();
         record.has_gone(&gone.device);
-        assert!(record.found_on(&device(11)).is_empty(), "what has its names now is another device");
+        assert!(record.changed_on(&device(11)).is_nothing(), "what has its names now is another device");
         record.moved_away(&record.changed()[0].clone());
         record.keep();
         let mut next = Record::open(dir.path());
         let back = Sighting { name: "wan0".to_owned(), ..device(31) };
-        assert_eq!(next.found_on(&back), ["rxvlan", "txvlan"]);
+        assert_eq!(*next.changed_on(&back), off(&["rxvlan", "txvlan"]));
         for other in [
             Sighting { mac: Mac::new([2, 0, 0, 0, 0, 8]), ..device(11) },
             Sighting { mac: None, ..device(11) },
             Sighting { driver: "veth".to_owned(), ..device(11) },
         ] {
-            assert!(next.found_on(&other).is_empty(), "{other:?}");
+            assert!(next.changed_on(&other).is_nothing(), "{other:?}");
         }
         // In use again, and put back then.
-        next.will_change(back.clone(), ["rxvlan"].into_iter());
+        next.will_change(back.clone(), off(&["rxvlan"]));
         assert_eq!((next.changed().len(), next.changed()[0].moved), (1, false));
         next.undone(&back);
         assert!(next.changed().is_empty());
@@ -288,15 +306,15 @@ mod tests {
         let mut record = Record::open(dir.path());
         let of = |n: u8| Sighting { mac: Mac::new([2, 0, 0, 0, 1, n]), ..device(11 + u32::from(n)) };
         for n in 0..=MAX_MOVED as u8 {
-            record.will_change(of(n), ["rxvlan"].into_iter());
+            record.will_change(of(n), off(&["rxvlan"]));
             record.moved_away(&record.changed().iter().find(|changed| !changed.moved).unwrap().clone());
         }
         assert_eq!(record.changed().len(), MAX_MOVED);
-        assert!(record.found_on(&of(0)).is_empty() && !record.found_on(&of(MAX_MOVED as u8)).is_empty());
+        assert!(record.changed_on(&of(0)).is_nothing() && !record.changed_on(&of(MAX_MOVED as u8)).is_nothing());
         let nameless = Sighting { mac: None, ..device(11) };
-        record.will_change(nameless.clone(), ["rxvlan"].into_iter());
+        record.will_change(nameless.clone(), off(&["rxvlan"]));
         record.moved_away(&record.changed().iter().find(|changed| !changed.moved).unwrap().clone());
-        assert!(record.changed().len() == MAX_MOVED && record.found_on(&nameless).is_empty());
+        assert!(record.changed().len() == MAX_MOVED && record.changed_on(&nameless).is_nothing());
     }
 
     #[test]
@@ -321,7 +339,7 @@ mod tests {
     fn nothing_is_written_where_nothing_is_changed() {
         let dir = tempfile::tempdir().unwrap();
         let mut record = Record::open(dir.path());
-        record.will_change(device(11), [].into_iter());
+        record.will_change(device(11), off(&[]));
         record.keep();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }

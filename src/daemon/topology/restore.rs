@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::changed::Changed;
+use super::changed::{Changed, What};
 use super::lookout::Lookout;
 use super::sighting::Sighting;
 use super::{Plan, Topology, Want};
+use crate::devices::{self, promiscuity};
 use crate::xsk::ioctl::NetdevError;
 use crate::xsk::netdev::Netdev;
 use crate::xsk::offload::VlanOffload;
@@ -35,8 +36,8 @@ impl Topology {
         self.undo_where(|_, _, _| true);
         let stays = |changed: &Changed| self.attached.values().any(|port| changed.is_of(&Sighting::of(&port.device)));
         let busy = |changed: &&Changed| !changed.moved && !stays(changed);
-        for Changed { device, .. } in self.record.changed().iter().filter(busy) {
-            tracing::warn!("{device} is in use by another program: its VLAN offloads stay off for a later run");
+        for Changed { device, what, .. } in self.record.changed().iter().filter(busy) {
+            tracing::warn!("{device} is in use by another program: its {what} are left for a later run");
         }
         self.record.keep();
     }
@@ -44,7 +45,7 @@ impl Topology {
     fn undo_where(&mut self, undo: impl Fn(&Changed, u32, &Lookout) -> bool) {
         let held = |changed: &Changed| self.attached.values().any(|port| changed.is_of(&Sighting::of(&port.device)));
         // Another program that holds a device counts on what it found.
-        let busy = |changed: &Changed, at| held(changed) || self.lookout.has_program(at);
+        let busy = |changed: &Changed, at| held(changed) || devices::has_xdp(at).unwrap_or(false);
         let left = |changed: &Changed| {
             let at = self.ifindex_of(changed)?;
             let due = undo(changed, at, &self.lookout) && (changed.gone_since.is_some() || !busy(changed, at));
@@ -52,17 +53,12 @@ impl Topology {
         };
         let left: Vec<(Changed, u32)> = self.record.changed().iter().filter_map(left).collect();
         for (changed, at) in left {
-            let device = &changed.device;
-            let done = match Netdev::open(at) {
-                Ok(now) if changed.is_of(&Sighting::of(&now)) => VlanOffload::restore_found(&now, &changed.offloads),
-                Ok(_) => Ok(false),
-                Err(error) => Err(error),
-            };
-            match done {
-                Ok(true) => tracing::info!("{device}: its VLAN offloads are as an earlier run found them"),
+            let Changed { device, what, .. } = &changed;
+            match put_back(at, what, |now| changed.is_of(now)) {
+                Ok(true) => tracing::info!("{device}: its {what} are as an earlier run found them"),
                 // Away again.
-                Ok(false) | Err(NetdevError::NoIndex { .. }) if changed.moved => continue,
-                Ok(false) | Err(NetdevError::NoIndex { .. }) => match self.lookout.has_moved(device.ifindex) {
+                Ok(false) if changed.moved => continue,
+                Ok(false) => match self.lookout.has_moved(device.ifindex) {
                     Some(true) => {
                         self.record.moved_away(&changed);
                         continue;
@@ -86,23 +82,47 @@ impl Topology {
         self.lookout.with_mac(changed.device.mac).find(is_it)
     }
 
-    /// Puts the offloads of a port back.
-    pub(super) fn restore(&mut self, device: &Sighting, offload: VlanOffload) {
-        match offload.restore() {
-            Ok(true) => self.record.undone(device),
-            Ok(false) => {
-                self.record.has_gone(device);
-                // It may be back already, and be taken into use again.
-                if self.lookout.has_moved(device.ifindex) == Some(true)
-                    && let Some(gone) = self.record.changed().iter().find(|changed| changed.is_gone(device)).cloned()
-                {
-                    self.record.moved_away(&gone);
-                }
-            }
-            Err(error) => {
-                tracing::warn!("VLAN offloads of {device}: {error}");
-                self.record.undone(device);
-            }
+    /// Undoes what is changed on the device of a port that is let go of, also what another path had changed before.
+    pub(super) fn restore(&mut self, device: &Sighting) {
+        let what = self.record.changed_on(device).clone();
+        let done = if what.is_nothing() { Ok(true) } else { put_back(device.ifindex, &what, |now| device.is(now)) };
+        if let Err(error) = &done {
+            tracing::warn!("what was changed on {device} stays: {error}");
         }
+        if done != Ok(false) {
+            self.record.undone(device);
+            return;
+        }
+        self.record.has_gone(device);
+        // It may be back already, and be taken into use again.
+        if self.lookout.has_moved(device.ifindex) == Some(true)
+            && let Some(gone) = self.record.changed().iter().find(|changed| changed.is_gone(device)).cloned()
+        {
+            self.record.moved_away(&gone);
+        }
+    }
+}
+
+/// Undoes what was changed on the device with this ifindex. Whether it is there: `is_it` tells it from others.
+fn put_back(ifindex: u32, what: &What, is_it: impl Fn(&Sighting) -> bool) -> Result<bool, String> {
+    let now = match Netdev::open(ifindex) {
+        Ok(now) if is_it(&Sighting::of(&now)) => now,
+        Ok(_) => return Ok(false),
+        Err(error) => return is_there(Err(error)),
+    };
+    let offloads = if what.offloads.is_empty() { Ok(true) } else { VlanOffload::restore_found(&now, &what.offloads) };
+    let flag = if what.promiscuous { promiscuity::set(ifindex, false) } else { Ok(true) };
+    let flag = match flag {
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(false),
+        Err(error) => Err(format!("promiscuity: {error}")),
+        Ok(_) => Ok(true),
+    };
+    Ok(is_there(offloads)? && flag?)
+}
+
+fn is_there(done: Result<bool, NetdevError>) -> Result<bool, String> {
+    match done {
+        Err(NetdevError::NoIndex { .. }) => Ok(false),
+        done => done.map_err(|error| error.to_string()),
     }
 }
