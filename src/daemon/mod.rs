@@ -12,12 +12,14 @@
 //! - [`worker`]: the thread that runs a shard
 //! - [`topology`]: follows the ports: attaches, binds, detaches, and follows their links
 //! - [`link_news`]: tells it when a device has changed
+//! - [`detach`]: takes off what one that is gone has left
 //! - [`devices`]: the devices there are, for the control plane
 //! - [`report`]: what topology tells stats
 //! - [`stats`]: gathers and publishes
 
 pub mod carrier;
 pub mod config;
+pub mod detach;
 pub mod devices;
 pub mod limits;
 pub mod link_news;

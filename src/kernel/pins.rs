@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::statfs;
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use sha2::{Digest, Sha256};
 
 use crate::xsk::netdev;
@@ -67,9 +68,32 @@ pub fn folder(dir: &Path, given: Option<&Path>) -> Result<PathBuf, PinsError> {
 
 /// Every folder there may be for the pins of `dir`, without making one: for who takes everything off.
 pub fn known(dir: &Path, given: Option<&Path>) -> Vec<PathBuf> {
+    roots(dir, given).into_iter().map(|root| root.join(name(dir))).filter(|folder| folder.is_dir()).collect()
+}
+
+/// Whether there are pins of `dir` made in another network namespace.
+pub fn is_elsewhere(dir: &Path, given: Option<&Path>) -> bool {
+    let (whose, own) = (whose(dir), name(dir));
+    let of_it =
+        |entry: fs::DirEntry| entry.file_name().to_str().is_some_and(|name| name.starts_with(&whose) && name != own);
+    roots(dir, given).into_iter().filter_map(|root| fs::read_dir(root).ok()).flatten().flatten().any(of_it)
+}
+
+/// Removes a folder of pins with all that is in it, and what was mounted for it.
+pub fn remove(dir: &Path, folder: &Path) {
+    if let Err(error) = fs::remove_dir_all(folder) {
+        tracing::warn!("{} cannot be removed: {error}", folder.display());
+    }
+    let own = dir.join(OWN);
+    if folder.parent() == Some(&own) && unmount(&own, UnmountFlags::empty()).is_ok() {
+        // What is in the way there is not ours.
+        let _ = fs::remove_dir(&own);
+    }
+}
+
+fn roots(dir: &Path, given: Option<&Path>) -> Vec<PathBuf> {
     let system = Path::new(BPFFS).join("spanwire");
-    let roots = given.map_or_else(|| vec![system, dir.join(OWN)], |given| vec![given.to_owned()]);
-    roots.into_iter().map(|root| root.join(name(dir))).filter(|folder| folder.is_dir()).collect()
+    given.map_or_else(|| vec![system, dir.join(OWN)], |given| vec![given.to_owned()])
 }
 
 /// A bpffs in the directory itself, mounted where it is not.
@@ -90,14 +114,18 @@ fn is_bpffs(path: &Path) -> bool {
     statfs(path).is_ok_and(|fs| fs.f_type as u64 == BPF_FS_MAGIC)
 }
 
-/// The folder's name: of this directory in this network namespace, and of no other. Its end is readable, the hash decides.
+/// The folder's name: of this directory in this network namespace, and of no other.
 fn name(dir: &Path) -> String {
+    format!("{}{:x}", whose(dir), netdev::namespace().unwrap_or_default())
+}
+
+/// The beginning of the folder's name, whatever the namespace. Its own beginning is for people, the hash decides.
+fn whose(dir: &Path) -> String {
     let dir = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
-    let namespace = netdev::namespace().unwrap_or_default();
-    let hash = Sha256::digest(format!("{namespace} {}", dir.display()));
+    let hash = Sha256::digest(dir.as_os_str().as_bytes());
     let readable: String = dir.file_name().unwrap_or_default().to_string_lossy().chars().take(32).collect();
     // A bpffs takes no dots.
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
     let hash: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("{}-{hash}", readable.chars().map(plain).collect::<String>())
+    format!("{}-{hash}-", readable.chars().map(plain).collect::<String>())
 }

@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use spanwire_lab::exchange::{ExchangeSpec, Progress, run};
-use spanwire_lab::topology::{Lab, LabSpec};
+use spanwire_lab::topology::{Lab, LabSpec, Wire};
 use spanwire_lab::traffic::Pace;
 
-use crate::node::{A, B, MON, Node, check_ledgers, document, lab, signal};
+use crate::node::{A, B, MON, Node, check_ledgers, document, document_with, lab, program, signal};
 
 /// The hooks, as `--path` has them.
 const HOOKS: [&str; 2] = ["tc", "xdp"];
@@ -15,8 +15,7 @@ const HOOKS: [&str; 2] = ["tc", "xdp"];
 /// A lab whose far ends take what a driver redirects to them: a veth does so where its peer's receive path is NAPI's.
 fn kernel_lab(spec: LabSpec) -> Lab {
     let lab = lab(spec);
-    let wire = lab.wire(0).expect("a wire");
-    for port in [&wire.a, &wire.b] {
+    for port in lab.info().wires.iter().flat_map(|wire| [&wire.a, &wire.b]) {
         lab.ns(port.host).exec("ethtool", &["-K", &port.host_name, "gro", "on"]).expect("ethtool");
     }
     lab
@@ -88,4 +87,46 @@ fn nothing_crosses_any_more_where_it_is_to_be_cut() {
         assert!(!run(&lab, &quick, |_| ()).expect("an exchange").holds, "{hook}: it is cut");
         assert_eq!(crate::signals::ports(&lab), before, "{hook}");
     }
+}
+
+/// What a run that was killed has left is taken off, and its devices are as they were.
+#[test]
+fn what_is_left_is_taken_off_when_it_is_asked_for() {
+    let lab = kernel_lab(LabSpec { wires: 2, ..LabSpec::default() });
+    let before = crate::signals::ports(&lab);
+    let (first, second) = (lab.wire(0).unwrap().clone(), lab.wire(1).unwrap().clone());
+    let ends = |wire: &Wire| (wire.a.ifindex, wire.b.ifindex);
+    let mut node = Node::start(&lab, &["--path", "xdp"]);
+    node.import(&document_with(&[ends(&first), ends(&second)], &[], ""));
+    node.wait_for_ports(&[first.a.ifindex, first.b.ifindex, second.a.ifindex, second.b.ifindex]);
+    let detach = |node: &Node, args: &[&str]| {
+        let program = program("spanctl");
+        let mut command = lab.dut().command(program.to_str().expect("a path"));
+        let done = command.arg("--dir").arg(node.dir.path()).arg("detach").args(args).output().expect("spanctl");
+        (done.status.code(), String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned())
+    };
+    let (code, said) = detach(&node, &[]);
+    assert!(code == Some(1) && said.contains("spanwired runs"), "{said}");
+    node.kill();
+
+    let (code, said) = detach(&node, &["--wire", "none"]);
+    assert!(code == Some(1) && said.contains("no wire is called \"none\""), "{said}");
+    let name = format!("w{}", second.a.ifindex);
+    let (code, said) = detach(&node, &["--wire", &name]);
+    assert!(code == Some(0) && said.contains("2 selector(s)"), "{said}");
+    let crosses = |wire: usize| {
+        let idle = Duration::from_millis(300);
+        let spec = ExchangeSpec { idle, monitor: None, wire, ..ExchangeSpec::new(&lab, 62, 100) };
+        run(&lab, &spec, |_| ()).expect("an exchange").holds
+    };
+    assert!(crosses(0) && !crosses(1), "only one wire was asked for");
+    let (code, said) = detach(&node, &[]);
+    assert!(code == Some(0) && said.contains("2 selector(s)"), "{said}");
+    assert!(!crosses(0));
+    assert_eq!(crate::signals::ports(&lab), before);
+    let left =
+        std::fs::read_dir(node.dir.path().join("bpf")).expect("a bpffs").flatten().map(|entry| entry.file_name());
+    // The kernel's own files of a bpffs stay.
+    let left: Vec<_> = left.filter(|name| !name.to_string_lossy().ends_with(".debug")).collect();
+    assert!(left.is_empty(), "{left:?}");
 }

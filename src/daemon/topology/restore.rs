@@ -1,10 +1,12 @@
 //! Undoes what was changed on devices, by this run or by one that was killed.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::time::Duration;
 
 use super::changed::{Changed, What};
 use super::lookout::Lookout;
+use super::record::Record;
 use super::sighting::Sighting;
 use super::{Plan, Topology, Want};
 use crate::devices::{self, promiscuity};
@@ -40,6 +42,33 @@ impl Topology {
             tracing::warn!("{device} is in use by another program: its {what} are left for a later run");
         }
         self.record.keep();
+    }
+
+    /// Undoes what runs that are gone have left on record, in the calling thread's network namespace, but on the devices of
+    /// ports that stay as they are. Returns the devices that were changed back.
+    pub(in crate::daemon) fn undo(dir: &Path, stays: impl Fn(u32) -> bool) -> Vec<String> {
+        let mut record = Record::open(dir);
+        let kept =
+            record.ports().values().filter(|known| stays(known.ifindex)).filter_map(|known| known.device.clone());
+        let kept: Vec<Sighting> = kept.collect();
+        let mut done = Vec::new();
+        for changed in record.changed().to_vec() {
+            let device = &changed.device;
+            let restored = match Netdev::open(device.ifindex) {
+                _ if kept.iter().any(|kept| changed.is_of(kept)) => continue,
+                Ok(now) if changed.is_of(&Sighting::of(&now)) => VlanOffload::restore_found(&now, &changed.offloads),
+                // Of another namespace by now, or of none.
+                Ok(_) | Err(NetdevError::NoIndex { .. }) => continue,
+                Err(error) => Err(error),
+            };
+            match restored {
+                Ok(_) => done.push(device.name.clone()),
+                Err(error) => changed.tell_lost(&format!("cannot be changed back: {error}")),
+            }
+            record.strike(&changed);
+        }
+        record.keep();
+        done
     }
 
     fn undo_where(&mut self, undo: impl Fn(&Changed, u32, &Lookout) -> bool) {

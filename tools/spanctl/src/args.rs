@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Role(RoleArgs),
     /// Serve a producer's control socket until SIGTERM or a request to shut down
     Serve(ServeArgs),
+    /// Take off what a spanwired that has ended left on the ports of its wires, where frames cross still
+    Detach(DetachArgs),
     /// Compile a configuration to an image file
     Compile(CompileArgs),
     /// Check an image file and show what it holds
@@ -105,6 +107,16 @@ pub(crate) struct RollbackArgs {
     /// How many publishes to go back, as `history` numbers them; 0 is the newest
     #[arg(default_value_t = 1, value_name = "N")]
     pub back: usize,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DetachArgs {
+    /// Only this wire, by its name in the published snapshot; repeat for more
+    #[arg(long = "wire", value_name = "NAME")]
+    pub wires: Vec<String>,
+    /// What spanwired was given as --pins
+    #[arg(long, env = "SPANWIRE_PINS", value_name = "DIR")]
+    pub pins: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]

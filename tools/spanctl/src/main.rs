@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod detach;
 mod document;
 mod export;
 mod history;
@@ -58,6 +59,7 @@ fn run(args: Args, out: &Output) -> Result<(), Failure> {
         Command::Rollback(rollback) => history::rollback(dir, &rollback, out),
         Command::Role(role) => role::role(dir, &role, out),
         Command::Serve(serve) => serve::serve(dir, serve),
+        Command::Detach(args) => detach::detach(dir, &args, out),
         Command::Compile(compile) => image::compile_file(dir, &compile, out),
         Command::Inspect(inspect) => image::inspect(&inspect, out),
         Command::Completions(completions) => manual::completions(&completions, out),

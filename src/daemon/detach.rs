@@ -1,0 +1,72 @@
+//! Takes off what a dataplane that does not run has left on ports: selectors that carry frames still, and what was changed on
+//! devices.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::topology::Topology;
+use crate::kernel::hold;
+use crate::kernel::pins;
+use crate::region::{STATS_FILE, is_held};
+
+/// Why nothing was taken off.
+#[derive(Debug, Error)]
+pub enum DetachError {
+    /// It would be put back at once.
+    #[error(
+        "spanwired runs in {}: it puts back what is taken off; stop it first, or publish a snapshot without the wire",
+        .0.display()
+    )]
+    Running(PathBuf),
+    /// The dataplane ran somewhere else.
+    #[error(
+        "what is pinned for {} is of another network namespace: run this in the dataplane's own (ip netns exec, nsenter --net=)",
+        .0.display()
+    )]
+    ElsewhereThan(PathBuf),
+    /// The pins cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// What was taken off.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Detached {
+    /// Selectors.
+    pub selectors: usize,
+    /// Devices on which something was changed back, by name.
+    pub devices: Vec<String>,
+}
+
+/// Takes off what the dataplane of `dir` has left, whose pins are in `pins` or where they are by default: of these ports,
+/// ifindexes in the snapshot, or of all. The calling thread is to be in the dataplane's network namespace.
+///
+/// # Errors
+/// [`DetachError`]; what could be taken off before is.
+pub fn detach(dir: &Path, pins: Option<&Path>, ports: Option<&[u32]>) -> Result<Detached, DetachError> {
+    if is_held(dir, STATS_FILE) == Some(true) {
+        return Err(DetachError::Running(dir.to_owned()));
+    }
+    let folders = pins::known(dir, pins);
+    if folders.is_empty() && pins::is_elsewhere(dir, pins) {
+        return Err(DetachError::ElsewhereThan(dir.to_owned()));
+    }
+    let stays = |port: u32| ports.is_some_and(|ports| !ports.contains(&port));
+    let mut detached = Detached::default();
+    for folder in &folders {
+        let swept = hold::sweep(folder, |port, _| stays(port));
+        detached.selectors += swept.map_err(|source| DetachError::Read { path: folder.clone(), source })?;
+        if ports.is_none() {
+            pins::remove(dir, folder);
+        }
+    }
+    detached.devices = Topology::undo(dir, stays);
+    Ok(detached)
+}
