@@ -53,16 +53,13 @@ impl Topology {
         let kept: Vec<Sighting> = kept.collect();
         let mut done = Vec::new();
         for changed in record.changed().to_vec() {
-            let device = &changed.device;
-            let restored = match Netdev::open(device.ifindex) {
-                _ if kept.iter().any(|kept| changed.is_of(kept)) => continue,
-                Ok(now) if changed.is_of(&Sighting::of(&now)) => VlanOffload::restore_found(&now, &changed.offloads),
+            if kept.iter().any(|kept| changed.is_of(kept)) {
+                continue;
+            }
+            match put_back(changed.device.ifindex, &changed.what, |now| changed.is_of(now)) {
+                Ok(true) => done.push(changed.device.name.clone()),
                 // Of another namespace by now, or of none.
-                Ok(_) | Err(NetdevError::NoIndex { .. }) => continue,
-                Err(error) => Err(error),
-            };
-            match restored {
-                Ok(_) => done.push(device.name.clone()),
+                Ok(false) => continue,
                 Err(error) => changed.tell_lost(&format!("cannot be changed back: {error}")),
             }
             record.strike(&changed);
