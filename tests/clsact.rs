@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use spanwire::kernel::clsact::Filter;
+use spanwire::kernel::hold::{self, Hold, Place};
 use spanwire::kernel::maps::Maps;
 use spanwire::kernel::program::{Hook, Instance, Selector};
 use spanwire::xsk::netdev::Netdev;
@@ -71,7 +74,7 @@ fn to(peer: &str) -> Selector {
 }
 
 fn attach(selector: &Selector, device: &str, owner: &str) -> std::io::Result<Filter> {
-    Filter::attach(selector.program().unwrap().as_fd(), ifindex(device), owner)
+    Filter::attach(selector.program().unwrap().as_fd(), ifindex(device), owner, 11)
 }
 
 /// Whether a frame that goes into `from` comes out of `to` within `patience`.
@@ -155,6 +158,81 @@ fn no_frame_is_lost_over_an_exchange() {
     });
 }
 
+/// A bpffs, unmounted on drop.
+struct Pins(tempfile::TempDir);
+
+impl Pins {
+    fn new() -> Pins {
+        let dir = tempfile::tempdir().unwrap();
+        mount("bpf", dir.path(), "bpf", MountFlags::empty(), None).unwrap();
+        std::fs::create_dir(dir.path().join("run-1")).unwrap();
+        Pins(dir)
+    }
+
+    /// The folder of the dataplane that is called so.
+    fn folder(&self) -> PathBuf {
+        self.0.path().join("run-1")
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.folder()).unwrap();
+        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        let _ = unmount(self.0.path(), UnmountFlags::DETACH);
+    }
+}
+
+/// As links do: the filter outlives the run, is taken over with what it counted, and is swept by who does not want it.
+#[test]
+fn a_selector_is_held_over_runs() {
+    let net = Net::new();
+    let pins = Pins::new();
+    let folder = pins.folder();
+    let kept = Place { folder: Some(&folder), owner: "run-1", tcx: false };
+    // One with nothing to pin in: it stays, and is found, but what it counted is not.
+    let bare = Place { folder: None, ..kept };
+    net.enter(|| {
+        let selector = to("b1");
+        for (at, found) in [(&kept, None), (&kept, Some(1)), (&bare, None), (&bare, None), (&kept, Some(1))] {
+            let hold = Hold::take(&selector, 11, ifindex("a1"), at).unwrap();
+            assert_eq!(hold.found().map(|found| found.frames > 0), found.map(|_| true), "{at:?}");
+            assert!(hold.is_on() && crosses("a0", "b0", SOON));
+            assert_eq!(hold.is_pinned(), at.folder.is_some());
+            drop(hold);
+            assert!(crosses("a0", "b0", SOON), "{at:?}");
+        }
+        assert!(pins.names().contains(&"11-tc-filter".to_owned()), "{:?}", pins.names());
+        assert_eq!(hold::sweep(&folder, |port, hook| (port, hook) == (11, Hook::Tc)).unwrap(), 0);
+        assert!(crosses("a0", "b0", SOON));
+        assert_eq!(hold::sweep(&folder, |port, _| port != 11).unwrap(), 1);
+        assert!(!crosses("a0", "b0", A_WHILE));
+        assert_eq!(pins.names(), Vec::<String>::new());
+
+        // Taken off by somebody, that is seen; and a hold takes itself off.
+        let hold = Hold::take(&selector, 11, ifindex("a1"), &kept).unwrap();
+        Filter::find(ifindex("a1"), "run-1").unwrap().unwrap().detach().unwrap();
+        assert!(!hold.is_on());
+        let hold = Hold::take(&selector, 11, ifindex("a1"), &kept).unwrap();
+        assert!(hold.is_on());
+        hold.detach().unwrap();
+        assert!(!crosses("a0", "b0", A_WHILE));
+
+        // Nothing was pinned, and all the same it is found.
+        drop(Hold::take(&selector, 12, ifindex("a1"), &bare).unwrap());
+        assert_eq!(hold::sweep_filters("run-2", |_| false).unwrap(), 0);
+        assert_eq!(hold::sweep_filters("run-1", |port| port == 12).unwrap(), 0);
+        assert_eq!(hold::sweep_filters("run-1", |_| false).unwrap(), 1);
+        assert!(!crosses("a0", "b0", A_WHILE));
+    });
+    assert!(!net.disciplines("a1").contains("clsact"));
+}
+
 #[test]
 fn what_others_have_at_tc_stays_as_it_is() {
     // `clsact` or its older half `ingress`
@@ -222,15 +300,15 @@ fn a_filter_that_cannot_be_says_why_and_leaves_nothing() {
         }
         assert_eq!(first.device().unwrap(), Some(ifindex("a1")));
         let program = selector.program().unwrap();
-        assert!(Filter::attach(program.as_fd(), 4_000_000, "two").is_err());
+        assert!(Filter::attach(program.as_fd(), 4_000_000, "two", 11).is_err());
         assert_eq!(Filter::find(4_000_000, "two").unwrap(), None);
         // No program of tc: nothing stays, not even the discipline.
         let xdp = Selector::load(Instance { hook: Hook::Xdp, port: 0, peer: 0 }, &Maps::create(1, 1 << 16).unwrap());
-        assert!(Filter::attach(xdp.unwrap().program().unwrap().as_fd(), ifindex("a0"), "two").is_err());
+        assert!(Filter::attach(xdp.unwrap().program().unwrap().as_fd(), ifindex("a0"), "two", 11).is_err());
         let mut sets = capabilities(None).unwrap();
         sets.effective.remove(CapabilitySet::NET_ADMIN);
         set_capabilities(None, sets).unwrap();
-        let error = Filter::attach(program.as_fd(), ifindex("a0"), "two").unwrap_err();
+        let error = Filter::attach(program.as_fd(), ifindex("a0"), "two", 11).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EPERM));
     });
     assert_eq!(["b1", "c1"].map(|device| (net.disciplines(device), net.filters(device))), before);

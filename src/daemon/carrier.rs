@@ -1,6 +1,6 @@
 //! The kernel path of a dataplane: what all its selectors share, and the table they select by.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,6 +8,7 @@ use super::config::{Config, online};
 use crate::counters::{Counted, ENTRY_SLOTS};
 use crate::kernel::abi::Bell;
 use crate::kernel::features::KernelFacts;
+use crate::kernel::hold::Place;
 use crate::kernel::ledger::Ledger;
 use crate::kernel::maps::{MapError, Maps};
 use crate::kernel::past::Past;
@@ -29,6 +30,9 @@ pub struct Carrier {
     policy: Policy,
     force: Mutex<Force>,
     folder: Option<PathBuf>,
+    /// Whose the selectors are: the folder's name.
+    owner: String,
+    tcx: bool,
     bells: Rows<Bell>,
     /// The processors of the shards, in their order.
     shards: Vec<u32>,
@@ -63,11 +67,11 @@ impl Carrier {
     /// # Errors
     /// It asks for one, and there is none.
     pub fn of(config: &Config) -> Result<(Option<Arc<Carrier>>, KernelFacts), String> {
-        if config.path == PathChoice::Only(KernelPath::Shard) {
-            return Ok((None, KernelFacts::default()));
-        }
         let facts = KernelFacts::probe();
-        let opened = facts.lacks.clone().map_or_else(|| Carrier::open(config), Err);
+        if config.path == PathChoice::Only(KernelPath::Shard) {
+            return Ok((None, facts));
+        }
+        let opened = facts.lacks.clone().map_or_else(|| Carrier::open(config, facts.tcx), Err);
         match opened {
             Ok(carrier) => Ok((Some(Arc::new(carrier)), facts)),
             Err(lacks) if config.path == PathChoice::Auto => {
@@ -78,11 +82,11 @@ impl Carrier {
         }
     }
 
-    /// Makes the maps, and finds the place for pins. Without one what is told here says so, and nothing outlives the process.
+    /// Makes the maps, and finds the place for pins; links hold selectors at tc where there is `tcx`. Without one what is told here says so, and nothing outlives the process.
     ///
     /// # Errors
     /// Why there is no kernel path here.
-    pub fn open(config: &Config) -> Result<Carrier, String> {
+    pub fn open(config: &Config, tcx: bool) -> Result<Carrier, String> {
         let maps = Arc::new(Maps::create(ENTRY_SLOTS as u32, config.clone_ring).map_err(|error| error.to_string())?);
         let folder = match pins::folder(&config.dir, config.pins.as_deref()) {
             Ok(folder) => Some(folder),
@@ -102,7 +106,8 @@ impl Carrier {
         }
         let bells = maps.bells().map_err(|error| format!("cannot map bells: {error}"))?;
         let (ledger, policy) = (Ledger::new(Arc::clone(&maps), ENTRY_SLOTS as u32), Policy::new(Arc::clone(&maps)));
-        Ok(Carrier { maps, ledger, policy, force: Mutex::default(), folder, bells, shards: config.cpus.clone() })
+        let (owner, shards) = (pins::name(&config.dir), config.cpus.clone());
+        Ok(Carrier { maps, ledger, policy, force: Mutex::default(), folder, owner, tcx, bells, shards })
     }
 
     /// The clone rings that each shard reads: one for each processor that runs, as any may receive. Clones of one that comes
@@ -126,9 +131,9 @@ impl Carrier {
         there.unwrap_or(processor as usize % self.shards.len().max(1))
     }
 
-    /// Where selectors are pinned.
-    pub fn folder(&self) -> Option<&Path> {
-        self.folder.as_deref()
+    /// Where selectors are held.
+    pub fn place(&self) -> Place<'_> {
+        Place { folder: self.folder.as_deref(), owner: &self.owner, tcx: self.tcx }
     }
 
     fn force(&self) -> MutexGuard<'_, Force> {

@@ -34,6 +34,9 @@ pub enum DetachError {
         /// What the system said.
         source: io::Error,
     },
+    /// The kernel does not say what filters there are.
+    #[error("cannot look for selectors at tc: {0}")]
+    Filters(io::Error),
 }
 
 /// What was taken off.
@@ -66,6 +69,10 @@ pub fn detach(dir: &Path, pins: Option<&Path>, ports: Option<&[u32]>) -> Result<
         if ports.is_none() {
             pins::remove(dir, folder);
         }
+    }
+    // Filters stay where nothing can be pinned, too.
+    if folders.is_empty() {
+        detached.selectors += hold::sweep_filters(&pins::name(dir), stays).map_err(DetachError::Filters)?;
     }
     detached.devices = Topology::undo(dir, stays);
     Ok(detached)

@@ -2,16 +2,18 @@
 //! discipline `clsact`. It stays when the process goes, and its program is exchanged in one step, as in a link.
 //!
 //! ```text
-//! device ── clsact ── ingress ── filter of priority 7, handle 0x7370616e, name "spanwire OWNER"
+//! device ── clsact ── ingress ── filter of priority 7, handle 0x7370616e, name "spanwire OWNER PORT"
 //! ```
 //!
 //! What tells a filter of ours from those of others is all there to see: place, handle, and a name, which says whose it is
 //! among several dataplanes and whether the discipline was made for it. Nothing of others is ever changed: a discipline goes
 //! with our filter only where it was made for it, and nobody has put anything on it since.
 
+use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use crate::devices;
 use crate::devices::attribute::{attribute, put, put_text, text, word};
 use crate::devices::netlink::{NLM_F_DUMP, Protocol, Request, ask, number};
 
@@ -19,10 +21,10 @@ use crate::devices::netlink::{NLM_F_DUMP, Protocol, Request, ask, number};
 const PRIORITY: u16 = 7;
 /// `span`
 const HANDLE: u32 = 0x7370_616e;
-/// Before the owner in a filter's name.
-const OURS: &str = "spanwire ";
-/// Behind the owner, where the discipline was made for the filter.
-const MADE: &str = " clsact";
+/// First word of a filter's name, before the owner and the port.
+const OURS: &str = "spanwire";
+/// Last word, where the discipline was made for the filter.
+const MADE: &str = "clsact";
 
 // linux/rtnetlink.h
 const RTM_NEWQDISC: u16 = 36;
@@ -66,31 +68,58 @@ const ALL: u16 = (libc::ETH_P_ALL as u16).to_be();
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
     device: u32,
+    name: Name,
+}
+
+/// What a filter's name says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Name {
+    /// One word.
     owner: String,
+    port: u32,
     /// Whether the discipline was made for it.
     made: bool,
 }
 
+impl Name {
+    fn read(text: &str) -> Option<Name> {
+        let words: Vec<&str> = text.split(' ').collect();
+        let (owner, port, made) = match words[..] {
+            [OURS, owner, port] => (owner, port, false),
+            [OURS, owner, port, MADE] => (owner, port, true),
+            _ => return None,
+        };
+        Some(Name { owner: owner.to_owned(), port: port.parse().ok()?, made })
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{OURS} {} {}", self.owner, self.port)?;
+        if self.made { write!(f, " {MADE}") } else { Ok(()) }
+    }
+}
+
 impl Filter {
-    /// Attaches a program to a device, in the name of `owner`: of the dataplane, say, and the same in its next run. One of the
-    /// same owner there has its program exchanged.
+    /// Attaches a program to a device, in the name of `owner`, one word: of the dataplane, say, and the same in its next run.
+    /// `port` is what the owner calls the device. One of the same owner there has its program exchanged.
     ///
     /// # Errors
     /// Another owner's is there, or a filter of another kind at the same priority; or what the kernel says.
-    pub fn attach(program: BorrowedFd<'_>, device: u32, owner: &str) -> io::Result<Filter> {
+    pub fn attach(program: BorrowedFd<'_>, device: u32, owner: &str, port: u32) -> io::Result<Filter> {
         let present = filters(device, INGRESS)?;
         if let Some(found) = Filter::among(&present, device) {
-            if found.owner != owner {
-                return Err(busy(format!("the selector of another dataplane is there ({})", found.owner)));
+            if found.name.owner != owner {
+                return Err(busy(format!("the selector of another dataplane is there ({})", found.name.owner)));
             }
-            found.swap(program)?;
-            return Ok(found);
+            let filter = Filter { name: Name { port, ..found.name }, ..found };
+            return filter.swap(program).map(|()| filter);
         }
         if let Some(other) = present.iter().find(|other| other.chain == 0 && other.priority == PRIORITY) {
             return Err(busy(format!("priority {PRIORITY} at its ingress is taken by a {} filter", other.kind)));
         }
         let made = make_discipline(device)?;
-        let filter = Filter { device, owner: owner.to_owned(), made };
+        let filter = Filter { device, name: Name { owner: owner.to_owned(), port, made } };
         filter.put(program, NLM_F_EXCL).inspect_err(|_| {
             if made && let Err(error) = drop_discipline(device) {
                 tracing::warn!("clsact of ifindex {device} cannot be taken off: {error}");
@@ -105,12 +134,26 @@ impl Filter {
     /// What the kernel says.
     pub fn find(device: u32, owner: &str) -> io::Result<Option<Filter>> {
         let found = Filter::among(&filters(device, INGRESS)?, device);
-        Ok(found.filter(|found| found.owner == owner))
+        Ok(found.filter(|found| found.name.owner == owner))
+    }
+
+    /// All that `owner` has in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn all(owner: &str) -> io::Result<Vec<Filter>> {
+        let devices = devices::present()?;
+        devices.iter().filter_map(|device| Filter::find(device.ifindex, owner).transpose()).collect()
     }
 
     fn among(present: &[Present], device: u32) -> Option<Filter> {
-        let (owner, made) = present.iter().find_map(Present::owner)?;
-        Some(Filter { device, owner: owner.to_owned(), made })
+        present.iter().find_map(Present::name).map(|name| Filter { device, name })
+    }
+
+    /// What its owner calls the device.
+    #[must_use]
+    pub fn port(&self) -> u32 {
+        self.name.port
     }
 
     /// The device it is on; `None` once that is gone, or the filter was taken off.
@@ -118,7 +161,7 @@ impl Filter {
     /// # Errors
     /// What the kernel says.
     pub fn device(&self) -> io::Result<Option<u32>> {
-        Ok(Filter::find(self.device, &self.owner)?.map(|found| found.device))
+        Ok(Filter::find(self.device, &self.name.owner)?.map(|found| found.device))
     }
 
     /// Exchanges the program: each frame meets the older one or this one.
@@ -133,8 +176,7 @@ impl Filter {
         let mut options = Vec::new();
         // An open descriptor is not negative.
         put(&mut options, TCA_BPF_FD, &program.as_raw_fd().to_ne_bytes());
-        let made = if self.made { MADE } else { "" };
-        put_text(&mut options, TCA_BPF_NAME, &format!("{OURS}{}{made}", self.owner));
+        put_text(&mut options, TCA_BPF_NAME, &self.name.to_string());
         put(&mut options, TCA_BPF_FLAGS, &TCA_BPF_FLAG_ACT_DIRECT.to_ne_bytes());
         put(&mut options, TCA_BPF_FLAGS_GEN, &TCA_CLS_FLAGS_SKIP_HW.to_ne_bytes());
         let mut body = tcmsg(self.device, HANDLE, INGRESS, info());
@@ -150,14 +192,14 @@ impl Filter {
     /// What the kernel says.
     pub fn detach(&self) -> io::Result<()> {
         // As it is by now: in its place there may be another owner's, or a discipline that somebody else has made.
-        let Some(found) = Filter::find(self.device, &self.owner)? else { return Ok(()) };
+        let Some(found) = Filter::find(self.device, &self.name.owner)? else { return Ok(()) };
         let mut body = tcmsg(self.device, HANDLE, INGRESS, info());
         put_text(&mut body, TCA_KIND, "bpf");
         gone_is_fine(order(RTM_DELTFILTER, 0, body))?;
         let is_idle = || {
             Ok::<_, io::Error>(filters(self.device, INGRESS)?.is_empty() && filters(self.device, EGRESS)?.is_empty())
         };
-        if found.made && is_idle()? { gone_is_fine(drop_discipline(self.device)) } else { Ok(()) }
+        if found.name.made && is_idle()? { gone_is_fine(drop_discipline(self.device)) } else { Ok(()) }
     }
 }
 
@@ -225,11 +267,10 @@ impl Present {
         })
     }
 
-    /// Whose selector it is, and whether the discipline was made for it; `None` for what is none of ours.
-    fn owner(&self) -> Option<(&str, bool)> {
+    /// The name of a selector; `None` for what is none of ours.
+    fn name(&self) -> Option<Name> {
         let place = (self.chain, self.priority, self.handle) == (0, PRIORITY, HANDLE) && self.has_program;
-        let owner = self.name.strip_prefix(OURS).filter(|_| place)?;
-        Some(owner.strip_suffix(MADE).map_or((owner, false), |owner| (owner, true)))
+        place.then(|| Name::read(&self.name))?
     }
 }
 
@@ -280,31 +321,35 @@ mod tests {
         bytes
     }
 
-    fn owner(message: &[u8]) -> Option<(String, bool)> {
-        Present::of(message)?.owner().map(|(owner, made)| (owner.to_owned(), made))
+    fn name(message: &[u8]) -> Option<Name> {
+        Present::of(message)?.name()
     }
 
     #[test]
     fn a_filter_of_ours_says_whose_it_is() {
-        let of = |name| owner(&message(HANDLE, PRIORITY, "bpf", name));
-        assert_eq!(of("spanwire a-1"), Some(("a-1".to_owned(), false)));
-        assert_eq!(of("spanwire a-1 clsact"), Some(("a-1".to_owned(), true)));
-        assert_eq!(of("span_tc"), None);
+        for made in [false, true] {
+            let ours = Name { owner: "run-1".to_owned(), port: 11, made };
+            assert_eq!(name(&message(HANDLE, PRIORITY, "bpf", &ours.to_string())), Some(ours));
+        }
         for other in [
-            message(HANDLE + 1, PRIORITY, "bpf", "spanwire a"),
-            message(HANDLE, PRIORITY + 1, "bpf", "spanwire a"),
-            message(HANDLE, PRIORITY, "flower", "spanwire a"),
+            message(HANDLE + 1, PRIORITY, "bpf", "spanwire a 1"),
+            message(HANDLE, PRIORITY + 1, "bpf", "spanwire a 1"),
+            message(HANDLE, PRIORITY, "flower", "spanwire a 1"),
+            message(HANDLE, PRIORITY, "bpf", "span_tc"),
+            message(HANDLE, PRIORITY, "bpf", "spanwire a"),
+            message(HANDLE, PRIORITY, "bpf", "spanwire a b"),
+            message(HANDLE, PRIORITY, "bpf", "spanwire a 1 ingress"),
         ] {
-            assert_eq!(owner(&other), None);
+            assert_eq!(name(&other), None);
         }
     }
 
     #[test]
     fn a_message_cut_anywhere_is_survived() {
-        let whole = message(HANDLE, PRIORITY, "bpf", "spanwire a");
+        let whole = message(HANDLE, PRIORITY, "bpf", "spanwire a 1");
         for len in 0..whole.len() {
             assert_eq!(Present::of(&whole[..len]).is_some(), len >= TCMSG, "{len}");
-            assert!(owner(&whole[..len]).is_none() || len + 4 > whole.len(), "{len}");
+            assert!(name(&whole[..len]).is_none() || len + 4 > whole.len(), "{len}");
         }
     }
 

@@ -1,20 +1,24 @@
-//! A selector on a port: attached, pinned so that it outlives the process, or found pinned and taken over by exchanging the
-//! program in its link.
+//! A selector on a port: attached, pinned so that it outlives the process, or found and taken over by exchanging the program
+//! in the link or the filter that holds it.
 
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 
 use libbpf_rs::MapHandle;
 
 use super::abi::{Crossing, LAYOUT};
+use super::clsact::Filter;
 use super::link::{Link, Point, pin};
 use super::program::{Hook, Instance, ProgramError, Selector};
 use super::rows::Rows;
 use super::xdp::{self, LinkError, XdpMode};
 use crate::xsk::netdev;
+
+/// Last word of the name of a filter's pin.
+const FILTER: &str = "filter";
 
 /// Why a selector could not be put on a port.
 #[derive(Debug, thiserror::Error)]
@@ -77,22 +81,103 @@ impl Crossed {
     }
 }
 
+/// Where selectors are held, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// Where they are pinned; `None` where nothing outlives the process.
+    pub folder: Option<&'a Path>,
+    /// Whose they are: one word, of this dataplane in this network namespace and of no other.
+    pub owner: &'a str,
+    /// Whether links hold them at tc.
+    pub tcx: bool,
+}
+
 /// The names of a port's pins.
 #[derive(Clone, Debug)]
 struct Pinned {
     link: PathBuf,
+    /// The program of a filter, in the place of a link. It says that there is one: a filter itself cannot be pinned.
+    filter: PathBuf,
     crossings: PathBuf,
 }
 
 impl Pinned {
     fn of(folder: &Path, port: u32, hook: Hook) -> Pinned {
         let file = |name: String| folder.join(name);
-        Pinned { link: file(format!("{port}-{hook}")), crossings: file(format!("{port}-{hook}-crossings-{LAYOUT}")) }
+        Pinned {
+            link: file(format!("{port}-{hook}")),
+            filter: file(format!("{port}-{hook}-{FILTER}")),
+            crossings: file(format!("{port}-{hook}-crossings-{LAYOUT}")),
+        }
     }
 
     fn remove(&self) {
-        for path in [&self.link, &self.crossings] {
+        for path in [&self.link, &self.filter, &self.crossings] {
             remove(path);
+        }
+    }
+}
+
+/// What holds a selector.
+#[derive(Debug)]
+enum Holder {
+    Link(Link),
+    Filter(Filter),
+}
+
+impl Holder {
+    /// What holds the selector of a device already.
+    fn find(device: u32, hook: Hook, at: &Place<'_>, pinned: Option<&Pinned>) -> Option<Holder> {
+        if hook == Hook::Tc && !at.tcx {
+            return Filter::find(device, at.owner).ok()?.map(Holder::Filter);
+        }
+        let link = Link::open(&pinned?.link).ok()?;
+        (link.device().ok()? == Some(device)).then_some(Holder::Link(link))
+    }
+
+    fn attach(program: BorrowedFd<'_>, device: u32, port: u32, hook: Hook, at: &Place<'_>) -> io::Result<Holder> {
+        let point = match hook {
+            Hook::Xdp => Point::Xdp(XdpMode::Native),
+            Hook::Tc if at.tcx => Point::TcxIngress,
+            Hook::Tc => return Filter::attach(program, device, at.owner, port).map(Holder::Filter),
+        };
+        Link::create(program, device, point).map(Holder::Link)
+    }
+
+    fn swap(&self, program: BorrowedFd<'_>) -> io::Result<()> {
+        match self {
+            Holder::Link(link) => link.swap(program),
+            Holder::Filter(filter) => filter.swap(program),
+        }
+    }
+
+    fn device(&self) -> io::Result<Option<u32>> {
+        match self {
+            Holder::Link(link) => link.device(),
+            Holder::Filter(filter) => filter.device(),
+        }
+    }
+
+    fn pin(&self, program: BorrowedFd<'_>, pinned: &Pinned) -> Result<(), HoldError> {
+        let (path, done) = match self {
+            Holder::Link(link) => (&pinned.link, link.pin(&pinned.link)),
+            Holder::Filter(_) => {
+                // The older program.
+                remove(&pinned.filter);
+                (&pinned.filter, pin(program, &pinned.filter))
+            }
+        };
+        match done {
+            // It is pinned there: it was taken over.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            done => done.map_err(|source| HoldError::Pin { path: path.clone(), source }),
+        }
+    }
+
+    fn detach(&self) -> io::Result<()> {
+        match self {
+            Holder::Link(link) => link.detach(),
+            Holder::Filter(filter) => filter.detach(),
         }
     }
 }
@@ -107,10 +192,11 @@ fn remove(path: &Path) {
     }
 }
 
-/// A selector on a port. Dropping it leaves it there where it is pinned, and takes it off where it is not.
+/// A selector on a port. Dropping it leaves it there where it is pinned, and takes it off where a link holds it that is not.
+/// A filter stays in either case, and is found by the next run.
 #[derive(Debug)]
 pub struct Hold {
-    link: Link,
+    holder: Holder,
     of: Instance,
     device: u32,
     crossings: Rows<Crossing>,
@@ -119,42 +205,39 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Puts a selector on the device of port `port`, ifindex in the snapshot, whose pins are in `folder`. One of an earlier
-    /// run that is pinned there for this device has its program exchanged; any other pin in the way is removed.
+    /// Puts a selector on the device of port `port`, ifindex in the snapshot. One of an earlier run that holds there has its
+    /// program exchanged; any other pin in the way is removed.
     ///
     /// # Errors
     /// [`HoldError`]: nothing has changed.
-    pub fn take(selector: &Selector, port: u32, device: u32, folder: Option<&Path>) -> Result<Hold, HoldError> {
+    pub fn take(selector: &Selector, port: u32, device: u32, at: &Place<'_>) -> Result<Hold, HoldError> {
         let of = selector.instance();
         let program = selector.program()?;
         let crossings_map = selector.crossings()?;
         let crossings = map_crossings(&crossings_map, device)?;
-        let pinned = folder.map(|folder| Pinned::of(folder, port, of.hook));
-        let found = pinned.as_ref().and_then(|pinned| find(pinned, device));
-        let (link, before) = match found {
-            Some((link, crossed)) if link.swap(program.as_fd()).is_ok() => (link, crossed),
+        let pinned = at.folder.map(|folder| Pinned::of(folder, port, of.hook));
+        let found = Holder::find(device, of.hook, at, pinned.as_ref());
+        let (holder, before) = match found {
+            Some(holder) if holder.swap(program.as_fd()).is_ok() => (holder, pinned.as_ref().and_then(crossed_before)),
             _ => {
                 // Of another device, or of none any more.
                 pinned.iter().for_each(Pinned::remove);
-                (attach(program.as_fd(), device, of.hook)?, None)
+                let attached = Holder::attach(program.as_fd(), device, port, of.hook, at);
+                (attached.map_err(|source| refused(source, device, of.hook))?, None)
             }
         };
-        let hold = Hold { link, of, device, crossings, pinned, found: before };
-        hold.pin(&crossings_map)?;
+        let hold = Hold { holder, of, device, crossings, pinned, found: before };
+        hold.pin(program.as_fd(), &crossings_map)?;
         Ok(hold)
     }
 
-    fn pin(&self, crossings: &MapHandle) -> Result<(), HoldError> {
-        let Some(Pinned { link, crossings: path }) = &self.pinned else { return Ok(()) };
-        let fail = |path: &Path, source| HoldError::Pin { path: path.to_owned(), source };
+    fn pin(&self, program: BorrowedFd<'_>, crossings: &MapHandle) -> Result<(), HoldError> {
+        let Some(pinned) = &self.pinned else { return Ok(()) };
         // The older program's, if any.
-        remove(path);
-        pin(crossings.as_fd(), path).map_err(|error| fail(path, error))?;
-        match self.link.pin(link) {
-            // It is pinned there: it was taken over.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            done => done.map_err(|error| fail(link, error)),
-        }
+        remove(&pinned.crossings);
+        let done = pin(crossings.as_fd(), &pinned.crossings);
+        done.map_err(|source| HoldError::Pin { path: pinned.crossings.clone(), source })?;
+        self.holder.pin(program, pinned)
     }
 
     /// Exchanges the selector, for another peer say.
@@ -164,11 +247,11 @@ impl Hold {
     pub fn swap(&mut self, selector: &Selector) -> Result<(), HoldError> {
         let (program, map) = (selector.program()?, selector.crossings()?);
         let crossings = map_crossings(&map, self.device)?;
-        self.link.swap(program.as_fd()).map_err(|source| refused(source, self.device, self.of.hook))?;
+        self.holder.swap(program.as_fd()).map_err(|source| refused(source, self.device, self.of.hook))?;
         let before = self.crossed();
         (self.of, self.crossings) = (selector.instance(), crossings);
         self.found = Some(add(self.found.unwrap_or_default(), before));
-        self.pin(&map)
+        self.pin(program.as_fd(), &map)
     }
 
     /// What it is for.
@@ -195,7 +278,7 @@ impl Hold {
 
     /// Whether the program is still where it was put: the device is there, and nobody has detached it.
     pub fn is_on(&self) -> bool {
-        self.link.device().is_ok_and(|device| device == Some(self.device))
+        self.holder.device().is_ok_and(|device| device == Some(self.device))
     }
 
     /// Whether it outlives the process.
@@ -209,7 +292,7 @@ impl Hold {
     /// The kernel says why not.
     pub fn detach(self) -> io::Result<()> {
         self.pinned.iter().for_each(Pinned::remove);
-        self.link.detach()
+        self.holder.detach()
     }
 }
 
@@ -226,21 +309,10 @@ fn map_crossings(map: &MapHandle, device: u32) -> Result<Rows<Crossing>, HoldErr
     Rows::of(map).map_err(|source| HoldError::Counters { port: netdev::label(device), source })
 }
 
-/// The pinned link of a device, and what crossed by it where that can be told: another layout's may count otherwise.
-fn find(pinned: &Pinned, device: u32) -> Option<(Link, Option<Crossed>)> {
-    let link = Link::open(&pinned.link).ok()?;
-    (link.device().ok()? == Some(device)).then(|| {
-        let map = MapHandle::from_pinned_path(&pinned.crossings).ok();
-        (link, map.and_then(|map| Rows::of(&map).ok()).map(|rows| Crossed::of(&rows)))
-    })
-}
-
-fn attach(program: std::os::fd::BorrowedFd<'_>, device: u32, hook: Hook) -> Result<Link, HoldError> {
-    let point = match hook {
-        Hook::Xdp => Point::Xdp(XdpMode::Native),
-        Hook::Tc => Point::TcxIngress,
-    };
-    Link::create(program, device, point).map_err(|source| refused(source, device, hook))
+/// What crossed by the program that is pinned, where that can be told: another layout's may count otherwise.
+fn crossed_before(pinned: &Pinned) -> Option<Crossed> {
+    let map = MapHandle::from_pinned_path(&pinned.crossings).ok()?;
+    Rows::of(&map).ok().map(|rows| Crossed::of(&rows))
 }
 
 fn refused(source: io::Error, device: u32, hook: Hook) -> HoldError {
@@ -251,14 +323,18 @@ fn refused(source: io::Error, device: u32, hook: Hook) -> HoldError {
 }
 
 /// Takes off what is pinned in `folder` for ports that are not `wanted`, with the hook that is. Returns how many.
+///
+/// # Errors
+/// The folder cannot be read.
 pub fn sweep(folder: &Path, wanted: impl Fn(u32, Hook) -> bool) -> io::Result<usize> {
     let mut swept = 0;
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let parts: Vec<&str> = name.split('-').collect();
-        let (port, hook) = match parts[..] {
-            [port, hook] => (port, hook),
+        let (port, hook, is_filter) = match parts[..] {
+            [port, hook] => (port, hook, false),
+            [port, hook, FILTER] => (port, hook, true),
             // Of a release that counts otherwise.
             [_, _, "crossings", layout] if layout != LAYOUT.to_string() => {
                 remove(&path);
@@ -271,11 +347,28 @@ pub fn sweep(folder: &Path, wanted: impl Fn(u32, Hook) -> bool) -> io::Result<us
         if wanted(port, hook) {
             continue;
         }
-        if let Ok(link) = Link::open(&path) {
+        if is_filter {
+            // The folder's name is the owner's.
+            let owner = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            sweep_filters(owner, |other| other != port)?;
+        } else if let Ok(link) = Link::open(&path) {
             // Gone with its device, it needs no detaching.
             let _ = link.detach();
         }
         Pinned::of(folder, port, hook).remove();
+        swept += 1;
+    }
+    Ok(swept)
+}
+
+/// Takes off the filters of `owner` for ports that are not `wanted`, also where nothing could be pinned. Returns how many.
+///
+/// # Errors
+/// The kernel's answer is none.
+pub fn sweep_filters(owner: &str, wanted: impl Fn(u32) -> bool) -> io::Result<usize> {
+    let mut swept = 0;
+    for filter in Filter::all(owner)?.iter().filter(|filter| !wanted(filter.port())) {
+        filter.detach()?;
         swept += 1;
     }
     Ok(swept)

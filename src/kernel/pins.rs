@@ -115,7 +115,7 @@ fn is_bpffs(path: &Path) -> bool {
 }
 
 /// The folder's name: of this directory in this network namespace, and of no other.
-fn name(dir: &Path) -> String {
+pub fn name(dir: &Path) -> String {
     format!("{}{:x}", whose(dir), netdev::namespace().unwrap_or_default())
 }
 

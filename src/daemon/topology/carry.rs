@@ -10,6 +10,7 @@ use crate::daemon::config::OnExit;
 use crate::kernel::features::PortFacts;
 use crate::kernel::hold::{self, Hold};
 use crate::kernel::path::{Path, choose};
+use crate::kernel::pins;
 use crate::kernel::program::Hook;
 use crate::snapshot::table::Table;
 use crate::xsk::netdev::Netdev;
@@ -96,7 +97,7 @@ impl Topology {
     pub(super) fn hold(&mut self, port: &mut Attached, ifindex: u32, hook: Hook, peer: u32) -> Result<(), String> {
         let carrier = self.carrier.as_ref().ok_or("there is no kernel path here")?;
         let selector = carrier.selector(ifindex, hook, peer).map_err(|error| error.to_string())?;
-        let hold = Hold::take(&selector, ifindex, port.device.ifindex(), carrier.folder());
+        let hold = Hold::take(&selector, ifindex, port.device.ifindex(), &carrier.place());
         let hold = hold.map_err(|error| error.to_string())?;
         if let Some(found) = hold.found() {
             let what = format!("its selector was found on it; {} frames have crossed unseen meanwhile", found.unseen);
@@ -155,22 +156,30 @@ impl Topology {
             // What a port that waits to be taken into use has left goes on crossing.
             None => matches!(plan.wanted.get(&port), Some(Want::Wire { .. })),
         };
-        for folder in &self.pins {
-            match hold::sweep(folder, wanted) {
-                Ok(0) => {}
-                Ok(swept) => tracing::info!("{swept} selector(s) of an earlier run are taken off"),
-                Err(error) => tracing::warn!("{} cannot be read: {error}", folder.display()),
-            }
+        match self.sweep_all(wanted) {
+            Ok(0) => {}
+            Ok(swept) => tracing::info!("{swept} selector(s) of an earlier run are taken off"),
+            Err(error) => tracing::warn!("{error}"),
         }
     }
 
-    /// Takes off what an earlier run has pinned on a port.
+    /// Takes off what an earlier run has left on a port.
     pub(super) fn take_off(&self, ifindex: u32) -> Result<(), String> {
+        self.sweep_all(|port, _| port != ifindex).map(drop)
+    }
+
+    fn sweep_all(&self, wanted: impl Fn(u32, Hook) -> bool) -> Result<usize, String> {
+        let mut swept = 0;
         for folder in &self.pins {
-            let swept = hold::sweep(folder, |port, _| port != ifindex);
-            swept.map_err(|error| format!("{} cannot be read: {error}", folder.display()))?;
+            let of_it = hold::sweep(folder, &wanted).map_err(|error| format!("{}: {error}", folder.display()));
+            swept += of_it.map_err(|error| format!("what an earlier run has left may be there still: {error}"))?;
         }
-        Ok(())
+        // Filters stay where nothing can be pinned, too.
+        if self.pins.is_empty() && !self.facts.tcx {
+            let filters = hold::sweep_filters(&pins::name(&self.config.dir), |port| wanted(port, Hook::Tc));
+            swept += filters.map_err(|error| format!("filters of an earlier run may be there still: {error}"))?;
+        }
+        Ok(swept)
     }
 
     /// The ports whose wires go on crossing when this process ends.
