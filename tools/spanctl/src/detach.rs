@@ -26,7 +26,7 @@ pub(crate) fn detach(dir: &Path, args: &DetachArgs, out: &Output) -> Result<(), 
         DetachError::Running(_) | DetachError::ElsewhereThan(_) => {
             Failure::Refused(vec![Reason::new(error.to_string())])
         }
-        DetachError::Read { .. } => Failure::Error(error.to_string()),
+        DetachError::Read { .. } | DetachError::Filters(_) => Failure::Error(error.to_string()),
     })?;
     if out.json {
         return out.document(&Document { selectors, devices });
