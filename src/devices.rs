@@ -43,8 +43,12 @@ pub struct Device {
     pub mtu: u32,
     /// The Ethernet address; `None` where the address is none or of another kind.
     pub mac: Option<[u8; 6]>,
-    /// Administratively up and with carrier.
+    /// Administratively up and with carrier, and ready as far as the kernel knows (IFF_RUNNING).
     pub up: bool,
+    /// Administratively up.
+    pub enabled: bool,
+    /// Whether it has a carrier; one that is not enabled has none.
+    pub carrier: bool,
     /// ifindex of the device below it, or of the other end of its cable, in this namespace; 0 if there is none.
     pub below: u32,
     /// ifindex of the bridge, bond or the like whose port it is; 0 if there is none.
@@ -96,6 +100,15 @@ pub fn has_native_xdp(ifindex: u32) -> io::Result<bool> {
     netlink::one(netlink::LINKS, ifindex).map(|link| message::has_native_xdp(&link))
 }
 
+/// Takes a device up or down, administratively.
+///
+/// # Errors
+/// The kernel refused: there is none of this ifindex, or CAP_NET_ADMIN is missing.
+pub fn enable(ifindex: u32, up: bool) -> io::Result<()> {
+    let flag = libc::IFF_UP.cast_unsigned();
+    netlink::change(ifindex, if up { flag } else { 0 }, flag)
+}
+
 /// A device that is not in the network namespace any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone {
@@ -142,6 +155,13 @@ mod tests {
         let devices = all().unwrap();
         let lo = devices.iter().find(|device| device.name == "lo").unwrap();
         assert_eq!((lo.ifindex, lo.hardware, lo.mac, lo.stands_on()), (1, 772, Some([0; 6]), 0));
+    }
+
+    #[test]
+    fn a_device_that_is_not_there_cannot_be_changed() {
+        let refused = enable(i32::MAX.cast_unsigned(), true).unwrap_err();
+        // Without the right to change any, none is looked for.
+        assert!(matches!(refused.raw_os_error(), Some(libc::ENODEV | libc::EPERM)), "{refused}");
     }
 
     #[test]

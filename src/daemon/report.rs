@@ -77,6 +77,8 @@ pub struct State {
     pub rejects: u64,
     /// Why the last one was, if no good one came since.
     pub last_reject: String,
+    /// Each port that is taken down, with its wire's other one, whose link is lost.
+    pub taken_down: Vec<(u32, u32)>,
     /// The links of the ports that are served: newer than what is said of them in `ports`.
     links: HashMap<u32, LinkState>,
 }
@@ -94,13 +96,17 @@ impl Report {
     /// A copy of the state.
     pub fn read(&self) -> State {
         let mut state = self.state().clone();
-        let State { ports, links, .. } = &mut state;
+        let State { ports, links, taken_down, .. } = &mut state;
         for port in ports {
             let Some(&LinkState { up, mtu }) = links.get(&port.ifindex) else { continue };
             if up != port.up {
                 port.reason = if up { String::new() } else { LINK_DOWN.to_owned() };
             }
             (port.up, port.mtu) = (up, mtu);
+            let lost = taken_down.iter().find(|(down, _)| *down == port.ifindex);
+            if let Some((_, lost)) = lost.filter(|_| !port.up && port.reason == LINK_DOWN) {
+                port.reason = format!("{LINK_DOWN}: taken down, as the link of ifindex {lost} is lost");
+            }
         }
         state
     }
@@ -115,6 +121,11 @@ impl Report {
     /// The links of the ports that are served, as they are now.
     pub fn set_links(&self, links: HashMap<u32, LinkState>) {
         self.state().links = links;
+    }
+
+    /// The ports that are taken down now, each with its wire's other one, whose link is lost.
+    pub fn set_taken_down(&self, taken_down: Vec<(u32, u32)>) {
+        self.state().taken_down = taken_down;
     }
 
     /// A snapshot was refused.

@@ -13,9 +13,9 @@ use shm_layout::counters::{
 };
 use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{
-    BindingRecord, CAP_MIRROR, CAP_PLACES, CloneRecord, DescriptorRecord, EntryRecord, EntryStateRecord, LiveState,
-    NO_SHARD, PartitionKind, PlaceRecord, PortDeviceRecord, PortStateRecord, Record, RefusalRecord, RingRecord,
-    RoomRecord, ShardRecord, SightRecord, StatsMetaRecord, SwapRecord, UmemRecord,
+    BindingRecord, CAP_LINK_LOSS, CAP_MIRROR, CAP_PLACES, CloneRecord, DescriptorRecord, EntryRecord, EntryStateRecord,
+    LiveState, NO_SHARD, PartitionKind, PlaceRecord, PortDeviceRecord, PortStateRecord, Record, RefusalRecord,
+    RingRecord, RoomRecord, ShardRecord, SightRecord, StatsMetaRecord, SwapRecord, TakenDownRecord, UmemRecord,
 };
 
 use super::TICK;
@@ -80,7 +80,7 @@ impl Teller {
             upstream: None,
             report,
             started_at: clock::unix_ns(),
-            capabilities: CAP_PLACES | if config.mirror_frames > 0 { CAP_MIRROR } else { 0 },
+            capabilities: CAP_PLACES | CAP_LINK_LOSS | if config.mirror_frames > 0 { CAP_MIRROR } else { 0 },
             frame_size: config.frame_size,
             mirror_frames: config.mirror_frames,
             frames: config.frames.unwrap_or(0),
@@ -193,6 +193,9 @@ impl Teller {
         let here = state.ports.iter().filter(|port| port.device != 0);
         let devices: Vec<PortDeviceRecord> =
             here.map(|port| PortDeviceRecord { ifindex: port.ifindex, device_ifindex: port.device }).collect();
+        let taken_down = state.taken_down.iter();
+        let taken_down: Vec<TakenDownRecord> =
+            taken_down.map(|&(ifindex, lost_ifindex)| TakenDownRecord { ifindex, lost_ifindex }).collect();
         let bindings = binding_rows(&state);
         let sights = sight_rows(&state);
         let room = RoomRecord { frames: self.frames, share: SHARE_LEAST, sockets: MAX_PORTS as u32, pad: 0 };
@@ -210,6 +213,7 @@ impl Teller {
             .section(Need::Optional, &places)
             .section(Need::Optional, &ports)
             .section(Need::Optional, &devices)
+            .section(Need::Optional, &taken_down)
             .section(Need::Optional, &bindings)
             .section(Need::Optional, &sights)
             .section(Need::Optional, &[room]);

@@ -8,7 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use shm_layout::error::LayoutError;
 use shm_layout::image::{ImageBuilder, Need};
 use shm_layout::record::{
-    LINK_HAS_IPV6, LINK_IPV4, LINK_IPV6, LINK_MAC, LINK_UP, LINK_XDP, LinkListRecord, LinkRecord, StrRef,
+    LINK_CARRIER, LINK_ENABLED, LINK_HAS_IPV6, LINK_IPV4, LINK_IPV6, LINK_MAC, LINK_UP, LINK_XDP, LinkListRecord,
+    LinkRecord, StrRef,
 };
 use shm_layout::view::{ImageView, Strings};
 
@@ -86,6 +87,8 @@ fn row(device: &Device, text: &mut String) -> LinkRecord {
             | flag(device.ipv6, LINK_HAS_IPV6)
             | flag(device.mac.is_some(), LINK_MAC)
             | flag(device.xdp, LINK_XDP)
+            | flag(device.enabled, LINK_ENABLED)
+            | flag(device.carrier, LINK_CARRIER)
             | family,
         mac: device.mac.unwrap_or_default(),
         pad: [0; 2],
@@ -140,6 +143,8 @@ fn device(row: &LinkRecord, text: Strings<'_>) -> Device {
         mtu: row.mtu,
         mac: has(LINK_MAC).then_some(row.mac),
         up: has(LINK_UP),
+        enabled: has(LINK_ENABLED),
+        carrier: has(LINK_CARRIER),
         xdp: has(LINK_XDP),
         below: row.below,
         master: row.master,
@@ -181,6 +186,8 @@ mod tests {
             mtu: 9000,
             mac: Some([2, 0, 0, 0, 0, 1]),
             up: true,
+            enabled: true,
+            carrier: true,
             xdp: true,
             below: 3,
             master: 4,

@@ -51,11 +51,15 @@ pub(super) fn link(payload: &[u8]) -> io::Result<Device> {
     else {
         return Err(broken("a device cut short"));
     };
-    let up = (libc::IFF_UP | libc::IFF_RUNNING).cast_unsigned();
+    let flags = u32::from_ne_bytes(flags);
+    let has = |flag: libc::c_int| flags & flag.cast_unsigned() != 0;
     let mut device = Device {
         ifindex: u32::from_ne_bytes(ifindex),
         hardware: u16::from_ne_bytes(hardware),
-        up: u32::from_ne_bytes(flags) & up == up,
+        up: has(libc::IFF_UP) && has(libc::IFF_RUNNING),
+        enabled: has(libc::IFF_UP),
+        // Of one that is not enabled the kernel does not set it.
+        carrier: has(libc::IFF_LOWER_UP),
         ..Device::default()
     };
     let mut elsewhere = false;
@@ -155,7 +159,7 @@ mod tests {
         let mut bytes = vec![0; 2];
         bytes.extend(1_u16.to_ne_bytes());
         bytes.extend(11_u32.to_ne_bytes());
-        bytes.extend((libc::IFF_UP | libc::IFF_RUNNING).to_ne_bytes());
+        bytes.extend((libc::IFF_UP | libc::IFF_RUNNING | libc::IFF_LOWER_UP).to_ne_bytes());
         bytes.extend([0; 4]);
         bytes.extend(attributes.concat());
         bytes
@@ -189,6 +193,8 @@ mod tests {
             mtu: 1500,
             mac: Some([2, 0, 0, 0, 0, 9]),
             up: true,
+            enabled: true,
+            carrier: true,
             below: 3,
             master: 5,
             vlan_id: if cfg!(target_endian = "little") { 42 } else { 42 << 8 },

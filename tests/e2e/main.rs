@@ -13,6 +13,7 @@ mod flapping;
 mod helper;
 mod identity;
 mod lifecycle;
+mod link_loss;
 mod no_ethernet;
 mod node;
 mod offloads;

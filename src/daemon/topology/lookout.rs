@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::identity::{Devices, bury};
+use super::identity::{Devices, Place, bury};
+use super::link_loss::{End, Pair};
 use super::sighting::{Mac, Sighting};
 use super::{Places, Topology, Want};
 use crate::devices::{Device, Gone};
@@ -69,6 +70,17 @@ impl Topology {
         self.tell_places(&places);
         self.follow(&places);
         places
+    }
+
+    /// The wires that forward the loss of a link.
+    pub(super) fn pairs(&self, table: &Table, places: &Places) -> Vec<Pair> {
+        let device = |port| {
+            let device = self.record.ports().get(&port)?.device.as_ref()?;
+            let is_there = places.get(&port).and_then(Place::device) == Some(device.ifindex);
+            is_there.then(|| device.clone())
+        };
+        let end = |port| End { port, device: device(port) };
+        table.link_loss.iter().map(|&(a, b)| [end(a), end(b)]).collect()
     }
 
     /// Notes the ports whose devices are gone, also where each has been made again under its ifindex: the sockets know.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! kernel ── news of links ──> follower ──> roster ──> shards: up, down, MTU
-//!                                            │
+//!        <── ports down, up ──────┘          │
 //!                              binder <──────┘ devices
 //!                                └── sockets opened and closed, one port after the other ──> shards
 //! ```
@@ -11,6 +11,7 @@
 //! say of a link waits for no socket.
 //!
 //! - `follower`: a thread that follows links and never waits for sockets
+//! - `link_loss`: takes a port down while the link of its wire's other one is lost; `taken`: on record
 //! - `roster`: where it meets the other one, the binder, which is [`Topology`]
 //! - `attached`: a port in use
 //! - `carry`: wires on the kernel path
@@ -20,6 +21,7 @@
 //! - `lanes`: how a port's queues are used
 //! - `identity`: which device is which; `sighting`: one as it was when last seen
 //! - `record`: what is kept for a later run: the devices, and what was `changed` on them
+//! - `lasting`: the files that outlive this process
 //! - `lookout`: finds the ports among the devices there are
 //! - `restore`: undoes what was changed on devices
 //! - `totals`: what was counted on their queues
@@ -37,6 +39,8 @@ mod follower;
 mod frames;
 mod identity;
 mod lanes;
+mod lasting;
+mod link_loss;
 mod lookout;
 mod news;
 mod record;
@@ -45,6 +49,7 @@ mod roster;
 mod serve;
 mod sighting;
 mod sights;
+mod taken;
 mod tell;
 mod totals;
 
@@ -73,6 +78,7 @@ pub use follower::Follower;
 use frames::Frames;
 use identity::Place;
 use lanes::Lanes;
+use link_loss::LinkLoss;
 use lookout::Lookout;
 use news::News;
 use record::Record;
@@ -194,7 +200,7 @@ impl Topology {
 
     /// Who is to follow the links meanwhile.
     pub fn follower(&self) -> Follower {
-        Follower(Arc::clone(&self.roster))
+        Follower { roster: Arc::clone(&self.roster), link_loss: LinkLoss::open(&self.config.dir) }
     }
 
     /// Follows the ports until `stop`, then detaches them all but those that are to go on crossing.
@@ -246,6 +252,10 @@ impl Topology {
         let Sight { devices, gone, looks } = self.roster.sight();
         self.lookout.take(devices, gone);
         let places = self.locate(&table, &wanted);
+        // Before the first snapshot nobody knows which wires there will be.
+        if table.generation != 0 {
+            self.roster.set_pairs(self.pairs(&table, &places));
+        }
         Plan { ways: self.ways(&table, &places), places, wanted, table, looks }
     }
 

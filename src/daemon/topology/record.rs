@@ -16,34 +16,26 @@
 //! Another boot and another network namespace have other devices: of what was written down there only the names hold.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use super::changed::{Changed, What};
 use super::identity::Known;
+use super::lasting::{Lasting, Origin};
 use super::sighting::Sighting;
-use crate::region::{RegionError, check_dir, read_beside, write_beside};
-use crate::told::Told;
-use crate::xsk::netdev;
 
 /// Name of the record in the directory.
 const FILE: &str = "ports.json";
-/// Where one goes that cannot be used.
-const ASIDE: &str = "ports.json.damaged";
-/// Bytes of a record; a port takes some 300.
-const LIMIT: u64 = 4 << 20;
 /// Devices in other network namespaces that are on record, at most; those that were moved last stay.
 const MAX_MOVED: usize = 64;
 
 /// The file's content.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Content {
-    /// Identity of the boot.
-    boot: String,
-    /// Identity of the network namespace in it.
-    namespace: u64,
+    #[serde(flatten)]
+    origin: Origin,
     #[serde(default)]
     ports: Vec<Known>,
     #[serde(default)]
@@ -53,43 +45,30 @@ struct Content {
 /// The record of one directory. Its only writer is who holds the lock of `stats.shm`.
 #[derive(Debug)]
 pub(super) struct Record {
-    dir: PathBuf,
+    file: Lasting,
     content: Content,
     /// `ports` of the content, by their ifindexes.
     ports: BTreeMap<u32, Known>,
     /// Whether the file says something else.
     dirty: bool,
-    told: Told,
 }
 
 impl Record {
     /// What an earlier run in this namespace left in `dir`. A record that cannot be used is set aside.
     pub(super) fn open(dir: &Path) -> Record {
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let namespace = netdev::namespace().unwrap_or_else(|error| {
-            tracing::debug!("network namespaces are told apart by their inodes: {error}");
-            let inode = |meta: std::fs::Metadata| std::os::unix::fs::MetadataExt::ino(&meta);
-            std::fs::metadata("/proc/thread-self/ns/net").map(inode).unwrap_or_default()
-        });
-        let here = Content { boot: boot.trim().to_owned(), namespace, ..Content::default() };
-        let path = dir.join(FILE);
-        let told = Told::default();
-        let mut record = Record { dir: dir.to_owned(), content: here, ports: BTreeMap::new(), dirty: false, told };
-        match read(&path) {
-            Ok(None) => {}
-            Ok(Some(found)) => record.take_over(found),
-            Err(problem) => {
-                tracing::warn!("{problem}; it is set aside as {ASIDE}, and what an earlier run changed stays changed");
-                if let Err(error) = std::fs::rename(&path, dir.join(ASIDE)) {
-                    tracing::warn!("{} cannot be set aside: {error}", path.display());
-                }
-            }
+        let file = Lasting::of(dir, FILE);
+        let found = file.read();
+        let content = Content { origin: Origin::here(), ..Content::default() };
+        let mut record = Record { file, content, ports: BTreeMap::new(), dirty: false };
+        if let Some(found) = found {
+            record.take_over(found);
         }
         record
     }
 
     fn take_over(&mut self, found: Content) {
-        let is_here = (&found.boot, found.namespace) == (&self.content.boot, self.content.namespace);
+        let (origin, here) = (&found.origin, &self.content.origin);
+        let (is_here, same_boot) = (origin == here, origin.boot == here.boot);
         self.ports = found.ports.into_iter().map(|known| (known.ifindex, known)).collect();
         if is_here {
             self.content.changed = found.changed;
@@ -98,7 +77,7 @@ impl Record {
         self.dirty = true;
         self.ports.values_mut().for_each(|known| known.device = None);
         // After a boot everything is as the drivers have it.
-        for left in found.changed.iter().filter(|left| found.boot == self.content.boot && !left.moved) {
+        for left in found.changed.iter().filter(|left| same_boot && !left.moved) {
             left.tell_lost("is in another network namespace, where spanwired was killed");
         }
     }
@@ -185,48 +164,24 @@ impl Record {
 
     /// Writes what is new, and all of it where the file has gone.
     pub(super) fn keep(&mut self) {
-        let path = self.dir.join(FILE);
         let is_empty = self.content.changed.is_empty() && self.ports.is_empty();
-        if !self.dirty && (is_empty || path.exists()) {
+        if !self.dirty && (is_empty || self.file.exists()) {
             return;
         }
-        match self.write(&path) {
-            Ok(()) => {
-                self.dirty = false;
-                if let Some(news) = self.told.ends() {
-                    tracing::info!("what this run changes on ports is on record again{news}");
-                }
-            }
-            Err(problem) => {
-                self.dirty = true;
-                if let Some(news) = self.told.is(&problem) {
-                    tracing::warn!("the next run will not know what this one changes on ports: {news}");
-                }
-            }
-        }
-    }
-
-    fn write(&mut self, path: &Path) -> Result<(), String> {
         self.content.ports = self.ports.values().cloned().collect();
-        let text = serde_json::to_vec_pretty(&self.content).map_err(|error| error.to_string())?;
-        check_dir(&self.dir, true).and_then(|()| write_beside(path, &text)).map_err(|error| error.to_string())
+        self.dirty = !self.file.write(&self.content);
     }
-}
-
-/// The content of a record; `None` where there is none.
-fn read(path: &Path) -> Result<Option<Content>, String> {
-    let bytes = read_beside(path, LIMIT).map_err(|error: RegionError| error.to_string())?;
-    let parse = |bytes: Vec<u8>| {
-        serde_json::from_slice(&bytes).map_err(|error| format!("{}: no record of ports: {error}", path.display()))
-    };
-    bytes.map(parse).transpose()
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::lasting::LIMIT;
     use super::super::sighting::Mac;
     use super::*;
+
+    /// Where a record goes that cannot be used.
+    const ASIDE: &str = "ports.json.damaged";
 
     fn device(ifindex: u32) -> Sighting {
         Sighting { ifindex, name: format!("eth{ifindex}"), mac: Mac::new([2, 0, 0, 0, 0, 7]), driver: "igb".to_owned() }

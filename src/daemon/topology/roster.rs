@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use shm_layout::record::PortRole;
 
+use super::link_loss::Pair;
 use crate::daemon::report::Report;
 use crate::daemon::worker::Hand;
 use crate::devices::{self, Device, Gone};
@@ -59,6 +60,17 @@ struct State {
     ports: BTreeMap<u32, Served>,
     /// Outputs the shards have been told are up.
     outputs: Vec<Output>,
+    /// The wires that forward the loss of a link; `None` before the first snapshot.
+    pairs: Option<Arc<Vec<Pair>>>,
+}
+
+/// What the follower forwards the loss of links by.
+#[derive(Debug)]
+pub(super) struct Pairs {
+    /// The wires that do; `None` before the first snapshot.
+    pub(super) pairs: Option<Arc<Vec<Pair>>>,
+    /// As last seen.
+    pub(super) devices: Arc<Vec<Device>>,
 }
 
 /// What the binder sees with one look.
@@ -81,14 +93,23 @@ impl Roster {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks at the devices, of which these have gone, and tells the shards what has become of the links.
-    pub(super) fn look(&self, gone: Vec<Gone>) {
+    /// Looks at the devices, of which these have gone, and tells the shards what has become of the links. Whether they could
+    /// be looked at.
+    pub(super) fn look(&self, gone: Vec<Gone>) -> bool {
         let present = devices::present();
         let mut state = self.state();
+        let has_gone = |ifindex: u32| gone.iter().any(|gone| gone.ifindex == ifindex);
         for port in state.ports.values_mut() {
-            port.is_gone |= gone.iter().any(|gone| gone.ifindex == port.device);
+            port.is_gone |= has_gone(port.device);
+        }
+        if let Some(pairs) = state.pairs.as_mut().filter(|_| !gone.is_empty()) {
+            // Until the binder has found out what became of them.
+            for end in Arc::make_mut(pairs).iter_mut().flatten() {
+                end.device.take_if(|device| has_gone(device.ifindex));
+            }
         }
         state.gone.extend(gone);
+        let is_seen = present.is_ok();
         match present {
             Ok(devices) => {
                 state.devices = Arc::new(devices);
@@ -107,6 +128,23 @@ impl Roster {
         self.report.set_links(state.served());
         state.looks += 1;
         self.looked.notify_all();
+        is_seen
+    }
+
+    /// The wires that forward the loss of a link, from now on.
+    pub(super) fn set_pairs(&self, pairs: Vec<Pair>) {
+        self.state().pairs = Some(Arc::new(pairs));
+    }
+
+    /// Those wires, and the devices.
+    pub(super) fn pairs(&self) -> Pairs {
+        let state = self.state();
+        Pairs { pairs: state.pairs.clone(), devices: Arc::clone(&state.devices) }
+    }
+
+    /// The ports that are taken down, each with its wire's other one.
+    pub(super) fn set_taken_down(&self, taken_down: Vec<(u32, u32)>) {
+        self.report.set_taken_down(taken_down);
     }
 
     /// Sleeps until there were more looks than `seen`, at most `timeout`. Whether there were.

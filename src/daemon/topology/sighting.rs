@@ -72,6 +72,12 @@ impl Sighting {
         (self.ifindex, self.name.as_str(), self.mac) == (now.ifindex, now.name.as_str(), mac) && mac.is_some()
     }
 
+    /// Whether `now`, seen later, may be the same device, as far as can be told without asking its driver.
+    pub(super) fn seems(&self, now: &Device) -> bool {
+        let name = !self.name.is_empty() && self.name == now.name;
+        self.ifindex == now.ifindex && (name || self.mac.is_some() && self.mac == now.mac.and_then(Mac::new))
+    }
+
     /// Whether `now`, seen later, is the same device, or one made again in its place. The ifindex and the driver stay;
     /// a device may be given another name or another address, one after the other.
     pub(super) fn is(&self, now: &Sighting) -> bool {
