@@ -228,10 +228,12 @@ fn run(mut shard: Shard<Socket>, block: &ShardBlock, waker: &Waker, stop: &Atomi
         std::hint::spin_loop();
         if !busy && idle.is_multiple_of(IDLE_BREATHS) && idle_since.elapsed() >= SPIN {
             waker.lie_down();
+            shard.lie_down();
             // A stop that was asked for before the shard lay down wakes nobody.
             if !shard.has_news() && !stop.load(Relaxed) {
                 nap(&mut shard, waker);
             }
+            shard.rise();
             waker.rise();
             idle = 0;
         }
@@ -240,13 +242,14 @@ fn run(mut shard: Shard<Socket>, block: &ShardBlock, waker: &Waker, stop: &Atomi
     shard.breathe();
 }
 
-/// Sleeps until a frame arrives, somebody wakes the shard, or it is time to look.
+/// Sleeps until a frame or a record arrives, somebody wakes the shard, or it is time to look.
 fn nap(shard: &mut Shard<Socket>, waker: &Waker) {
     shard.note_nap();
     let limit = if shard.is_transmitting() { NAP_TRANSMITTING } else { NAP };
     let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(limit.subsec_nanos()) };
     let mut fds = vec![PollFd::new(&waker.event, PollFlags::IN)];
     fds.extend(shard.quiet_doorbells().map(|socket| PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN)));
+    fds.extend(shard.wakers().map(|ring| PollFd::from_borrowed_fd(ring, PollFlags::IN)));
     // An error (EINTR) ends the sleep as well.
     let _ = poll(&mut fds, Some(&timeout));
     if fds.first().is_some_and(|fd| !fd.revents().is_empty()) {

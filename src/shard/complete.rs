@@ -2,18 +2,20 @@
 
 use std::ops::Range;
 
+use arrayvec::ArrayVec;
 use shm_layout::counters::Binding;
 use shm_layout::record::PortRole;
 
+use super::clone::Clones;
 use super::drop::DropReason;
-use super::lanes::Lanes;
-use super::origin::{Delivered, Origin};
+use super::origin::Origin;
 use super::port::Port;
+use super::settle::Settling;
 use super::stores::Stores;
 use crate::counters::ShardBlock;
 use crate::xsk::Doorbell;
 use crate::xsk::custody::{Completed, SocketId};
-use crate::xsk::frame::{Mirror, Partition, Primary};
+use crate::xsk::frame::{Partition, Primary};
 use crate::xsk::ring::Taken;
 use crate::xsk::store::Store;
 use crate::xsk::umem::Umem;
@@ -26,13 +28,7 @@ pub(super) const AUDITED_AT_ONCE: u32 = 4096;
 pub const OVERDUE_ROUNDS: u8 = 5;
 
 /// Drains the port's completion ring. Returns the frames that came back.
-pub fn drain<D: Doorbell>(
-    port: &mut Port<D>,
-    stores: &mut Stores,
-    mirror: &mut Store<Mirror>,
-    lanes: &mut Lanes,
-    block: &ShardBlock,
-) -> usize {
+pub fn drain<D: Doorbell>(port: &mut Port<D>, stores: &mut Stores, clones: &mut Clones, block: &ShardBlock) -> usize {
     if port.completion.acquire(1) == 0 {
         return 0;
     }
@@ -44,7 +40,7 @@ pub fn drain<D: Doorbell>(
             Some(store) => forwarded(addrs, refused, port.socket, store),
             None => return 0,
         },
-        PortRole::Monitor => mirrored(addrs, refused, port.socket, mirror, lanes, block),
+        PortRole::Monitor => mirrored(addrs, refused, port.socket, clones, block),
     };
     if found > 0 {
         port.completion.release();
@@ -93,14 +89,13 @@ fn mirrored(
     addrs: Taken<'_, u64>,
     refused: Range<u32>,
     socket: SocketId,
-    Store { umem, pool }: &mut Store<Mirror>,
-    lanes: &mut Lanes,
+    Clones { store: Store { umem, pool }, lanes, supers }: &mut Clones,
     block: &ShardBlock,
 ) -> Returned {
     let (mut lost, mut bytes) = (0, 0);
     let mut custody = umem.custody();
     let mut free = pool.open();
-    let mut delivered = Delivered::default();
+    let mut ledgers = Settling::new(block, supers);
     for (at, addr) in (0..).zip(addrs) {
         let Some(Completed { frame, len, tag }) = custody.take_completion(addr, socket) else { continue };
         let outcome = if refused.contains(&at) { Err(DropReason::Refused) } else { Ok(()) };
@@ -109,46 +104,53 @@ fn mirrored(
             Err(_) => lost += 1,
         }
         let origin = Origin::from_tag(tag);
-        match (origin.peer(), outcome) {
-            (None, Ok(())) => {
-                delivered.add(block, origin.slot(), len);
+        match origin.peer() {
+            None => {
+                ledgers.settle(origin.account(), len, outcome);
                 free.put(frame);
             }
-            (None, Err(reason)) => {
-                block.entry(origin.slot()).commit(|row| reason.enter_in_flight(row));
-                free.put(frame);
-            }
-            (Some(peer), _) => lanes.settle(&mut custody, &mut free, frame, len, (peer, origin.slot()), outcome),
+            Some(peer) => lanes.settle(&mut custody, &mut free, frame, len, (peer, origin.account()), outcome),
         }
     }
-    delivered.enter(block);
     Returned { frames: custody.sent().wrapping_neg(), lost, bytes }
 }
 
-/// Takes back every frame of closed sockets of wire ports.
-pub fn reclaim(is_closed: impl Fn(SocketId) -> bool, Store { umem, pool }: &mut Store<Primary>) {
-    umem.custody().reclaim(is_closed, |_, Completed { frame, .. }| pool.put(frame));
+/// Closed sockets whose frames are to be taken back, each with the place of those; `None` for clones.
+pub(super) type Closed = ArrayVec<(Option<usize>, SocketId), 64>;
+
+/// Takes back every frame of closed sockets: one look at the note of each frame for all that were in one place.
+pub(super) fn reclaim(closed: &mut Closed, stores: &mut Stores, clones: &mut Clones, block: &ShardBlock) {
+    closed.sort_unstable();
+    for together in closed.chunk_by(|one, other| one.0 == other.0) {
+        let is_closed = |socket| together.iter().any(|&(_, closed)| closed == socket);
+        let place = together.first().and_then(|&(place, _)| place);
+        match place.map(|at| stores.of(at)) {
+            Some(Some(Store { umem, pool })) => {
+                umem.custody().reclaim(is_closed, |_, Completed { frame, .. }| pool.put(frame));
+            }
+            Some(None) => {}
+            None => reclaim_clones(is_closed, clones, block),
+        }
+    }
 }
 
 /// Takes back every clone of closed sockets of monitor ports: they were on the way to a port that is gone.
-pub fn reclaim_clones(
+fn reclaim_clones(
     is_closed: impl Fn(SocketId) -> bool,
-    Store { umem, pool }: &mut Store<Mirror>,
-    lanes: &mut Lanes,
+    Clones { store: Store { umem, pool }, lanes, supers }: &mut Clones,
     block: &ShardBlock,
 ) {
     let mut free = pool.open();
+    let mut ledgers = Settling::new(block, supers);
+    let dropped = Err(DropReason::OutputDown);
     umem.custody().reclaim(is_closed, |custody, Completed { frame, len, tag }| {
         let origin = Origin::from_tag(tag);
         match origin.peer() {
             None => {
-                block.entry(origin.slot()).commit(|row| DropReason::OutputDown.enter_in_flight(row));
+                ledgers.settle(origin.account(), len, dropped);
                 free.put(frame);
             }
-            Some(peer) => {
-                let dropped = Err(DropReason::OutputDown);
-                lanes.settle(custody, &mut free, frame, len, (peer, origin.slot()), dropped);
-            }
+            Some(peer) => lanes.settle(custody, &mut free, frame, len, (peer, origin.account()), dropped),
         }
     });
 }

@@ -28,7 +28,7 @@ pub fn push<D: Doorbell>(
     let mut outlet = to.outlet(umem, batch.len() as u32);
     for (frame, extent) in batch.drain() {
         let fits = (1..=longest).contains(&extent.len);
-        if fits && outlet.has_room() {
+        if fits && outlet.room() > 0 {
             outlet.send(frame, extent, 0);
             continue;
         }

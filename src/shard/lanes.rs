@@ -9,9 +9,10 @@
 //! ```
 //!
 //! A loan is a frame of the owner's Mirror partition. It goes to and fro for as long as the source has entries for
-//! the owner: out filled, with the ledger's slot of its clone; back empty, with what became of that clone. So each
+//! the owner: out filled, with the account of its clone; back empty, with what became of that clone. So each
 //! shard writes only its own ledger, a clone is copied once, and a queue with room for every loan is never full. A
-//! source can never hold more than its share of the partition.
+//! source can never hold more than its share of the partition. The loans of a super-frame come one behind another, and
+//! the owner sends all of them or none.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,10 +23,13 @@ use crossbeam_utils::CachePadded;
 use shm_layout::record::PortRole;
 
 use super::drop::DropReason;
-use super::origin::{Delivered, Origin, Remote};
+use super::origin::{Account, Origin, Remote};
+use super::original::Original;
+use super::parcel::{Note, Parcel};
 use super::port::Port;
-use super::spsc::{Message, Receiver, Sender, queue};
-use crate::counters::ShardBlock;
+use super::settle::Settling;
+use super::spsc::{Receiver, Sender, queue};
+use super::supers::Supers;
 use crate::xsk::Doorbell;
 use crate::xsk::abi::max_clone_len;
 use crate::xsk::area::Area;
@@ -39,41 +43,6 @@ use crate::xsk::umem::Umem;
 pub trait Wake: fmt::Debug + Send + Sync {
     /// Ends its sleep; costs no system call while it is awake.
     fn wake(&self);
-}
-
-/// What goes through a lane: a frame, and what is or was in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Parcel {
-    frame: u32,
-    len: u32,
-    /// [`NO_SLOT`] for an empty frame.
-    slot: u32,
-    /// To the owner: the monitor's ifindex and queue. Back: `0, 0` for delivered, `1, reason` for dropped.
-    note: (u32, u32),
-}
-
-/// Stands for no clone.
-const NO_SLOT: u32 = (1 << 24) - 1;
-
-impl Parcel {
-    fn empty(frame: u32) -> Parcel {
-        Parcel { frame, len: 0, slot: NO_SLOT, note: (0, 0) }
-    }
-
-    /// 24 bits of frame, 16 of length, 24 of slot; all have less.
-    fn pack(self) -> Message {
-        let head = u64::from(self.frame) << 40 | u64::from(self.len) << 24 | u64::from(self.slot);
-        [head, u64::from(self.note.0) << 32 | u64::from(self.note.1)]
-    }
-
-    fn unpack([head, note]: Message) -> Parcel {
-        Parcel {
-            frame: (head >> 40) as u32,
-            len: (head >> 24) as u32 & 0xffff,
-            slot: head as u32 & 0x00ff_ffff,
-            note: ((note >> 32) as u32, note as u32),
-        }
-    }
 }
 
 /// Both ends that one shard has towards another.
@@ -166,18 +135,19 @@ impl Lanes {
         self.shards.max(1)
     }
 
-    /// The way to queue `queue` of a monitor port; `None` where this shard itself would own it.
+    /// The way to queue `queue` of a monitor port; `None` where this shard itself would own it, or no device has such a
+    /// queue.
     pub(super) fn to(&self, ifindex: u32, queue: u32, mtu: u32) -> Option<Remote> {
-        let owner = queue.checked_rem(self.shards)?;
+        let owner = u32::from(u16::try_from(queue).ok()?).checked_rem(self.shards)?;
         let peer = self.peers.iter().position(|peer| peer.shard == owner)?;
         let longest = max_clone_len(mtu).min(self.peers[peer].borrow.area.frame_size());
         Some(Remote { peer: peer as u32, ifindex, queue, longest })
     }
 
-    /// Tells the owners whether `wants` them, by index.
-    pub(super) fn want(&mut self, wants: impl Fn(u32) -> bool) {
+    /// Tells the owners whether `wants` them, by index and shard.
+    pub(super) fn want(&mut self, wants: impl Fn(u32, u32) -> bool) {
         for (index, peer) in self.peers.iter_mut().enumerate() {
-            let wanted = wants(index as u32);
+            let wanted = wants(index as u32, peer.shard);
             if peer.borrow.wanted.load(Relaxed) != wanted {
                 // Relaxed: nothing else is to be seen with it.
                 peer.borrow.wanted.store(wanted, Relaxed);
@@ -186,48 +156,45 @@ impl Lanes {
         }
     }
 
-    /// Copies a clone into a loan and sends it on its way.
+    /// Copies an original into loans and sends them on their way.
     #[inline]
-    pub(super) fn send(&mut self, to: Remote, packet: &[u8], slot: u32) -> Result<(), DropReason> {
+    pub(super) fn send<O: Original>(
+        &mut self,
+        to: Remote,
+        original: &O,
+        slot: u32,
+        supers: &mut Supers,
+    ) -> Result<(), DropReason> {
         let Some(Peer { borrow, .. }) = self.peers.get_mut(to.peer as usize) else {
             return Err(DropReason::NoBinding);
         };
-        if packet.len() > to.longest as usize {
-            return Err(DropReason::Oversize);
-        }
-        let Some(mut loan) = borrow.free.pop() else {
-            // Nothing lent at all, or all of it on the way.
+        original.admit(to.longest)?;
+        let frames = original.frames();
+        if borrow.free.len() < frames as usize || frames > u16::MAX.into() {
+            // Not so many lent at all, or some of them on the way.
             return Err(if borrow.out == 0 { DropReason::NoFrame } else { DropReason::QueueFullCrossWorker });
-        };
-        let Some(Extent { len, .. }) = borrow.area.fill_loan(&mut loan, packet) else {
-            borrow.free.push(loan);
-            return Err(DropReason::Oversize);
-        };
-        borrow.hand_over(Parcel { frame: loan.give_back(), len, slot, note: (to.ifindex, to.queue) });
-        borrow.out += 1;
-        Ok(())
+        }
+        let account = supers.account(slot, frames)?;
+        (0..frames).try_for_each(|frame| {
+            let more = (frames - 1 - frame) as u16;
+            let note = (to.ifindex, to.queue as u16, more);
+            if borrow.fill(original, frame, account, note) { Ok(()) } else { supers.lose(account) }
+        })
     }
 
     /// Takes what came back from the owners: loans to use again, and what became of the clones in them. Returns
-    /// how many clones that were.
-    pub(super) fn collect(&mut self, block: &ShardBlock) -> usize {
+    /// how many frames of clones that were.
+    pub(super) fn collect(&mut self, ledgers: &mut Settling<'_>) -> usize {
         let mut heard = 0;
         for Peer { borrow, .. } in &mut self.peers {
-            let mut delivered = Delivered::default();
             while let Some(message) = borrow.loans.pop() {
-                let Parcel { frame, len, slot, note } = Parcel::unpack(message);
-                borrow.free.push(Loan::arrived(frame));
-                if slot == NO_SLOT {
-                    continue;
-                }
+                let parcel = Parcel::unpack(message);
+                borrow.free.push(Loan::arrived(parcel.frame));
+                let Some(account) = parcel.account else { continue };
                 heard += 1;
                 borrow.out -= 1;
-                match note {
-                    (0, _) => delivered.add(block, slot, len),
-                    (_, code) => block.entry(slot).commit(|row| DropReason::from_code(code).enter_in_flight(row)),
-                }
+                ledgers.settle(account, parcel.len, parcel.outcome());
             }
-            delivered.enter(block);
             borrow.loans.release();
             if !borrow.wanted.load(Relaxed) {
                 while let Some(loan) = borrow.free.pop() {
@@ -267,18 +234,26 @@ impl Lanes {
         for step in 0..count {
             let index = (self.turn.wrapping_add(step)) % count;
             let lend = &mut self.peers[index].lend;
+            // Whether the super-frame goes whose frames come now.
+            let mut together = None;
             while let Some(message) = lend.clones.pop() {
                 let parcel = Parcel::unpack(message);
                 // What this shard did not lend is nobody's: there is nothing to take back.
                 let Some(frame) = umem.custody().take_loan(parcel.frame, index as u16) else { continue };
                 moved += 1;
-                if parcel.slot == NO_SLOT {
+                let Some(account) = parcel.account else {
                     lend.lent -= 1;
                     pool.put(frame);
                     continue;
-                }
-                if let Err((frame, reason)) = lend.transmit(frame, parcel, index, ports, umem) {
-                    let note = (1, reason as u32);
+                };
+                let way = match together {
+                    Some((of, way)) if of == account => way,
+                    _ => lend.admit(&parcel, ports),
+                };
+                together = account.super_at().map(|_| (account, way));
+                let way = way.map(|at| &mut ports[at]);
+                if let Err((frame, reason)) = lend.transmit(frame, parcel.len, Origin::of(index, account), way, umem) {
+                    let note = Parcel::note_of(Err(reason));
                     lend.give(umem.custody().lend(frame, index as u16), Parcel { note, ..parcel });
                 }
             }
@@ -294,17 +269,15 @@ impl Lanes {
         free: &mut OpenPool<'_, Mirror>,
         frame: Frame<Mirror>,
         len: u32,
-        origin: (usize, u32),
+        (peer, account): (usize, Account),
         outcome: Result<(), DropReason>,
     ) {
-        let (peer, slot) = origin;
         let Some(Peer { lend, .. }) = self.peers.get_mut(peer) else {
             return free.put(frame);
         };
         lend.guests -= 1;
         let frame = custody.lend(frame, peer as u16);
-        let note = outcome.map_or_else(|reason| (1, reason as u32), |()| (0, 0));
-        lend.give(frame, Parcel { frame, len, slot, note });
+        lend.give(frame, Parcel { frame, len, account: Some(account), note: Parcel::note_of(outcome) });
     }
 
     /// Shows the other shards what was sent to them in this breath, and wakes the owners among them that sleep.
@@ -336,6 +309,21 @@ impl Lanes {
 }
 
 impl Borrow {
+    /// Copies one of an original's frames into a loan and hands it over; whether it could. There is one.
+    #[inline]
+    fn fill<O: Original>(&mut self, original: &O, frame: u32, account: Account, note: Note) -> bool {
+        let Some(mut loan) = self.free.pop() else { return false };
+        let len = original.len_of(frame);
+        let written = original.write(frame, self.area.loan_mut(&mut loan, len));
+        if written {
+            self.hand_over(Parcel { frame: loan.give_back(), len, account: Some(account), note });
+            self.out += 1;
+        } else {
+            self.free.push(loan);
+        }
+        written
+    }
+
     fn hand_over(&mut self, parcel: Parcel) {
         let pushed = self.clones.push(parcel.pack());
         debug_assert!(pushed.is_ok(), "the queue has room for every loan");
@@ -353,53 +341,47 @@ impl Lend {
         debug_assert!(pushed.is_ok(), "the queue has room for every loan");
     }
 
-    /// Puts a clone on its monitor's tx ring, or says why not.
-    fn transmit<D: Doorbell>(
-        &mut self,
-        frame: Frame<Mirror>,
-        Parcel { len, slot, note: (ifindex, queue), .. }: Parcel,
-        peer: usize,
-        ports: &mut [Port<D>],
-        umem: &mut Umem<Mirror>,
-    ) -> Result<(), (Frame<Mirror>, DropReason)> {
+    /// The port that the clone in a parcel, and those in the ones of the same super-frame behind it, can be sent through,
+    /// or why they cannot. The first one is the longest.
+    fn admit<D: Doorbell>(&mut self, parcel: &Parcel, ports: &mut [Port<D>]) -> Result<usize, DropReason> {
+        let (ifindex, queue, more) = parcel.note;
         // By its role too: a device that has become a wire port meanwhile must not send a clone.
-        let is_it = |port: &Port<D>| port.ifindex == ifindex && port.queue == queue && port.role == PortRole::Monitor;
+        let is_it = |port: &Port<D>| {
+            port.ifindex == ifindex && port.queue == u32::from(queue) && port.role == PortRole::Monitor
+        };
         if !ports.get(self.port).is_some_and(is_it) {
-            match ports.iter().position(is_it) {
-                Some(at) => self.port = at,
-                None => return Err((frame, DropReason::OutputDown)),
-            }
+            self.port = ports.iter().position(is_it).ok_or(DropReason::OutputDown)?;
         }
         let monitor = &mut ports[self.port];
         if !monitor.up {
-            return Err((frame, DropReason::OutputDown));
+            return Err(DropReason::OutputDown);
         }
-        if len > max_clone_len(monitor.mtu) {
-            return Err((frame, DropReason::Oversize));
+        if parcel.len > max_clone_len(monitor.mtu) {
+            return Err(DropReason::Oversize);
         }
+        let frames = 1 + u32::from(more);
+        if monitor.tx_room(frames) < frames { Err(DropReason::QueueFullCrossWorker) } else { Ok(self.port) }
+    }
+
+    /// Puts a clone's frame on its monitor's tx ring, or says why not.
+    fn transmit<D: Doorbell>(
+        &mut self,
+        frame: Frame<Mirror>,
+        len: u32,
+        origin: Origin,
+        way: Result<&mut Port<D>, DropReason>,
+        umem: &mut Umem<Mirror>,
+    ) -> Result<(), (Frame<Mirror>, DropReason)> {
+        let monitor = match way {
+            Ok(monitor) => monitor,
+            Err(reason) => return Err((frame, reason)),
+        };
         let mut outlet = monitor.outlet(umem, 1);
-        if !outlet.has_room() {
+        if outlet.room() == 0 {
             return Err((frame, DropReason::QueueFullCrossWorker));
         }
-        outlet.send(frame, Extent { offset: 0, len }, Origin::of(peer, slot).tag());
+        outlet.send(frame, Extent { offset: 0, len }, origin.tag());
         self.guests += 1;
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn a_parcel_is_unpacked_as_it_was_packed(
-            frame in 0u32..1 << 24, len in 0u32..=4096, slot in 0u32..1 << 24, note: (u32, u32),
-        ) {
-            let parcel = Parcel { frame, len, slot, note };
-            prop_assert_eq!(Parcel::unpack(parcel.pack()), parcel);
-        }
     }
 }

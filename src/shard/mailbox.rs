@@ -4,6 +4,7 @@ use crossbeam_queue::ArrayQueue;
 
 use super::limits::MAX_PORTS;
 use super::port::Port;
+use crate::kernel::rings::Ring;
 use crate::xsk::custody::SocketId;
 use crate::xsk::frame::Primary;
 use crate::xsk::store::Store;
@@ -40,6 +41,8 @@ pub enum Command<D> {
         /// The port.
         ifindex: u32,
     },
+    /// Make clones of what is put into this ring, from now on.
+    Read(Box<Ring>),
     /// Time to look for overdue completions, about every 50 ms.
     Audit,
     /// Stop serving this socket, answer [`Event::Removed`]. Its frames stay with the kernel.

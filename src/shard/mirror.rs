@@ -1,20 +1,17 @@
-//! Mirroring: sample first, then admit, then copy. Whatever happens here, the frames of the batch go on.
+//! Sampling what passes through the shard: which frames of a batch are cloned. Whatever becomes of their clones, the frames
+//! go on.
 
 use shm_layout::counters::Entry;
 
-use super::drop::DropReason;
-use super::lanes::Lanes;
-use super::origin::{Origin, Remote};
+use super::clone::Clones;
+use super::original::Original;
 use super::port::{Port, Target};
 use super::rx::{Batch, Received};
 use crate::classify::classify;
 use crate::counters::ShardBlock;
 use crate::snapshot::table::{PortPolicy, Tap};
 use crate::xsk::Doorbell;
-use crate::xsk::abi::max_clone_len;
 use crate::xsk::area::Area;
-use crate::xsk::frame::{Extent, Mirror};
-use crate::xsk::store::Store;
 
 /// 1 in `rate`, exactly: `until` frames pass, the next is selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,61 +45,67 @@ impl Sampler {
     }
 }
 
-/// What happened to the selected frames of a batch, before it goes into the ledger.
-#[derive(Debug, Default)]
-struct Tally {
-    sent: u64,
-    /// By [`DropReason`].
-    drops: [u64; DropReason::ALL.len()],
+/// A received packet, to be cloned.
+struct Packet<'a> {
+    area: &'a Area,
+    received: &'a Received,
+}
+
+impl Original for Packet<'_> {
+    #[inline]
+    fn len(&self) -> u32 {
+        self.received.1.len
+    }
+
+    #[inline]
+    fn write(&self, _frame: u32, to: &mut [u8]) -> bool {
+        let (frame, at) = self.received;
+        let packet = self.area.packet(frame, *at);
+        let fits = packet.len() == to.len();
+        if fits {
+            to.copy_from_slice(packet);
+        }
+        fits
+    }
 }
 
 /// The first of some packets and every so-manieth after it.
 #[derive(Clone, Copy)]
 struct Picked<'a> {
-    /// From the first one that is picked on.
+    /// From the next one that is picked on.
     packets: &'a [Received],
     rate: u32,
+    area: &'a Area,
 }
 
 impl Picked<'_> {
     fn len(&self) -> u32 {
         (self.packets.len() as u32).div_ceil(self.rate)
     }
+}
 
-    /// Clones each and counts what came of it.
+impl<'a> Iterator for Picked<'a> {
+    type Item = Packet<'a>;
+
     #[inline]
-    fn clone_each(self, mut clone: impl FnMut(&Received) -> Result<(), DropReason>) -> Tally {
-        let selected = u64::from(self.len());
-        let mut tally = Tally::default();
-        let mut next = 0;
-        while let Some(packet) = self.packets.get(next) {
-            next += self.rate as usize;
-            if let Err(reason) = clone(packet) {
-                if reason.lasts() {
-                    let before = (next / self.rate as usize) as u64 - 1;
-                    tally.drops[reason as usize] += selected - before;
-                    break;
-                }
-                tally.drops[reason as usize] += 1;
-            }
-        }
-        tally.sent = selected - tally.drops.iter().sum::<u64>();
-        tally
+    fn next(&mut self) -> Option<Packet<'a>> {
+        let received = self.packets.first()?;
+        self.packets = self.packets.get(self.rate as usize..).unwrap_or_default();
+        Some(Packet { area: self.area, received })
     }
 }
 
-/// Samples the batch that port `at` received into frames of `area`, and clones what is selected into frames of `clones`.
+/// Samples the batch that port `at` received into frames of `area`, and clones what is selected.
 pub fn sample<D: Doorbell>(
     at: usize,
     (batch, area): (&Batch, &Area),
     ports: &mut [Port<D>],
-    clones: &mut Store<Mirror>,
-    lanes: &mut Lanes,
+    clones: &mut Clones,
     block: &ShardBlock,
 ) {
     // Out of the port while its monitor ports are borrowed; a move, not a count.
     let Some(policy) = ports[at].policy.take() else { return };
-    let mut run = Run { at, ports, area, clones, lanes, block };
+    let mut run = Run { at, ports, area, clones, block };
     match (&policy.vlans, &policy.plain) {
         (None, Some(tap)) => run.whole_batch(tap, batch.packets()),
         (None, None) => {}
@@ -111,21 +114,12 @@ pub fn sample<D: Doorbell>(
     ports[at].policy = Some(policy);
 }
 
-/// Where clones go: a [`Target`] that takes some.
-enum Way {
-    /// To this port of the shard.
-    Local(usize),
-    /// To a port of another shard.
-    Remote(Remote),
-}
-
 /// One batch on its way through the samplers.
 struct Run<'a, D> {
     at: usize,
     ports: &'a mut [Port<D>],
     area: &'a Area,
-    clones: &'a mut Store<Mirror>,
-    lanes: &'a mut Lanes,
+    clones: &'a mut Clones,
     block: &'a ShardBlock,
 }
 
@@ -138,38 +132,20 @@ impl<D: Doorbell> Run<'_, D> {
         let observed = packets.len() as u64;
         if sampler.skip(packets.len() as u32) {
             cell.set_until(sampler.until);
-            cell.commit(|row| {
-                row.add(Entry::Observed, observed);
-            });
+            cell.commit(|row| row.add(Entry::Observed, observed));
             return;
         }
-        let picked = Picked { packets: &packets[first..], rate: tap.rate };
-        let next = first as u64 + u64::from(picked.len()) * u64::from(tap.rate);
+        let picked = Picked { packets: &packets[first..], rate: tap.rate, area: self.area };
+        let selected = picked.len();
+        let next = first as u64 + u64::from(selected) * u64::from(tap.rate);
         cell.set_until((next - observed) as u32);
-        let selected = u64::from(picked.len());
-        let way = match self.way(tap) {
-            Ok(way) => way,
-            Err(reason) => {
-                cell.commit(|row| {
-                    row.add(Entry::Observed, observed);
-                    row.add(Entry::Selected, selected);
-                    reason.enter(row, selected);
-                });
-                return;
-            }
-        };
-        let tally = self.clone_picked(tap.slot, way, picked);
+        let target = self.ports[self.at].targets.get(tap.output as usize).copied().unwrap_or(Target::Down);
+        let tally = self.clones.make(self.ports, target, tap.slot, picked, selected);
         // All of it at once, so that the row closes whenever a reader looks.
         cell.commit(|row| {
             row.add(Entry::Observed, observed);
-            row.add(Entry::Selected, selected);
-            row.add(Entry::InFlight, tally.sent);
-            for reason in DropReason::ALL {
-                let n = tally.drops[reason as usize];
-                if n > 0 {
-                    reason.enter(row, n);
-                }
-            }
+            row.add(Entry::Selected, selected.into());
+            tally.enter(row);
         });
     }
 
@@ -187,66 +163,6 @@ impl<D: Doorbell> Run<'_, D> {
             }
             rest = behind;
         }
-    }
-
-    /// Where an entry's clones can go now, or why none of them can, whatever the packets: what would end that comes
-    /// between batches. A monitor in trouble then costs the primary next to nothing.
-    fn way(&mut self, tap: &Tap) -> Result<Way, DropReason> {
-        let index = match self.ports[self.at].targets.get(tap.output as usize) {
-            Some(&Target::Local(index)) => index,
-            Some(&Target::Remote(remote)) => return Ok(Way::Remote(remote)),
-            Some(Target::NoBinding) => return Err(DropReason::NoBinding),
-            Some(Target::Down) | None => return Err(DropReason::OutputDown),
-        };
-        let monitor = &mut self.ports[index];
-        if !monitor.up {
-            Err(DropReason::OutputDown)
-        } else if !monitor.has_tx_room() {
-            Err(DropReason::QueueFullSameWorker)
-        } else if self.clones.pool.is_empty() {
-            Err(DropReason::NoFrame)
-        } else {
-            Ok(Way::Local(index))
-        }
-    }
-
-    /// Copies the picked packets to where their entry's clones go.
-    #[inline(never)]
-    fn clone_picked(&mut self, slot: u32, way: Way, picked: Picked<'_>) -> Tally {
-        let valid = |at: &Extent| if at.len == 0 { Err(DropReason::TxInvalid) } else { Ok(()) };
-        let monitor = match way {
-            Way::Local(index) => &mut self.ports[index],
-            Way::Remote(to) => {
-                return picked.clone_each(|(frame, at)| {
-                    valid(at)?;
-                    self.lanes.send(to, self.area.packet(frame, *at), slot)
-                });
-            }
-        };
-        let tag = Origin::own(slot).tag();
-        let Store { umem, pool } = &mut *self.clones;
-        let longest = max_clone_len(monitor.mtu).min(umem.area().frame_size());
-        let mut outlet = monitor.outlet(umem, picked.len());
-        let mut free = pool.open();
-        picked.clone_each(|(frame, at)| {
-            valid(at)?;
-            if at.len > longest {
-                return Err(DropReason::Oversize);
-            }
-            if !outlet.has_room() {
-                return Err(DropReason::QueueFullSameWorker);
-            }
-            let mut copy = free.take().ok_or(DropReason::NoFrame)?;
-            let packet = self.area.packet(frame, *at);
-            match outlet.custody.area().place(packet, &mut copy) {
-                Some(placed) if placed.len == at.len => outlet.send(copy, placed, tag),
-                _ => {
-                    free.put(copy);
-                    return Err(DropReason::Oversize);
-                }
-            }
-            Ok(())
-        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! A shard: one pinned thread's whole share of the dataplane, nothing in it shared on the hot path.
 //!
 //! ```text
+//!     clone rings ──> records ─────────────────┐
 //!            rx ring ──> batch ──> sampler ──> clone ──> tx ring of the monitor
 //!               ^          └─────> forward ─────────────> tx ring of the wire's other port
 //!               │ fill ring <── free list <── completion rings <──────┘
@@ -10,13 +11,18 @@
 //! - [`port`]: one socket and what the shard knows of it
 //! - [`rx`]: a batch from a port, and frames back to its fill ring
 //! - `look`: looks at one of them now and then
-//! - [`mirror`]: samples the batch and copies the selected frames
-//! - [`lanes`]: clones for monitor queues of other shards, over queues of [`spsc`]; [`origin`]: whose they are
+//! - [`mirror`]: samples the batch
+//! - [`forward`]: moves it to the wire's other port
+//! - [`records`]: what the kernel has selected, from the clone rings
+//! - [`targets`]: where its clones go; `bind`: what the table and the ports come to
+//! - [`clone`](mod@clone): copies what was selected, an `original`, and sends it
+//! - [`lanes`]: clones for monitor queues of other shards, over queues of [`spsc`], a `parcel` each; [`origin`]: whose they
+//!   are
 //! - [`drop`](mod@drop): why one was not sent
-//! - [`forward`]: moves the batch to the wire's other port
 //! - [`tx`]: the kicks
 //! - [`stores`]: the frames, by wire
-//! - [`complete`]: frames back from transmission, clones into the ledger; `refused`: those that the device did not take
+//! - [`complete`]: frames back from transmission; `refused`: those that the device did not take
+//! - `settle`: what became of clones, into the ledgers; `supers`: those that left as several frames
 //!
 //! [`mailbox`] is how the control thread asks something of a shard, [`limits`] what it has room for. No two modules here
 //! import each other, by whatever way round.
@@ -24,6 +30,8 @@
 //! [`Shard::breathe`] has no lock, no allocation, no system call beyond the kicks, no logging, and writes to no
 //! memory that another shard writes.
 
+mod bind;
+pub mod clone;
 pub mod complete;
 pub mod drop;
 pub mod forward;
@@ -33,49 +41,55 @@ mod look;
 pub mod mailbox;
 pub mod mirror;
 pub mod origin;
+mod original;
+mod parcel;
 pub mod port;
+pub mod records;
 mod refused;
 pub mod rx;
+mod settle;
 pub mod spsc;
 pub mod stores;
+mod supers;
+pub mod targets;
 pub mod tx;
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use arrayvec::ArrayVec;
 use shm_layout::counters::{SHARD_VALUES, Shard as Value};
 use shm_layout::record::PortRole;
 
 use crate::counters::{ShardBlock, partition_row};
+use crate::kernel::rings::Ring;
 use crate::snapshot::table::{Current, Table};
 use crate::xsk::Doorbell;
 use crate::xsk::area::Area;
-use crate::xsk::custody::SocketId;
 use crate::xsk::frame::{Mirror, Partition, Primary};
 use crate::xsk::store::Store;
 use crate::xsk::umem::Census;
-use lanes::{Lanes, Wake};
-use limits::{MAX_OUTPUTS, MAX_PORTS};
-use mailbox::{Command, Event, Mailbox, Output};
-use port::{Order, Port, Target};
+use clone::Clones;
+use complete::Closed;
+use lanes::Wake;
+use limits::{MAX_PORTS, MAX_RINGS};
+use mailbox::{Command, Event, Mailbox};
+use port::Port;
 use rx::Batch;
+use settle::Settling;
 use stores::Stores;
-
-/// Closed sockets whose frames are to be taken back, each with the place of those; `None` for clones.
-type Closed = ArrayVec<(Option<usize>, SocketId), 64>;
+use targets::Targets;
 
 /// One shard of the dataplane.
 #[derive(Debug)]
 pub struct Shard<D> {
     stores: Stores,
-    mirror: Store<Mirror>,
+    clones: Clones,
     /// Wire ports first: in every breath the primary is sent before the clones are.
     ports: Vec<Port<D>>,
-    order: Order,
-    /// Monitor ports that are up, whether or not a queue of theirs is served here.
-    outputs: Vec<Output>,
-    lanes: Lanes,
+    /// The clone rings of some processors.
+    rings: Vec<Ring>,
+    targets: Targets,
     table: Arc<Current>,
     /// The table that ports, policies and targets refer to.
     bound: Arc<Table>,
@@ -105,11 +119,10 @@ impl<D: Doorbell> Shard<D> {
     ) -> io::Result<Shard<D>> {
         Ok(Shard {
             stores: Stores::default(),
-            mirror: Store::new(mirror, frame_size)?,
+            clones: Clones::new(Store::new(mirror, frame_size)?),
             ports: Vec::with_capacity(MAX_PORTS),
-            order: Vec::with_capacity(MAX_PORTS),
-            outputs: Vec::with_capacity(MAX_OUTPUTS),
-            lanes: Lanes::default(),
+            rings: Vec::with_capacity(MAX_RINGS),
+            targets: Targets::default(),
             // The empty one, until the first breath looks.
             bound: Arc::default(),
             serial: 0,
@@ -134,11 +147,12 @@ impl<D: Doorbell> Shard<D> {
         if self.audits.0 > 0 {
             self.audit();
         }
-        let mut moved = self.lanes.collect(&self.block);
+        let clones = &mut self.clones;
+        let mut moved = clones.lanes.collect(&mut Settling::new(&self.block, &mut clones.supers));
         for port in &mut self.ports {
-            moved += complete::drain(port, &mut self.stores, &mut self.mirror, &mut self.lanes, &self.block);
+            moved += complete::drain(port, &mut self.stores, clones, &self.block);
         }
-        moved += self.lanes.lend(&mut self.mirror);
+        moved += clones.lanes.lend(&mut clones.store);
         for at in 0..self.ports.len() {
             // Monitors have none, and receive nothing.
             let Some(store) = self.stores.of(self.ports[at].store) else { break };
@@ -147,18 +161,20 @@ impl<D: Doorbell> Shard<D> {
                 continue;
             }
             moved += self.batch.len();
-            let (ports, clones, lanes) = (&mut self.ports, &mut self.mirror, &mut self.lanes);
-            let port = &mut ports[at];
+            let port = &mut self.ports[at];
             port.looks.look(self.batch.packets(), store.area(), &port.block);
-            mirror::sample(at, (&self.batch, store.area()), ports, clones, lanes, &self.block);
-            forward::push(at, &mut self.batch, ports, store);
+            mirror::sample(at, (&self.batch, store.area()), &mut self.ports, clones, &self.block);
+            forward::push(at, &mut self.batch, &mut self.ports, store);
         }
-        moved += self.lanes.accept(&mut self.ports, &mut self.mirror);
+        for ring in &mut self.rings {
+            moved += records::take(ring, &mut self.targets, &mut self.ports, clones, &self.block);
+        }
+        moved += clones.lanes.accept(&mut self.ports, &mut clones.store);
         for at in 0..self.ports.len() {
             tx::kick(&mut self.ports[at]);
             self.refill(at);
         }
-        self.lanes.submit();
+        self.clones.lanes.submit();
         self.commit(moved);
         moved
     }
@@ -200,42 +216,8 @@ impl<D: Doorbell> Shard<D> {
 
     /// Resolves the table for the ports there are: after a swap and after a change of ports.
     fn rebind(&mut self) {
-        let table = Arc::clone(&self.bound);
-        self.order.clear();
-        self.order.extend(self.ports.iter().enumerate().map(|(at, port)| (port.ifindex, port.queue, at)));
-        self.order.sort_unstable();
-        for at in 0..self.ports.len() {
-            let (ifindex, queue, store) = (self.ports[at].ifindex, self.ports[at].queue, self.ports[at].store);
-            let serving = |peer| port::serving(&self.ports, &self.order, PortRole::Wire, peer, queue);
-            // Frames stay in their store: one that the ports do not share has not been left yet.
-            let peer = table.peer(ifindex).and_then(serving).filter(|&peer| self.ports[peer].store == store);
-            let policy = table.policy(ifindex).cloned();
-            let mut targets = std::mem::take(&mut self.ports[at].targets);
-            targets.clear();
-            // No more than there is room for: a shard cannot serve that many monitor ports either.
-            for &output in policy.iter().flat_map(|policy| &policy.outputs).take(MAX_OUTPUTS) {
-                targets.push(self.target(output, queue));
-            }
-            let port = &mut self.ports[at];
-            (port.peer, port.policy, port.targets) = (peer, policy, targets);
-        }
-        port::share_out(&mut self.ports, self.mirror.census().size, self.lanes.shards());
-        let ports = &self.ports;
-        self.lanes.want(|peer| {
-            let leads = |target: &Target| matches!(target, Target::Remote(remote) if remote.peer == peer);
-            ports.iter().any(|port| port.targets.iter().any(leads))
-        });
-    }
-
-    /// Where clones for `output` go, of frames that arrive on queue `queue`: to the same queue of it, or the only one.
-    fn target(&self, output: u32, queue: u32) -> Target {
-        if let Some(index) = port::serving(&self.ports, &self.order, PortRole::Monitor, output, queue) {
-            return Target::Local(index);
-        }
-        let Some(output) = self.outputs.iter().find(|up| up.ifindex == output) else { return Target::Down };
-        let queue = if output.queues == 1 { 0 } else { queue };
-        let remote = (queue < output.queues).then(|| self.lanes.to(output.ifindex, queue, output.mtu)).flatten();
-        remote.map_or(Target::NoBinding, Target::Remote)
+        let reads = !self.rings.is_empty();
+        bind::bind(&self.bound, &mut self.ports, &mut self.targets, &mut self.clones, reads);
     }
 
     /// Does what the control thread asks. Rare.
@@ -275,14 +257,17 @@ impl<D: Doorbell> Shard<D> {
                     None
                 }
                 Command::OutputUp(output) => {
-                    self.outputs.retain(|up| up.ifindex != output.ifindex);
-                    if self.outputs.len() < MAX_OUTPUTS {
-                        self.outputs.push(output);
-                    }
+                    self.targets.output_up(output);
                     None
                 }
                 Command::OutputDown { ifindex } => {
-                    self.outputs.retain(|up| up.ifindex != ifindex);
+                    self.targets.output_down(ifindex);
+                    None
+                }
+                Command::Read(ring) => {
+                    if self.rings.len() < MAX_RINGS {
+                        self.rings.push(*ring);
+                    }
                     None
                 }
                 Command::Audit => {
@@ -293,8 +278,7 @@ impl<D: Doorbell> Shard<D> {
                     let at = self.ports.iter().position(|p| p.socket == socket);
                     at.map(|at| {
                         // What is completed already has been sent, and is not to count as lost with the port.
-                        let (stores, mirror, lanes) = (&mut self.stores, &mut self.mirror, &mut self.lanes);
-                        complete::drain(&mut self.ports[at], stores, mirror, lanes, &self.block);
+                        complete::drain(&mut self.ports[at], &mut self.stores, &mut self.clones, &self.block);
                         let mut port = self.ports.remove(at);
                         port.count_out();
                         Event::Removed(Box::new(port))
@@ -306,7 +290,7 @@ impl<D: Doorbell> Shard<D> {
                 }
             };
             // What became of other shards' clones is told before the control thread goes on, maybe to stop them.
-            self.lanes.submit();
+            self.clones.lanes.submit();
             // The control thread has at most a question a port open at a time: there is room for every answer.
             if let Some(event) = event {
                 let _ = self.mailbox.events.push(event);
@@ -319,22 +303,13 @@ impl<D: Doorbell> Shard<D> {
         self.commit_partitions();
     }
 
-    /// Takes the frames of closed sockets back: one look at the note of each frame for all that were in one place.
+    /// Takes the frames of closed sockets back, and says so.
     fn reclaim(&mut self, closed: &mut Closed) {
         if closed.is_empty() {
             return;
         }
-        closed.sort_unstable();
-        for together in closed.chunk_by(|one, other| one.0 == other.0) {
-            let is_closed = |socket| together.iter().any(|&(_, closed)| closed == socket);
-            let place = together.first().and_then(|&(place, _)| place);
-            match place.map(|at| self.stores.of(at)) {
-                Some(Some(store)) => complete::reclaim(is_closed, store),
-                Some(None) => {}
-                None => complete::reclaim_clones(is_closed, &mut self.mirror, &mut self.lanes, &self.block),
-            }
-        }
-        self.lanes.submit();
+        complete::reclaim(closed, &mut self.stores, &mut self.clones, &self.block);
+        self.clones.lanes.submit();
         for (_, socket) in closed.drain(..) {
             let _ = self.mailbox.events.push(Event::Reclaimed(socket));
         }
@@ -350,7 +325,7 @@ impl<D: Doorbell> Shard<D> {
                 looked += self.stores.of(at).map_or(0, |store| complete::audit(&self.ports, &mut store.umem));
                 at += 1;
             } else {
-                looked += complete::audit(&self.ports, &mut self.mirror.umem);
+                looked += complete::audit(&self.ports, &mut self.clones.store.umem);
                 (due, at) = (due - 1, 0);
             }
         }
@@ -386,24 +361,26 @@ impl<D: Doorbell> Shard<D> {
             partition_row([size, free, fill_rx, tx, quarantined, lent])
         };
         self.block.commit_partition(Primary::INDEX, &row(self.stores.census(), self.stores.free()));
-        self.block.commit_partition(Mirror::INDEX, &row(self.mirror.census(), self.mirror.pool.len()));
-        self.block.commit_clones(self.lanes.on_the_way(self.mirror.census().tx).into());
+        let Clones { store, lanes, .. } = &self.clones;
+        self.block.commit_partition(Mirror::INDEX, &row(store.census(), store.pool.len()));
+        let unread = self.rings.iter().filter(|ring| ring.has_news()).count();
+        self.block.commit_clones(u64::from(lanes.on_the_way(store.census().tx)) + unread as u64);
     }
 
     /// Whether every frame of both partitions is accounted for: free, with the kernel, or lent. True between breaths.
     pub fn conserves_frames(&self) -> bool {
-        self.stores.conserve_frames() && self.mirror.conserves_frames()
+        self.stores.conserve_frames() && self.clones.store.conserves_frames()
     }
 
     /// Frames of each partition by holder, Primary first.
     pub fn census(&self) -> [Census; 2] {
-        [self.stores.census(), self.mirror.census()]
+        [self.stores.census(), self.clones.store.census()]
     }
 
     /// Whether completions are to come soon: frames are given out for transmission on a port that is up, or on one of
     /// another shard.
     pub fn is_transmitting(&self) -> bool {
-        self.ports.iter().any(|port| port.up && port.in_tx > 0) || self.lanes.is_waiting()
+        self.ports.iter().any(|port| port.up && port.in_tx > 0) || self.clones.lanes.is_waiting()
     }
 
     /// Counts a sleep of the thread that runs this shard.
@@ -411,16 +388,33 @@ impl<D: Doorbell> Shard<D> {
         self.values[Value::Naps as usize] += 1;
     }
 
-    /// Whether the mailbox, the table or another shard has something for this one: asked before it sleeps.
+    /// Whether the mailbox, the table, a clone ring or another shard has something for this one: asked before it sleeps,
+    /// after [`Shard::lie_down`].
     pub fn has_news(&mut self) -> bool {
         !self.mailbox.commands.is_empty()
             || self.table.serial() != self.serial
-            || self.lanes.has_news(&self.mirror.pool)
+            || self.rings.iter().any(Ring::has_news)
+            || self.clones.lanes.has_news(&self.clones.store.pool)
+    }
+
+    /// From here on until [`Shard::rise`] whoever puts something into one of its clone rings wakes it.
+    pub fn lie_down(&self) {
+        self.rings.iter().for_each(Ring::lie_down);
+    }
+
+    /// It looks by itself again.
+    pub fn rise(&self) {
+        self.rings.iter().for_each(Ring::rise);
+    }
+
+    /// What becomes readable when a clone ring wakes the shard.
+    pub fn wakers(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.rings.iter().filter_map(Ring::waker)
     }
 
     /// The memory of its frames for clones, for registration with the kernel.
     pub fn mirror_area(&self) -> &Arc<Area> {
-        self.mirror.area()
+        self.clones.store.area()
     }
 
     /// Its ports.
@@ -440,6 +434,6 @@ pub fn connect<D: Doorbell>(shards: &mut [Shard<D>], bells: &[Arc<dyn Wake>]) {
     let mirrors: Vec<_> =
         shards.iter().map(|shard| (Arc::clone(shard.mirror_area()), shard.census()[1].size)).collect();
     for (shard, lanes) in shards.iter_mut().zip(lanes::lay(&mirrors, bells)) {
-        shard.lanes = lanes;
+        shard.clones.lanes = lanes;
     }
 }

@@ -1,9 +1,7 @@
-//! Whose a clone is: the ledger that has it, the monitor queue of another shard that it goes to, and the clones of one
-//! ledger that have arrived.
+//! Whose a clone's frame is: what it is accounted to, on which shard, and the monitor queue of another shard that it goes
+//! to.
 
-use shm_layout::counters::Entry;
-
-use crate::counters::{ENTRY_SLOTS, ShardBlock};
+use crate::counters::ENTRY_SLOTS;
 
 /// A monitor queue of another shard, as a source sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,27 +10,73 @@ pub struct Remote {
     pub peer: u32,
     /// The monitor port.
     pub ifindex: u32,
-    /// Its queue.
+    /// Its queue, less than 2^16.
     pub queue: u32,
     /// Bytes of the largest clone it takes.
     pub longest: u32,
 }
 
-/// Whose clone a frame carries, as noted with it for its completion: the shard and the slot of its ledger there.
+/// Ledgers, and super-frames, that can be told apart at most.
+pub const MAX_ACCOUNTS: u32 = 1 << Account::NUMBER_BITS;
+
+/// What a clone's frame is accounted to: a ledger, or a super-frame that it is a part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account(u32);
+
+impl Account {
+    const NUMBER_BITS: u32 = 19;
+    /// Of its number.
+    pub(super) const BITS: u32 = Account::NUMBER_BITS + 1;
+    const SUPER: u32 = MAX_ACCOUNTS;
+
+    /// The ledger in `slot`, which is less than [`MAX_ACCOUNTS`].
+    #[inline]
+    pub fn ledger(slot: u32) -> Account {
+        Account(slot & (MAX_ACCOUNTS - 1))
+    }
+
+    /// The super-frame with this index in [`Supers`](super::supers::Supers), less than [`MAX_ACCOUNTS`].
+    pub(super) fn super_frame(at: u32) -> Account {
+        Account(Account::SUPER | at & (MAX_ACCOUNTS - 1))
+    }
+
+    /// From what [`Account::number`] gave.
+    pub(super) fn from_number(number: u32) -> Account {
+        Account(number & (2 * MAX_ACCOUNTS - 1))
+    }
+
+    /// As it goes through a lane.
+    pub(super) fn number(self) -> u32 {
+        self.0
+    }
+
+    /// Slot of the ledger, where it is one.
+    #[inline]
+    pub fn slot(self) -> u32 {
+        self.0 & (MAX_ACCOUNTS - 1)
+    }
+
+    /// Index of the super-frame, where it is one.
+    #[inline]
+    pub(super) fn super_at(self) -> Option<u32> {
+        (self.0 & Account::SUPER != 0).then_some(self.0 & (MAX_ACCOUNTS - 1))
+    }
+}
+
+/// Whose clone a frame carries, as noted with it for its completion: the shard, and the account there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin(u32);
 
 impl Origin {
-    const SLOT_BITS: u32 = 20;
-
     /// This shard's own clone.
-    pub fn own(slot: u32) -> Origin {
-        Origin(slot)
+    #[inline]
+    pub fn own(account: Account) -> Origin {
+        Origin(account.0)
     }
 
     /// A clone of the shard with this index in [`Lanes`](super::lanes::Lanes).
-    pub(super) fn of(peer: usize, slot: u32) -> Origin {
-        Origin((peer as u32 + 1) << Origin::SLOT_BITS | slot)
+    pub(super) fn of(peer: usize, account: Account) -> Origin {
+        Origin((peer as u32 + 1) << Account::BITS | account.0)
     }
 
     /// From what [`Origin::tag`] gave.
@@ -41,6 +85,7 @@ impl Origin {
     }
 
     /// As it is noted with a frame.
+    #[inline]
     pub fn tag(self) -> u32 {
         self.0
     }
@@ -48,50 +93,20 @@ impl Origin {
     /// Index of the other shard in [`Lanes`](super::lanes::Lanes); `None` for this shard.
     #[inline]
     pub fn peer(self) -> Option<usize> {
-        ((self.0 >> Origin::SLOT_BITS) as usize).checked_sub(1)
+        ((self.0 >> Account::BITS) as usize).checked_sub(1)
     }
 
-    /// Slot of the ledger.
+    /// The account.
     #[inline]
-    pub fn slot(self) -> u32 {
-        self.0 & ((1 << Origin::SLOT_BITS) - 1)
+    pub fn account(self) -> Account {
+        Account(self.0 & (2 * MAX_ACCOUNTS - 1))
     }
 }
 
-const _: () = assert!(ENTRY_SLOTS < 1 << Origin::SLOT_BITS);
+const _: () = assert!(ENTRY_SLOTS < MAX_ACCOUNTS as usize);
 
-/// Shards at most: a peer's index is noted beside a slot.
-pub const MAX_SHARDS: usize = 1 << (31 - Origin::SLOT_BITS);
-
-/// Completed clones of one entry in a row, before they go into its ledger.
-#[derive(Default)]
-pub(super) struct Delivered {
-    slot: u32,
-    packets: u64,
-    bytes: u64,
-}
-
-impl Delivered {
-    pub(super) fn add(&mut self, block: &ShardBlock, slot: u32, len: u32) {
-        if slot != self.slot {
-            self.enter(block);
-            self.slot = slot;
-        }
-        self.packets += 1;
-        self.bytes += u64::from(len);
-    }
-
-    pub(super) fn enter(&mut self, block: &ShardBlock) {
-        if self.packets > 0 {
-            block.entry(self.slot).commit(|row| {
-                row.add(Entry::MirroredPackets, self.packets);
-                row.add(Entry::MirroredBytes, self.bytes);
-                row.subtract(Entry::InFlight, self.packets);
-            });
-            (self.packets, self.bytes) = (0, 0);
-        }
-    }
-}
+/// Shards at most: a peer's index is noted beside an account.
+pub const MAX_SHARDS: usize = 1 << (31 - Account::BITS);
 
 #[cfg(test)]
 mod tests {
@@ -101,10 +116,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_origin_keeps_shard_and_slot(peer in 0..MAX_SHARDS, slot in 0..ENTRY_SLOTS as u32) {
-            let origin = Origin::from_tag(Origin::of(peer, slot).tag());
-            prop_assert_eq!((origin.peer(), origin.slot()), (Some(peer), slot));
-            prop_assert_eq!(Origin::own(slot).peer(), None);
+        fn an_origin_keeps_shard_and_account(peer in 0..MAX_SHARDS, number in 0..MAX_ACCOUNTS) {
+            for account in [Account::ledger(number), Account::super_frame(number)] {
+                let origin = Origin::from_tag(Origin::of(peer, account).tag());
+                prop_assert_eq!((origin.peer(), origin.account()), (Some(peer), account));
+                prop_assert_eq!((Origin::own(account).peer(), Origin::own(account).account()), (None, account));
+                prop_assert_eq!(Account::from_number(account.number()), account);
+            }
+            prop_assert_eq!((Account::ledger(number).slot(), Account::ledger(number).super_at()), (number, None));
+            prop_assert_eq!(Account::super_frame(number).super_at(), Some(number));
         }
     }
 }

@@ -187,10 +187,13 @@ impl<D: Doorbell> Port<D> {
         if self.shared { self.fill_target } else { self.fill_target.min(self.share.saturating_sub(sent)) }
     }
 
-    /// Whether one more frame may be queued for transmission.
+    /// Frames that may be queued for transmission, looking closely only where they seem fewer than `want`.
     #[inline]
-    pub(super) fn has_tx_room(&mut self) -> bool {
-        self.in_tx < self.tx_cap && self.tx.acquire(1) > 0
+    pub(super) fn tx_room(&mut self, want: u32) -> u32 {
+        match self.tx_cap.saturating_sub(self.in_tx) {
+            0 => 0,
+            may => may.min(self.tx.acquire(want)),
+        }
     }
 
     /// The way out through this port for up to `want` frames: fewer where the port may not hold as many, or its tx
@@ -213,13 +216,13 @@ pub(super) struct Outlet<'a, P: Partition> {
 }
 
 impl<P: Partition> Outlet<'_, P> {
-    /// Whether one more frame may be queued.
+    /// Frames that may be queued.
     #[inline]
-    pub(super) fn has_room(&self) -> bool {
-        self.places.left() > 0
+    pub(super) fn room(&self) -> u32 {
+        self.places.left()
     }
 
-    /// Queues a frame; [`Outlet::has_room`] has looked. `tag` comes back at completion.
+    /// Queues a frame; [`Outlet::room`] has looked. `tag` comes back at completion.
     #[inline]
     pub(super) fn send(&mut self, frame: Frame<P>, at: Extent, tag: u32) {
         let _ = self.places.push(self.custody.give_tx(frame, at, self.socket, tag));

@@ -74,15 +74,16 @@ impl Area {
         Some(())
     }
 
-    /// Copies a packet to the start of a frame lent from this area. `None` where it does not fit.
-    pub(crate) fn fill_loan(&self, loan: &mut Loan, packet: &[u8]) -> Option<Extent> {
-        let len = u32::try_from(packet.len()).ok().filter(|&len| len <= self.frame_size)?;
-        let at = self.kernel_range(u64::from(loan.index()) * u64::from(self.frame_size), packet.len())?;
-        // SAFETY: in bounds by `kernel_range`. The loan is borrowed exclusively: its owner has noted the frame as
-        // lent and does not touch it before it is given back, so nobody else does. `packet` cannot lie in it: there is
-        // no token for a frame that is lent.
-        unsafe { std::ptr::copy_nonoverlapping(packet.as_ptr(), self.memory.as_mut_ptr().add(at), packet.len()) };
-        Some(Extent { offset: 0, len })
+    /// The first `len` bytes of a frame lent from this area, to write. Empty where a frame has fewer.
+    #[inline]
+    pub(crate) fn loan_mut<'a>(&'a self, loan: &'a mut Loan, len: u32) -> &'a mut [u8] {
+        let at = u64::from(loan.index()) * u64::from(self.frame_size);
+        match self.kernel_range(at, len as usize).filter(|_| len <= self.frame_size) {
+            // SAFETY: in bounds by `kernel_range`. The loan is borrowed exclusively for as long as the slice lives: its
+            // owner has noted the frame as lent and does not touch it before it is given back, so nobody else does.
+            Some(at) => unsafe { std::slice::from_raw_parts_mut(self.memory.as_mut_ptr().add(at), len as usize) },
+            None => &mut [],
+        }
     }
 
     /// The bytes of a packet in hand. Empty where the extent lies outside the frame.
@@ -105,18 +106,6 @@ impl Area {
             },
             None => &mut [],
         }
-    }
-
-    /// Copies a packet to the start of a frame. `None` where it does not fit.
-    #[inline]
-    pub(crate) fn place<P: Partition>(&self, packet: &[u8], to: &mut Frame<P>) -> Option<Extent> {
-        let at = Extent { offset: 0, len: u32::try_from(packet.len()).ok()? };
-        let bytes = self.packet_mut(to, at);
-        if bytes.len() != packet.len() {
-            return None;
-        }
-        bytes.copy_from_slice(packet);
-        Some(at)
     }
 
     #[inline]
@@ -166,9 +155,16 @@ mod tests {
         area.kernel_write(u64::from(RX_OFFSET), &text).unwrap();
         let at = Extent { offset: RX_OFFSET, len: 1792 };
         assert_eq!(area.packet(&to, at), text);
-        let placed = area.place(&text, &mut from).unwrap();
-        assert_eq!(area.packet(&from, placed), text);
-        assert!(area.place(&[0; 2049], &mut from).is_none());
+        let at = Extent { offset: 0, len: 1792 };
+        area.packet_mut(&mut from, at).copy_from_slice(&text);
+        assert_eq!(area.packet(&from, at), text);
+        assert!(area.packet_mut(&mut from, Extent { offset: 0, len: 2049 }).is_empty());
+        let mut loan = Loan::arrived(0);
+        area.loan_mut(&mut loan, 2048).fill(7);
+        assert_eq!(area.packet(&to, Extent { offset: 0, len: 2048 }), [7; 2048]);
+        assert_eq!(area.packet(&from, at), text, "the one behind it");
+        assert!(area.loan_mut(&mut loan, 2049).is_empty());
+        assert!(area.loan_mut(&mut Loan::arrived(2), 1).is_empty(), "outside the area");
         assert!(area.packet(&to, Extent { offset: 300, len: 1792 }).is_empty());
         assert!(area.packet(&to, Extent { offset: u32::MAX, len: 2 }).is_empty());
     }

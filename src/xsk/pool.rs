@@ -60,6 +60,12 @@ pub(crate) struct OpenPool<'a, P> {
 }
 
 impl<P> OpenPool<'_, P> {
+    /// Free frames.
+    #[inline]
+    pub(crate) fn len(&self) -> u32 {
+        self.at as u32
+    }
+
     /// Gives a frame back.
     #[inline]
     pub(crate) fn put(&mut self, frame: Frame<P>) {

@@ -2,12 +2,14 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
+mod clones;
 mod handoff;
 mod histories;
 mod lanes;
 mod mirroring;
 mod publication;
 mod rig;
+mod selector;
 mod shares;
 mod soak;
 

@@ -8,7 +8,7 @@ use shm_layout::record::{
     DiagnosticRecord, MetaRecord, MirrorRecord, Placement, PortRecord, PortRole, Role, StrRef, WireRecord,
 };
 use shm_layout::snapshot::SnapshotView;
-use spanwire::counters::{BindingBlock, Counted, EntryCell, ShardBlock, is_drained};
+use spanwire::counters::{BindingBlock, Counted, EntryCell, ShardBlock, is_drained, whole};
 use spanwire::shard::complete::AUDITS;
 use spanwire::shard::lanes::Wake;
 use spanwire::shard::mailbox::{Command, Event, Mailbox};
@@ -21,6 +21,8 @@ use spanwire::xsk::custody::SocketId;
 use spanwire::xsk::fake::{FakeDoorbell, FakeNic, Order};
 use spanwire::xsk::socket::RingSizes;
 use spanwire::xsk::store::Store;
+
+use super::selector::{Offer, Selector};
 
 pub const A: u32 = 11;
 pub const B: u32 = 12;
@@ -78,6 +80,8 @@ pub struct Rig {
     pub shard: Shard<FakeDoorbell>,
     pub block: Arc<ShardBlock>,
     pub ports: Vec<Wire>,
+    /// Those whose rings the shard reads.
+    pub selectors: Vec<Selector>,
     /// The ports as they were kicked, by ifindex.
     pub kicked: Order,
     table: Arc<Current>,
@@ -122,14 +126,19 @@ impl Fleet {
     /// Publishes a configuration; each shard takes it with its next breath.
     pub fn swap(&mut self, plan: &Plan) {
         self.generation += 1;
-        let blocks: Vec<_> = self.rigs.iter().map(|rig| Arc::clone(&rig.block)).collect();
-        publish(&self.rigs[0].table, &mut self.slots, plan, self.generation, &blocks);
+        let table = Arc::clone(&self.rigs[0].table);
+        publish(&table, &mut self.slots, plan, self.generation, self.rigs.iter_mut().map(Rig::ledgers));
     }
 
     /// Frees the slots that no shard can reach.
     pub fn reclaim(&mut self) {
-        let blocks: Vec<_> = self.rigs.iter().map(|rig| Arc::clone(&rig.block)).collect();
-        release(&mut self.slots, &blocks);
+        release(&mut self.slots, self.rigs.iter_mut().map(Rig::ledgers).collect());
+    }
+
+    /// Slots of entries that are gone and not free yet.
+    pub fn leaving(&mut self) -> usize {
+        self.reclaim();
+        self.slots.leaving()
     }
 
     /// A command to every shard.
@@ -149,23 +158,42 @@ impl Fleet {
     }
 }
 
-fn publish(table: &Current, slots: &mut Slots, plan: &Plan, generation: u64, blocks: &[Arc<ShardBlock>]) {
+/// What counts entries on one shard and for it.
+type Ledgers<'a> = (&'a ShardBlock, &'a mut [Selector]);
+
+fn publish<'a>(
+    table: &Current,
+    slots: &mut Slots,
+    plan: &Plan,
+    generation: u64,
+    ledgers: impl Iterator<Item = Ledgers<'a>>,
+) {
     let words = image_of(plan, generation);
     let view = SnapshotView::try_from(words.as_slice()).expect("a valid image");
     let keys: Vec<_> = plan.mirrors.iter().map(|m| key(*m)).collect();
     let afresh = table.load().takes_over_as(plan.role);
     let planned = slots.plan(keys.into_iter(), afresh).expect("slots");
-    for block in blocks {
-        planned.fresh().iter().for_each(|&slot| block.entry(slot).reset());
+    for (block, selectors) in ledgers {
+        for &slot in planned.fresh() {
+            block.entry(slot).reset();
+            selectors.iter_mut().for_each(|selector| selector.reset(slot));
+        }
     }
     let next = Table::build(&view, 1, generation, |key| planned.slot(key));
     slots.commit(planned, generation);
     table.swap(next);
 }
 
-fn release(slots: &mut Slots, blocks: &[Arc<ShardBlock>]) {
-    let oldest = blocks.iter().map(|block| block.adopted_serial()).min().expect("a shard");
-    slots.release(oldest, |slot| is_drained(blocks.iter().map(|block| block.entry(slot)), Counted::default));
+fn release(slots: &mut Slots, ledgers: Vec<Ledgers<'_>>) {
+    let oldest = ledgers.iter().map(|(block, _)| block.adopted_serial()).min().expect("a shard");
+    slots.release(oldest, |slot| {
+        let counted = || {
+            let mut all = Counted::default();
+            ledgers.iter().flat_map(|(_, selectors)| selectors.iter()).for_each(|of| all += of.counted(slot));
+            all
+        };
+        is_drained(ledgers.iter().map(|(block, _)| block.entry(slot)), counted)
+    });
 }
 
 impl Rig {
@@ -182,6 +210,7 @@ impl Rig {
             shard: shard.expect("a shard"),
             block,
             ports: Vec::new(),
+            selectors: Vec::new(),
             kicked: Order::default(),
             table: Arc::clone(table),
             mailbox,
@@ -318,11 +347,33 @@ impl Rig {
 
     /// Publishes a configuration; the shard takes it with its next breath.
     pub fn swap(&mut self, plan: &Plan) {
-        self.generation += 1;
-        let blocks = [Arc::clone(&self.block)];
-        publish(&self.table, &mut self.slots, plan, self.generation, &blocks);
+        self.publish(plan);
         self.breathe();
-        release(&mut self.slots, &blocks);
+        release(&mut self.slots, vec![(&self.block, &mut self.selectors)]);
+    }
+
+    /// The same, but the shard takes it later.
+    pub fn publish(&mut self, plan: &Plan) {
+        self.generation += 1;
+        let ledgers: [Ledgers<'_>; 1] = [(&self.block, &mut self.selectors)];
+        publish(&self.table, &mut self.slots, plan, self.generation, ledgers.into_iter());
+    }
+
+    fn ledgers(&mut self) -> Ledgers<'_> {
+        (&self.block, &mut self.selectors)
+    }
+
+    /// Gives the shard the clone ring of a selector, `bytes` long, its positions starting at `start`.
+    pub fn select(&mut self, bytes: u32, start: u64) {
+        let (selector, ring) = Selector::new(bytes, start);
+        self.selectors.push(selector);
+        self.command(Command::Read(Box::new(ring)));
+    }
+
+    /// The first selector takes a frame. Whether it was handed up.
+    pub fn offer(&mut self, ingress: u32, offer: &Offer) -> bool {
+        let table = self.table.load();
+        self.selectors[0].offer(&table, ingress, offer)
     }
 
     /// Where tables are swapped in.
@@ -373,9 +424,19 @@ impl Rig {
         self.block.entry(entry.slot)
     }
 
-    /// The ledger of an entry, which must close.
+    /// The ledger of an entry with what selectors count, which must close.
     pub fn ledger(&self, mirror: (u32, u32, u32)) -> [u64; LEDGER_VALUES] {
-        let row = self.entry(mirror).read().expect("nobody writes");
+        let table = self.table.load();
+        let entry = table.entries.iter().find(|e| e.key == key(mirror)).expect("an entry");
+        self.ledger_in(entry.slot)
+    }
+
+    /// The same of an entry that may be gone.
+    pub fn ledger_in(&self, slot: u32) -> [u64; LEDGER_VALUES] {
+        let shards = self.block.entry(slot).read().expect("nobody writes");
+        let mut counted = Counted::default();
+        self.selectors.iter().for_each(|of| counted += of.counted(slot));
+        let row = whole(&shards, counted);
         assert!(Entry::closes(&row), "the ledger does not close: {row:?}");
         row
     }
