@@ -15,6 +15,7 @@
 //! - [`detach`]: takes off what one that is gone has left
 //! - [`devices`]: the devices there are, for the control plane
 //! - [`report`]: what topology tells stats
+//! - [`selecting`]: what the kernel selects for the shards
 //! - [`stats`]: gathers and publishes
 
 pub mod carrier;
@@ -24,6 +25,7 @@ pub mod devices;
 pub mod limits;
 pub mod link_news;
 pub mod report;
+pub mod selecting;
 pub mod stats;
 pub mod topology;
 pub mod worker;
