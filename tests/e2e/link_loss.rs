@@ -8,7 +8,7 @@ use spanwire_lab::topology::{Lab, LabSpec, Port, Role};
 
 use super::down::set;
 use super::exchange;
-use super::node::{A, B, Node, document_with, lab, port_of};
+use super::node::{A, B, Node, document_with, lab, port_of, program};
 use super::offloads::wait_for_start;
 
 /// The lab's wire, forwarding.
@@ -250,6 +250,33 @@ fn a_run_after_one_that_was_killed_goes_on_where_that_was() {
             node.stop();
         }
     }
+}
+
+/// A port that a run which was killed has left down is taken up with what else that left.
+#[test]
+fn what_was_left_down_is_taken_up_when_it_is_asked_for() {
+    let lab = lab(LabSpec::default());
+    let other_wire = r#"{"name":"absent","a_ifindex":1001,"b_ifindex":1002}"#;
+    let mut node = Node::start(&lab, &[]);
+    node.import(&forwarding().replace(r#""wires":["#, &format!(r#""wires":[{other_wire},"#)));
+    node.wait_for_ports(&[A, B]);
+    let (lost, other) = &each_way(&lab)[0];
+    far(&lab, lost, "down");
+    until("the loss is forwarded", || !sees_a_link(&lab, other));
+    node.kill();
+    let detach = |args: &[&str]| {
+        let mut command = lab.dut().command(program("spanctl").to_str().unwrap());
+        let done = command.arg("--dir").arg(node.dir.path()).arg("detach").args(args).output().unwrap();
+        let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+        assert!(done.status.success(), "{said}");
+        said
+    };
+    detach(&["--wire", "absent"]);
+    assert!(!is_up(&lab, other) && record(&node).contains(&other.name), "of another wire");
+    let said = detach(&[]);
+    assert!(said.contains("changed back: ") && said.contains(&other.name), "{said}");
+    assert!(is_up(&lab, other) && sees_a_link(&lab, other));
+    wait_for_taken_record(&node);
 }
 
 #[test]

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use super::news::News;
 use super::sighting::Sighting;
 use super::taken::TakenRecord;
-use crate::devices::{Device, Gone};
+use crate::devices::{self, Device, Gone};
 
 /// How long a link may take to come up: what autonegotiation and training take on slow hardware.
 const TRAINING: Duration = Duration::from_secs(10);
@@ -286,6 +286,34 @@ impl LinkLoss {
             }
         }
     }
+}
+
+/// Takes up what a run that is gone has left down, as `dir` has it, but for the devices that are to stay as they are.
+/// Returns the names of those that it took up.
+pub(super) fn undo(dir: &Path, stays: impl Fn(&Sighting) -> bool) -> Vec<String> {
+    let mut record = TakenRecord::open(dir);
+    let left: Vec<Sighting> = record.all().iter().map(|taken| taken.device.clone()).filter(|it| !stays(it)).collect();
+    let mut done = Vec::new();
+    // Where it is of another network namespace, the file stays for a run there.
+    if left.is_empty() {
+        return done;
+    }
+    let present = devices::present().inspect_err(|error| tracing::warn!("cannot list the network devices: {error}"));
+    let Ok(present) = present else { return done };
+    for device in left {
+        let is_down = present.iter().any(|now| device.seems(now) && !now.enabled);
+        match if is_down { devices::enable(device.ifindex, true) } else { Ok(()) } {
+            Ok(()) if is_down => done.push(device.name),
+            Ok(()) => {}
+            Err(error) => {
+                tracing::warn!("{device} cannot be taken up again: {error}");
+                continue;
+            }
+        }
+        record.strike(device.ifindex);
+    }
+    record.keep();
+    done
 }
 
 #[cfg(test)]

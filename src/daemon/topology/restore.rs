@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::changed::{Changed, What};
+use super::link_loss;
 use super::lookout::Lookout;
 use super::record::Record;
 use super::sighting::Sighting;
@@ -65,6 +66,9 @@ impl Topology {
             record.strike(&changed);
         }
         record.keep();
+        done.extend(link_loss::undo(dir, |device| kept.iter().any(|kept| kept.is(device))));
+        done.sort_unstable();
+        done.dedup();
         done
     }
 
