@@ -183,14 +183,18 @@ static __always_inline void copy(HOOK_CTX *ctx, __u64 len, void *bank, const str
 	struct bank_header *header = bpf_map_lookup_elem(bank, &at);
 	void *ring = bpf_map_lookup_elem(&rings, &processor);
 	struct record *record;
+	__u64 least = 1;
 
-	/* The verifier has to see that the very register that is bounded here is the length further down. */
-	asm volatile("" : "+r"(len));
+	/*
+	 * The verifier has to see that the very register that is bounded here is the length further down. Before Linux 6.8
+	 * it learns nothing of a comparison with 0 for equality, which clang makes of one with a constant 1.
+	 */
+	asm volatile("" : "+r"(len), "+r"(least));
 	if (len > RECORD_LONGEST) {
 		cell->oversize++;
 		return;
 	}
-	if (len == 0) {
+	if (len < least) {
 		cell->unreadable++;
 		return;
 	}

