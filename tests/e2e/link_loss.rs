@@ -266,7 +266,14 @@ fn what_was_left_down_is_taken_up_when_it_is_asked_for() {
     node.kill();
     let detach = |args: &[&str]| {
         let mut command = lab.dut().command(program("spanctl").to_str().unwrap());
-        let done = command.arg("--dir").arg(node.dir.path()).arg("detach").args(args).output().unwrap();
+        let done = command
+            .arg("--dir")
+            .arg(node.dir.path())
+            .arg("detach")
+            .args(args)
+            .env("SPANWIRE_PINS", node.pins.path())
+            .output()
+            .unwrap();
         let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
         assert!(done.status.success(), "{said}");
         said

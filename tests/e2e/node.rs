@@ -34,18 +34,24 @@ pub fn program(name: &str) -> PathBuf {
 /// A dataplane with a directory of its own. Killed when dropped.
 pub struct Node {
     pub dir: TempDir,
+    /// A bpffs: what is pinned there goes with it, and what that holds on devices.
+    pub pins: TempDir,
     daemon: Option<Child>,
 }
 
 impl Node {
     /// A directory without a dataplane.
     pub fn idle() -> Node {
-        let dir = tempfile::tempdir().expect("a directory");
-        // What is pinned here goes with it, and what it holds on devices.
-        let pins = dir.path().join("bpf");
-        std::fs::create_dir(&pins).expect("a directory");
-        mount("bpf", &pins, "bpf", MountFlags::empty(), None).expect("a bpffs");
-        Node { dir, daemon: None }
+        let [dir, pins] = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+        mount("bpf", pins.path(), "bpf", MountFlags::empty(), None).expect("a bpffs");
+        Node { dir, pins, daemon: None }
+    }
+
+    /// What is pinned for it.
+    pub fn pinned(&self) -> Vec<PathBuf> {
+        let pins = std::fs::read_dir(self.pins.path()).expect("a bpffs").map(|entry| entry.expect("an entry").path());
+        // The kernel's own files of a bpffs stay.
+        pins.filter(|path| path.extension().is_none_or(|kind| kind != "debug")).collect()
     }
 
     /// A dataplane in the lab's middle namespace.
@@ -67,7 +73,8 @@ impl Node {
 
     pub fn command(&self, lab: &Lab, args: &[&str]) -> Command {
         let mut command = lab.dut().command(env!("CARGO_BIN_EXE_spanwired"));
-        command.arg("--dir").arg(self.dir.path()).args(args).stdin(Stdio::null()).stdout(Stdio::null());
+        command.arg("--dir").arg(self.dir.path()).args(args).env("SPANWIRE_PINS", self.pins.path());
+        command.stdin(Stdio::null()).stdout(Stdio::null());
         command
     }
 
@@ -113,6 +120,7 @@ impl Node {
             .arg("--dir")
             .arg(self.dir.path())
             .args(args)
+            .env("SPANWIRE_PINS", self.pins.path())
             .stdin(Stdio::null())
             .output()
             .expect("spanctl")
@@ -196,7 +204,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let _ = unmount(self.dir.path().join("bpf"), UnmountFlags::DETACH);
+        let _ = unmount(self.pins.path(), UnmountFlags::DETACH);
         if let Some(mut daemon) = self.daemon.take() {
             let _ = daemon.kill();
             let _ = daemon.wait();
