@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::config::{Config, online};
+use super::readers::readers;
 use crate::counters::{Counted, ENTRY_SLOTS};
 use crate::kernel::abi::Bell;
 use crate::kernel::features::KernelFacts;
@@ -34,8 +35,9 @@ pub struct Carrier {
     owner: String,
     tcx: bool,
     bells: Rows<Bell>,
-    /// The processors of the shards, in their order.
-    shards: Vec<u32>,
+    shards: usize,
+    /// The shards that read the rings, by processor.
+    readers: Vec<u32>,
 }
 
 /// What the selectors go by.
@@ -106,8 +108,9 @@ impl Carrier {
         }
         let bells = maps.bells().map_err(|error| format!("cannot map bells: {error}"))?;
         let (ledger, policy) = (Ledger::new(Arc::clone(&maps), ENTRY_SLOTS as u32), Policy::new(Arc::clone(&maps)));
-        let (owner, shards) = (pins::name(&config.dir), config.cpus.clone());
-        Ok(Carrier { maps, ledger, policy, force: Mutex::default(), folder, owner, tcx, bells, shards })
+        let (owner, shards) = (pins::name(&config.dir), config.cpus.len());
+        let readers = readers(maps.processors(), &config.cpus);
+        Ok(Carrier { maps, ledger, policy, force: Mutex::default(), folder, owner, tcx, bells, shards, readers })
     }
 
     /// The clone rings that each shard reads: one for each processor that runs, as any may receive. Clones of one that comes
@@ -116,19 +119,13 @@ impl Carrier {
     /// # Errors
     /// Memory is short.
     pub fn rings(&self) -> Result<Vec<Vec<Ring>>, MapError> {
-        let mut rings: Vec<Vec<Ring>> = self.shards.iter().map(|_| Vec::new()).collect();
+        let mut rings: Vec<Vec<Ring>> = (0..self.shards).map(|_| Vec::new()).collect();
         let mut processors = online().unwrap_or_else(|| (0..self.maps.processors()).collect());
         processors.retain(|&processor| processor < self.maps.processors());
         for (&processor, ring) in processors.iter().zip(self.maps.add_rings(processors.iter().copied())?) {
-            rings[self.reader(processor)].push(ring);
+            rings[self.readers[processor as usize] as usize].push(ring);
         }
         Ok(rings)
-    }
-
-    /// The shard that reads a processor's ring: the one that runs there, whose cache has the records; else each some.
-    fn reader(&self, processor: u32) -> usize {
-        let there = self.shards.iter().position(|&cpu| cpu == processor);
-        there.unwrap_or(processor as usize % self.shards.len().max(1))
     }
 
     /// Where selectors are held.
@@ -205,8 +202,8 @@ impl Upstream for Carrier {
 
     fn counted(&self, slot: u32, shard: u32) -> Counted {
         let mut counted = Counted::default();
-        let own = (0..self.maps.processors()).filter(|&processor| self.reader(processor) == shard as usize);
-        own.for_each(|processor| counted += self.ledger.read(slot, processor));
+        let own = (0..).zip(&self.readers).filter(|&(_, &reader)| reader == shard);
+        own.for_each(|(processor, _)| counted += self.ledger.read(slot, processor));
         counted
     }
 

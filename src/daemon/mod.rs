@@ -15,7 +15,7 @@
 //! - [`detach`]: takes off what one that is gone has left
 //! - [`devices`]: the devices there are, for the control plane
 //! - [`report`]: what topology tells stats
-//! - [`selecting`]: what the kernel selects for the shards
+//! - [`readers`]: which shard reads whose clone ring
 //! - [`stats`]: gathers and publishes
 
 pub mod carrier;
@@ -24,8 +24,8 @@ pub mod detach;
 pub mod devices;
 pub mod limits;
 pub mod link_news;
+pub mod readers;
 pub mod report;
-pub mod selecting;
 pub mod stats;
 pub mod topology;
 pub mod worker;
@@ -40,6 +40,7 @@ use thiserror::Error;
 
 use crate::region::{CONFIG_FILE, Publisher, RegionError, STATS_FILE, Subscriber, check_dir};
 use crate::shard::lanes::Wake;
+use crate::shard::mailbox::Command;
 use crate::snapshot::adopter::{Adopter, Adoption};
 use crate::snapshot::table::Current;
 use crate::snapshot::upstream::Upstream;
@@ -136,6 +137,12 @@ impl Dataplane {
         let (carrier, facts) = Carrier::of(config).map_err(DaemonError::NoKernelPath)?;
         let stop = Arc::new(Stop::default());
         let workers = Worker::start_all(config, &table, &stop.shards).map_err(system("start a shard"))?;
+        if let Some(carrier) = &carrier {
+            let rings = carrier.rings().map_err(|error| DaemonError::NoKernelPath(error.to_string()))?;
+            for (worker, rings) in workers.iter().zip(rings) {
+                rings.into_iter().for_each(|ring| worker.hand().send(Command::Read(Box::new(ring))));
+            }
+        }
         let blocks: Vec<_> = workers.iter().map(|w| Arc::clone(&w.block)).collect();
         let report = Arc::new(Report::default());
 
