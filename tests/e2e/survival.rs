@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use spanwire_lab::exchange::{ExchangeSpec, Progress, run};
+use spanwire_lab::exchange::{ExchangeSpec, Mirror, Progress, run};
 use spanwire_lab::topology::{Lab, LabSpec, Wire};
 use spanwire_lab::traffic::Pace;
 
-use crate::node::{A, B, MON, Node, check_ledgers, document, document_with, lab, program, signal};
+use crate::node::{A, B, MON, Node, check_ledgers, document, document_with, lab, mirror_of, program, signal};
 
 /// The hooks, as `--path` has them.
 const HOOKS: [&str; 2] = ["tc", "xdp"];
@@ -132,4 +132,37 @@ fn what_is_left_is_taken_off_when_it_is_asked_for() {
     assert!(!crosses(0));
     assert_eq!(crate::signals::ports(&lab), before);
     assert_eq!(node.pinned(), Vec::<std::path::PathBuf>::new());
+}
+
+/// What the kernel selects is mirrored, byte for byte: each frame, or 1 in N of those that a processor receives.
+#[test]
+fn clones_are_what_was_selected() {
+    for hook in HOOKS {
+        let lab = kernel_lab(LabSpec::default());
+        let node = Node::start(&lab, &["--path", hook]);
+        let processors = std::thread::available_parallelism().expect("processors").get() as u32;
+        for (seed, rate) in [(63, 1), (64, 7)] {
+            node.import(&document(&[]));
+            node.import(&document(&[(A, MON, rate), (B, MON, rate)]));
+            node.wait_for_ports(&[A, B, MON]);
+            let mirror = Some(Mirror::new(rate));
+            let samplers = if rate == 1 { 1 } else { processors };
+            // Two processors put what they select into two rings, and the order between those is not kept.
+            let in_order = false;
+            let spec = ExchangeSpec { samplers, in_order, ..ExchangeSpec::new(&lab, seed, 6000) };
+            let report = run(&lab, &ExchangeSpec { mirror_a: mirror, mirror_b: mirror, ..spec }, |_| ());
+            let report = report.expect("an exchange");
+            assert!(report.holds, "{hook}: {report}");
+            let stats = node.settled_stats();
+            for ingress in [A, B] {
+                let entry = mirror_of(&stats, ingress);
+                assert_eq!(
+                    (&entry["observed"], &entry["mirror_drops_ring_full"]),
+                    (&6000.into(), &0.into()),
+                    "{entry}"
+                );
+                assert_eq!(entry["mirrored_packets"], entry["selected"], "{entry}");
+            }
+        }
+    }
 }
