@@ -331,19 +331,15 @@ pub fn sweep(folder: &Path, wanted: impl Fn(u32, Hook) -> bool) -> io::Result<us
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let parts: Vec<&str> = name.split('-').collect();
-        let (port, hook, is_filter) = match parts[..] {
-            [port, hook] => (port, hook, false),
-            [port, hook, FILTER] => (port, hook, true),
+        let Some((port, hook, is_filter)) = held(name) else {
             // Of a release that counts otherwise.
-            [_, _, "crossings", layout] if layout != LAYOUT.to_string() => {
+            if let [_, _, "crossings", layout] = name.split('-').collect::<Vec<_>>()[..]
+                && layout != LAYOUT.to_string()
+            {
                 remove(&path);
-                continue;
             }
-            _ => continue,
+            continue;
         };
-        let hook = [Hook::Xdp, Hook::Tc].into_iter().find(|known| known.as_str() == hook);
-        let (Ok(port), Some(hook)) = (port.parse(), hook) else { continue };
         if wanted(port, hook) {
             continue;
         }
@@ -359,6 +355,30 @@ pub fn sweep(folder: &Path, wanted: impl Fn(u32, Hook) -> bool) -> io::Result<us
         swept += 1;
     }
     Ok(swept)
+}
+
+/// The port, the hook, and whether a filter holds its selector, by the name of a pin.
+fn held(name: &str) -> Option<(u32, Hook, bool)> {
+    let (port, hook, is_filter) = match name.split('-').collect::<Vec<_>>()[..] {
+        [port, hook] => (port, hook, false),
+        [port, hook, FILTER] => (port, hook, true),
+        _ => return None,
+    };
+    let hook = [Hook::Xdp, Hook::Tc].into_iter().find(|known| known.as_str() == hook)?;
+    Some((port.parse().ok()?, hook, is_filter))
+}
+
+/// The ports whose selectors are pinned in `folder`.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn ports(folder: &Path) -> io::Result<Vec<u32>> {
+    let mut ports = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        ports.extend(name.to_str().and_then(held).map(|(port, ..)| port));
+    }
+    Ok(ports)
 }
 
 /// Takes off the filters of `owner` for ports that are not `wanted`, also where nothing could be pinned. Returns how many.

@@ -1,6 +1,9 @@
 //! Ports whose frames the kernel carries are promiscuous by their own flag, which stays for as long as frames cross and is
 //! cleared with the last of them, by this run or by the next.
 
+use std::time::{Duration, Instant};
+
+use spanwire_lab::exchange::{ExchangeSpec, run};
 use spanwire_lab::topology::{Lab, LabSpec, Role};
 
 use crate::node::{A, B, MON, Node, document, document_with, lab};
@@ -81,6 +84,37 @@ fn what_a_run_that_is_gone_has_set_is_cleared_by_the_next() {
         node.wait_for_ports(&[A, B]);
         node.stop();
         assert_eq!(flags(&lab), [false, true], "{ends}");
+    }
+}
+
+/// One that ends before it has taken over what crosses leaves that as it is, and cuts it where it is to.
+#[test]
+fn a_run_that_ends_at_once_leaves_what_crosses_as_it_is() {
+    let lab = lab(LabSpec::default());
+    let mut node = carrying(&lab, "tc");
+    let quick = ExchangeSpec { idle: Duration::from_millis(300), monitor: None, ..ExchangeSpec::new(&lab, 63, 100) };
+    for (exit, crosses) in [("keep", true), ("keep", true), ("cut", false)] {
+        node.kill();
+        node.launch(&lab, &["--path", "tc", "--on-exit", exit]);
+        // From here on the signal is held for it.
+        let status = format!("/proc/{}/status", node.pid());
+        let is_held = || {
+            let text = std::fs::read_to_string(&status).unwrap();
+            let blocked = text.lines().find_map(|line| line.strip_prefix("SigBlk:\t")).unwrap();
+            u64::from_str_radix(blocked, 16).unwrap() & 1 << (15 - 1) != 0
+        };
+        let start = Instant::now();
+        while !is_held() {
+            assert!(start.elapsed() < Duration::from_secs(60), "SIGTERM is not held back");
+            std::thread::yield_now();
+        }
+        node.stop();
+        assert_eq!(flags(&lab), [crosses, true], "{exit}");
+        assert_eq!(run(&lab, &quick, |_| ()).unwrap().holds, crosses, "{exit}");
+        // Something to kill.
+        node.launch(&lab, &["--path", "tc"]);
+        wait_for_start(&node);
+        node.wait_for_ports(&[A, B, MON]);
     }
 }
 

@@ -7,6 +7,7 @@ use super::attached::Attached;
 use super::identity::Place;
 use super::{Places, Plan, Topology, Want};
 use crate::daemon::config::OnExit;
+use crate::kernel::clsact::Filter;
 use crate::kernel::features::PortFacts;
 use crate::kernel::hold::{self, Hold};
 use crate::kernel::path::{Path, choose};
@@ -180,6 +181,21 @@ impl Topology {
             swept += filters.map_err(|error| format!("filters of an earlier run may be there still: {error}"))?;
         }
         Ok(swept)
+    }
+
+    /// The ports whose selectors are there still though they are not in use: those of an earlier run, whose wires go on crossing.
+    /// None where everything is to be cut.
+    pub(super) fn left_crossing(&self) -> Vec<u32> {
+        if self.config.on_exit == OnExit::Cut {
+            if let Err(error) = self.sweep_all(|_, _| false) {
+                tracing::warn!("{error}");
+            }
+            return Vec::new();
+        }
+        let pinned = self.pins.iter().flat_map(|folder| hold::ports(folder).unwrap_or_default());
+        let filters = || Filter::all(&pins::name(&self.config.dir)).unwrap_or_default();
+        let filters = if self.pins.is_empty() && !self.facts.tcx { filters() } else { Vec::new() };
+        pinned.chain(filters.iter().map(Filter::port)).collect()
     }
 
     /// The ports whose wires go on crossing when this process ends.

@@ -81,7 +81,7 @@ impl Changed {
     pub(super) fn tell_lost(&self, why: &str) {
         let Changed { device, what, .. } = self;
         let how = what.undone_by(&device.name);
-        tracing::warn!("{device} {why}: its {what} stay as spanwired has set them, if it still exists ({how})");
+        tracing::warn!("{device} {why}: {what} left as set, if it still exists ({how})");
     }
 }
 

@@ -34,13 +34,18 @@ impl Topology {
         });
     }
 
-    /// Undoes everything that is on record: the ports have been let go of.
+    /// Undoes everything that is on record, but for the ports whose frames go on crossing: the others have been let go of.
     pub(super) fn undo_all(&mut self) {
-        self.undo_where(|_, _, _| true);
-        let stays = |changed: &Changed| self.attached.values().any(|port| changed.is_of(&Sighting::of(&port.device)));
+        let crossing = self.left_crossing().into_iter();
+        let crossing: Vec<Sighting> =
+            crossing.filter_map(|port| self.record.ports().get(&port)?.device.clone()).collect();
+        let is_left = |changed: &Changed| crossing.iter().any(|device| changed.is_of(device));
+        self.undo_where(|changed, _, _| !is_left(changed));
+        let held = |changed: &Changed| self.attached.values().any(|port| changed.is_of(&Sighting::of(&port.device)));
+        let stays = |changed: &Changed| is_left(changed) || held(changed);
         let busy = |changed: &&Changed| !changed.moved && !stays(changed);
         for Changed { device, what, .. } in self.record.changed().iter().filter(busy) {
-            tracing::warn!("{device} is in use by another program: its {what} are left for a later run");
+            tracing::warn!("{device} is in use by another program: {what} left as set, for a later run");
         }
         self.record.keep();
     }
@@ -85,7 +90,7 @@ impl Topology {
         for (changed, at) in left {
             let Changed { device, what, .. } = &changed;
             match put_back(at, what, |now| changed.is_of(now)) {
-                Ok(true) => tracing::info!("{device}: its {what} are as an earlier run found them"),
+                Ok(true) => tracing::info!("{device}: {what} put back as an earlier run found it"),
                 // Away again.
                 Ok(false) if changed.moved => continue,
                 Ok(false) => match self.lookout.has_moved(device.ifindex) {
