@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytemuck::Zeroable;
 use libbpf_rs::libbpf_sys::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, bpf_map_create_opts};
@@ -42,6 +42,8 @@ pub struct Maps {
     /// Bytes of a clone ring.
     ring_bytes: u32,
     processors: u32,
+    /// Where they are pinned, if they are.
+    folder: OnceLock<PathBuf>,
 }
 
 impl Maps {
@@ -65,6 +67,7 @@ impl Maps {
             bells: create(MapType::Array, "bells", row::<Bell>(), processors, BPF_F_MMAPABLE, None)?,
             ring_bytes,
             processors,
+            folder: OnceLock::new(),
         })
     }
 
@@ -85,19 +88,28 @@ impl Maps {
         Some(map.as_fd())
     }
 
-    /// Pins what tells a later run what became of clones meanwhile, in place of what an earlier one has pinned.
+    /// Pins what tells a later run what became of clones meanwhile, in place of what an earlier one has pinned: the bells, and
+    /// from now on each ledger and ring that is added. By themselves, because an inner map is found through the outer one only
+    /// with CAP_SYS_ADMIN, and before Linux 6.8 each look waits until no program runs.
     ///
     /// # Errors
     /// No bpffs.
     pub fn pin(&self, folder: &Path) -> io::Result<()> {
-        for (name, map) in [("cells", &self.cells), ("rings", &self.rings), ("bells", &self.bells)] {
-            let path = pin_of(folder, name);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => link::pin(map.as_fd(), &path)?,
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if PINNED.iter().any(|kind| name.split('-').next() == Some(kind)) {
+                fs::remove_file(&path)?;
             }
         }
+        link::pin(self.bells.as_fd(), &pin_of(folder, BELLS, 0))?;
+        // Of two folders, which nobody gives, the first stays.
+        let _ = self.folder.set(folder.to_owned());
         Ok(())
+    }
+
+    fn keep(&self, map: &MapHandle, kind: &str, at: u32) -> io::Result<()> {
+        self.folder.get().map_or(Ok(()), |folder| link::pin(map.as_fd(), &pin_of(folder, kind, at)))
     }
 
     /// Puts a bank in force and waits until no packet sees the older one; `None` for none, which mirrors nothing.
@@ -117,6 +129,7 @@ impl Maps {
         let chunk = chunk(self.processors)?;
         let rows = Rows::of(&chunk).map_err(MapError::of("map ledgers"))?;
         self.cells.update(&at.to_ne_bytes(), &fd(&chunk), MapFlags::ANY).map_err(MapError::of("add ledgers"))?;
+        self.keep(&chunk, CHUNK, at).map_err(MapError::of("pin ledgers"))?;
         Ok(rows)
     }
 
@@ -138,6 +151,7 @@ impl Maps {
             let map = ring(self.ring_bytes)?;
             let done = self.rings.update(&processor.to_ne_bytes(), &fd(&map), MapFlags::ANY);
             done.map_err(MapError::of("add a clone ring"))?;
+            self.keep(&map, RING, processor).map_err(MapError::of("pin a clone ring"))?;
             let owned: io::Result<OwnedFd> = map.as_fd().try_clone_to_owned();
             let ring = owned.and_then(|map| Ring::of(map, self.ring_bytes, Arc::clone(&bells), processor as usize));
             ring.map_err(MapError::of("map a clone ring"))
@@ -146,9 +160,16 @@ impl Maps {
     }
 }
 
+/// Kinds of pinned maps: the first word of their names.
+pub(super) const BELLS: &str = "bells";
+pub(super) const CHUNK: &str = "chunk";
+pub(super) const RING: &str = "ring";
+/// With those of earlier releases.
+const PINNED: [&str; 5] = [BELLS, CHUNK, RING, "cells", "rings"];
+
 /// Where a map is pinned.
-pub(super) fn pin_of(folder: &Path, name: &str) -> PathBuf {
-    folder.join(format!("{name}-{LAYOUT}"))
+pub(super) fn pin_of(folder: &Path, kind: &str, at: u32) -> PathBuf {
+    folder.join(format!("{kind}-{at}-{LAYOUT}"))
 }
 
 /// A bank with room for `rows` rows.

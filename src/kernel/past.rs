@@ -1,15 +1,16 @@
 //! What became of clones while no spanwired ran: read from the maps that the last one has pinned.
 
+use std::fs;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use libbpf_rs::{MapCore, MapHandle};
 
-use super::abi::{Bell, Cell};
+use super::abi::{Bell, Cell, LAYOUT};
 use super::ledger::lost;
-use super::maps::pin_of;
+use super::maps::{BELLS, CHUNK, RING, pin_of};
 use super::rings::Ring;
 use super::rows::Rows;
 
@@ -25,20 +26,25 @@ pub struct Past {
 impl Past {
     /// Reads what is pinned in `folder`; `None` where nothing is, or it is of another layout.
     pub fn read(folder: &Path) -> Option<Past> {
-        let open = |name| MapHandle::from_pinned_path(pin_of(folder, name)).ok();
-        let (cells, rings, bells) = (open("cells")?, open("rings")?, open("bells")?);
+        let bells = MapHandle::from_pinned_path(pin_of(folder, BELLS, 0)).ok()?;
         let bells: Arc<Rows<Bell>> = Arc::new(Rows::of(&bells).ok()?);
         let seen = bells.get(0)?.seen.load(Relaxed);
-        let lost: u64 = inner(&cells).filter_map(|chunk| Rows::<Cell>::of(&chunk).ok()).map(|rows| lost(&rows)).sum();
-        let unread = inner(&rings).filter_map(|ring| unread(&ring, &bells)).sum();
+        let chunks = pinned(folder, CHUNK)?;
+        let lost: u64 = chunks.filter_map(|chunk| Rows::<Cell>::of(&chunk).ok()).map(|rows| lost(&rows)).sum();
+        let unread = pinned(folder, RING)?.filter_map(|ring| unread(&ring, &bells)).sum();
         Some(Past { unread, lost: lost.saturating_sub(seen) })
     }
 }
 
-/// The maps in a map.
-fn inner(of: &MapHandle) -> impl Iterator<Item = MapHandle> {
-    let id = |at: u32| of.lookup(&at.to_ne_bytes(), MapFlags::ANY).ok().flatten()?.first_chunk().copied();
-    (0..of.max_entries()).filter_map(id).filter_map(|id| MapHandle::from_map_id(u32::from_ne_bytes(id)).ok())
+/// The maps of a kind that are pinned.
+fn pinned(folder: &Path, kind: &'static str) -> Option<impl Iterator<Item = MapHandle>> {
+    let is_one = move |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let layout = LAYOUT.to_string();
+        matches!(name.split('-').collect::<Vec<_>>()[..], [of, _, its] if of == kind && its == layout)
+    };
+    let paths = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()).filter(is_one);
+    Some(paths.filter_map(|path| MapHandle::from_pinned_path(path).ok()))
 }
 
 /// Records of a ring that nobody has read.

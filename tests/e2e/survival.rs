@@ -13,7 +13,7 @@ use crate::node::{A, B, MON, Node, check_ledgers, document, document_with, lab, 
 const HOOKS: [&str; 2] = ["tc", "xdp"];
 
 /// A lab whose far ends take what a driver redirects to them: a veth does so where its peer's receive path is NAPI's.
-fn kernel_lab(spec: LabSpec) -> Lab {
+pub fn kernel_lab(spec: LabSpec) -> Lab {
     let lab = lab(spec);
     for port in lab.info().wires.iter().flat_map(|wire| [&wire.a, &wire.b]) {
         lab.ns(port.host).exec("ethtool", &["-K", &port.host_name, "gro", "on"]).expect("ethtool");

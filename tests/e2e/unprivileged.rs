@@ -1,4 +1,4 @@
-//! spanwired with its four capabilities and spanctl without any, both as a user of their own. Its user may not look
+//! spanwired with its five capabilities and spanctl without any, both as a user of their own. Its user may not look
 //! into a process with capabilities, so the dataplane tells what is in its network namespace.
 
 use std::path::Path;
@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Uid, chown};
 use serde_json::Value;
+use spanwire_lab::exchange::{ExchangeSpec, run};
 use spanwire_lab::topology::{Lab, LabSpec};
 
 use crate::exchange;
-use crate::node::{A, B, MON, Node, copy_program, lab, program, signal};
+use crate::node::{A, B, MON, Node, copy_program, document, lab, program, signal};
+use crate::survival::kernel_lab;
 
 const USER: u32 = 65534;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,23 +26,45 @@ struct Home {
 
 impl Home {
     /// Its user's dataplane in the lab's middle namespace.
-    fn start(lab: &Lab) -> Home {
-        let mut node = Node::idle();
+    fn start(lab: &Lab, args: &[&str]) -> Home {
+        let node = Node::idle();
         for name in ["spanwired", "spanctl"] {
             copy_program(&program(name), &node.dir.path().join(name));
         }
-        chown(node.dir.path(), Some(Uid::from_raw(USER)), None).unwrap();
-        let caps = "-all,+net_admin,+net_raw,+bpf,+ipc_lock";
+        for place in [&node.dir, &node.pins] {
+            chown(place.path(), Some(Uid::from_raw(USER)), None).unwrap();
+        }
+        let mut home = Home { daemon: 0, node };
+        home.launch(lab, args);
+        home
+    }
+
+    fn launch(&mut self, lab: &Lab, args: &[&str]) {
+        let caps = "-all,+net_admin,+net_raw,+bpf,+perfmon,+ipc_lock";
         let mut setpriv = lab.dut().command("setpriv");
         setpriv.args(["--inh-caps", caps, "--ambient-caps", caps, "--bounding-set", caps]);
-        node.adopt(as_user(&mut setpriv, node.dir.path(), "spanwired"));
-        let home = Home { daemon: node.pid(), node };
+        let pins = self.node.pins.path().to_owned();
+        let program = as_user(&mut setpriv, self.node.dir.path(), "spanwired");
+        self.node.adopt(program.args(args).env("SPANWIRE_PINS", pins));
+        self.daemon = self.node.pid();
         let start = Instant::now();
-        while home.spanctl(&["stats"]).status.code() != Some(0) {
+        let runs = |show: &Value| show["dataplane"]["pid"] == self.daemon && show["dataplane"]["running"] == true;
+        while self.spanctl(&["stats"]).status.code() != Some(0) || !runs(&self.json(&["show"])) {
             assert!(start.elapsed() < PATIENCE, "the dataplane does not tell of itself");
             std::thread::sleep(NAP);
         }
-        home
+    }
+
+    fn wait_for_ports(&self, ports: &[u32]) {
+        let start = Instant::now();
+        let is_active = |show: &Value, port: u32| {
+            let all = show["ports"].as_array().unwrap();
+            all.iter().any(|p| p["ifindex"] == port && p["state"] == "active")
+        };
+        while ports.iter().any(|&port| !is_active(&self.json(&["show"]), port)) {
+            assert!(start.elapsed() < PATIENCE, "{:#}", self.json(&["show"]));
+            std::thread::sleep(NAP);
+        }
     }
 
     /// Runs spanctl as the same user, without capabilities and outside of the dataplane's namespace.
@@ -66,7 +90,7 @@ fn as_user<'a>(setpriv: &'a mut Command, home: &Path, name: &str) -> &'a mut Com
 #[test]
 fn the_same_user_commits_without_capabilities() {
     let lab = lab(LabSpec::default());
-    let home = Home::start(&lab);
+    let home = Home::start(&lab, &[]);
     let (wire, mon) = (lab.wire(0).unwrap(), &lab.monitor(0).unwrap().name);
     let conf = |monitor: &str| {
         home.node.file(&format!(
@@ -81,15 +105,7 @@ fn the_same_user_commits_without_capabilities() {
     assert_eq!(published["mirrors"][0]["output_ifindex"], MON, "{published}");
     let generation = published["generation"].to_string();
     home.json(&["wait", "--generation", &generation, "--timeout", "60"]);
-    let start = Instant::now();
-    let is_active = |show: &Value, port: u32| {
-        let ports = show["ports"].as_array().unwrap();
-        ports.iter().any(|p| p["ifindex"] == port && p["state"] == "active")
-    };
-    while [A, B, MON].iter().any(|&port| !is_active(&home.json(&["show"]), port)) {
-        assert!(start.elapsed() < PATIENCE, "{:#}", home.json(&["show"]));
-        std::thread::sleep(NAP);
-    }
+    home.wait_for_ports(&[A, B, MON]);
     exchange(&lab, 1, 300, Some(1), None);
 
     // What changes is told before the next answer.
@@ -110,4 +126,26 @@ fn the_same_user_commits_without_capabilities() {
     let committed = home.spanctl(&["--json", "commit", conf(mon).to_str().unwrap()]);
     signal(home.daemon, "CONT");
     assert!(committed.status.success(), "{committed:?}");
+}
+
+/// What crosses goes on without root too, and the next run says what became of clones meanwhile.
+#[test]
+fn what_became_of_clones_meanwhile_is_told() {
+    const FRAMES: u32 = 300;
+    for path in ["tc", "xdp"] {
+        let lab = kernel_lab(LabSpec::default());
+        let mut home = Home::start(&lab, &["--path", path]);
+        let file = home.node.file(&document(&[(A, MON, 1)]));
+        home.json(&["import", file.to_str().unwrap()]);
+        home.wait_for_ports(&[A, B, MON]);
+        home.node.kill();
+        let spec = ExchangeSpec { monitor: None, ..ExchangeSpec::new(&lab, 64, FRAMES) };
+        let report = run(&lab, &spec, |_| ()).unwrap();
+        assert!(report.holds, "{path}: {report}");
+        home.launch(&lab, &["--path", path]);
+        home.wait_for_ports(&[A, B, MON]);
+        let log = home.node.stop();
+        let told = format!("{FRAMES} clone(s) were not taken from the rings, and 0 found them full");
+        assert!(log.contains(&told) && log.contains(&format!("{FRAMES} frames have crossed unseen")), "{path}: {log}");
+    }
 }
