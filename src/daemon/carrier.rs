@@ -84,7 +84,8 @@ impl Carrier {
         }
     }
 
-    /// Makes the maps, and finds the place for pins; links hold selectors at tc where there is `tcx`. Without one what is told here says so, and nothing outlives the process.
+    /// Makes the maps, and finds the place for pins; links hold selectors at tc where there is `tcx`. Where there is no such
+    /// place, that is told, and nothing but a filter outlives the process.
     ///
     /// # Errors
     /// Why there is no kernel path here.
