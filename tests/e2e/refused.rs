@@ -42,10 +42,12 @@ fn a_clone_that_the_monitors_device_refuses_is_not_a_mirrored_one() {
     // Where something else completes in the moment after a kick, the wrong one of two is taken for refused.
     let told = at(entry, "mirrored_bytes");
     assert!(told.abs_diff(bytes as u64) <= bytes as u64 / 50, "{bytes} bytes came: {entry}");
-    assert_eq!((at(entry, "selected"), at(entry, "mirror_drops_refused")), (6000, 6000 - mirrored), "{entry}");
+    // Those for which there was no room, on a machine that is busy, the device never saw.
+    let refused = 6000 - mirrored - at(entry, "mirror_drops_queue_full") - at(entry, "mirror_drops_no_frame");
+    assert_eq!((at(entry, "selected"), at(entry, "mirror_drops_refused")), (6000, refused), "{entry}");
     assert!(mirrored > 0 && mirrored < 6000, "some frames are longer than the MTU, and some are not: {entry}");
     let ports = stats["ports"].as_array().unwrap();
     let port = ports.iter().find(|port| port["ifindex"] == MON).unwrap();
     let sent = ["tx_packets", "tx_bytes", "tx_lost"].map(|key| at(port, key));
-    assert_eq!(sent, [mirrored, told, 6000 - mirrored], "{port}");
+    assert_eq!(sent, [mirrored, told, refused], "{port}");
 }
