@@ -3,17 +3,21 @@
 //! Frames cross both ways, and those of one way are all mirrored, to a monitor that stands still every now and then.
 //! A frame's length tells its number among its neighbours; now and then one carries its number and is compared byte
 //! for byte. Every breath ends with conservation and a closed ledger.
+//!
+//! The same for clone rings, whose positions count bytes.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Instant;
 
 use shm_layout::counters::{Binding, Entry};
+use shm_layout::record::PortRole;
 use spanwire::shard::rx::BATCH;
 use spanwire::xsk::fake::Sent;
 use spanwire::xsk::socket::RingSizes;
 
-use super::rig::{A, B, MON, Plan, Rig, Spec};
+use super::rig::{A, B, MON, Plan, Rig, Spec, frame};
+use super::selector::{Offer, tcp};
 
 const MIRROR: (u32, u32, u32) = (A, MON, 1);
 /// Descriptors until the indices go round for the first time.
@@ -176,4 +180,68 @@ fn indices_that_go_round_lose_and_repeat_nothing() {
     let [primary, mirror] = rig.shard.census();
     assert_eq!((primary.tx, mirror.in_hand), (0, spec.mirror));
     eprintln!("clones and frames each way: {passed:?}; {} dropped; {breaths} breaths, {seconds:.1} s", clones.dropped);
+}
+
+/// What a port receives: small frames, and a super-frame now and then.
+fn offered(number: u32) -> Offer {
+    match number % 97 {
+        0 => Offer { gso_size: Some(700), ..Offer::of(tcp(number % (1 << 24), 1500 + number as usize % 600)) },
+        1 => Offer { tag: Some([0x8100, 7]), ..Offer::of(frame(number, 60)) },
+        len => Offer::of(frame(number, 60 + len as usize)),
+    }
+}
+
+#[test]
+fn positions_that_go_past_32_bits_lose_and_repeat_nothing() {
+    const RING: u32 = 1 << 15;
+    const BEFORE: u64 = 1 << 20;
+    // In the long form more than 32 bits count, in an optimised build.
+    let amount = amount().max(3 * BEFORE);
+    let mut rig = Rig::empty(Spec { primary: 0, mirror: 60, start: u32::MAX - BEFORE_WRAP, ..Spec::default() });
+    rig.add(MON, PortRole::Monitor);
+    rig.select(RING, (1 << 32) - BEFORE);
+    rig.swap(&Plan::wire(&[MIRROR]));
+    let table = rig.table().load();
+    let (mut number, mut passed, mut left, mut rounds) = (0u32, 0u64, 0u64, 0u32);
+    let mut expected = VecDeque::new();
+    let mut parts = VecDeque::new();
+    loop {
+        rounds += 1;
+        for _ in 0..if passed < amount { rounds % 67 } else { 0 } {
+            number = number.wrapping_add(1);
+            let offer = offered(number);
+            if rig.selectors[0].offer(&table, A, &offer) {
+                passed += offer.bytes.len() as u64 + 64;
+                expected.push_back(number);
+            }
+        }
+        // Now the shard has no time, now the monitor stands still.
+        if rounds % 50 > 3 {
+            rig.breathe();
+        }
+        let clones = if rounds % 70 > 5 { rig.sent(MON) } else { Vec::new() };
+        for clone in clones {
+            if parts.is_empty() {
+                let next = || expected.pop_front().map(|number| VecDeque::from(offered(number).clones()));
+                let mut rest = std::iter::from_fn(next);
+                parts = rest.find(|parts| parts[0] == clone).expect("a clone of nothing that is left");
+                left += 1;
+            }
+            assert_eq!(parts.pop_front(), Some(clone));
+        }
+        let row = rig.ledger(MIRROR);
+        let at = |value: Entry| row[value as usize];
+        assert_eq!(at(Entry::Selected), u64::from(number));
+        // What is left of the expected ones then was dropped.
+        if passed >= amount && !rig.shard.has_news() && at(Entry::InFlight) == 0 {
+            break;
+        }
+    }
+    let row = rig.ledger(MIRROR);
+    let at = |value: Entry| row[value as usize];
+    let [full, queue_full] = [Entry::DropRingFull, Entry::DropQueueFull].map(at);
+    assert!(full > 0 && queue_full > 0, "both were met: {full}, {queue_full}");
+    assert_eq!((at(Entry::MirroredPackets), at(Entry::InFlight), parts.len()), (left, 0, 0));
+    assert_eq!(left + full + queue_full, u64::from(number), "no other reason");
+    assert!(at(Entry::MirroredSegments) > 0);
 }
