@@ -9,11 +9,11 @@ use spanwire_lab::topology::{Lab, LabSpec, Port};
 
 use crate::node::{A, B, Node, document, lab, port_of};
 
-const SENDER: &str = "10.77.9.1";
-const RECEIVER: &str = "10.77.9.2";
+pub const SENDER: &str = "10.77.9.1";
+pub const RECEIVER: &str = "10.77.9.2";
 
 /// Hosts with addresses at both ends of the wire; the left one as a kernel sets it up by itself.
-fn hosts(lab: &Lab) -> (&Port, &Port) {
+pub fn hosts(lab: &Lab) -> (&Port, &Port) {
     let wire = lab.wire(0).unwrap();
     for (port, address) in [(&wire.a, SENDER), (&wire.b, RECEIVER)] {
         let host = lab.ns(port.host);
@@ -29,7 +29,7 @@ fn offloads(lab: &Lab, port: &Port, to: &str) {
 }
 
 /// Sends datagrams from the left host, each of `pieces` that its device is left to cut it into.
-fn send(lab: &Lab, from: &Port, datagrams: u32, pieces: usize) {
+pub fn send(lab: &Lab, from: &Port, datagrams: u32, pieces: usize) {
     let sent = lab.ns(from.host).enter(|| {
         let socket = UdpSocket::bind((SENDER, 0)).unwrap();
         if pieces > 1 {

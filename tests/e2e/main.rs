@@ -22,6 +22,7 @@ mod promiscuity;
 mod refused;
 mod script;
 mod signals;
+mod super_frames;
 mod survival;
 mod units;
 mod unprivileged;
