@@ -54,14 +54,14 @@ components() {
     }
 }
 
-# Ten minutes of each fuzz target. Without a sanitizer: the code under test has no unsafe block.
+# Ten minutes of each fuzz target. Without a sanitizer: see tools/fuzz/src/lib.rs.
 fuzz() {
     as_owner cargo +nightly fuzz --version || {
         echo "needed: rustup toolchain install nightly --profile minimal; cargo install --locked cargo-fuzz" >&2
         return 1
     }
     local target
-    for target in image importer junos segments; do
+    for target in image importer junos segments record rings; do
         as_owner mkdir -p "tools/fuzz/corpus/$target" &&
             as_owner cargo +nightly fuzz run --fuzz-dir tools/fuzz -s none "$target" "tools/fuzz/corpus/$target" \
                 "tools/fuzz/seeds/$target" -- -max_total_time=600 -timeout=30 -print_final_stats=1 || return

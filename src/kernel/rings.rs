@@ -4,9 +4,13 @@
 //! copies the frame, and submits it (the header's word, Release); the reader sees that (Acquire), reads the record, and
 //! gives its room back (the consumer's position, Release). Positions run over all of `u64`; a place is `position & mask`.
 //! A reader that sleeps says so in its bell, then looks at the ring; the selector reserves, then looks at the bell: with a
-//! fence between the two on both sides at least one sees the other.
+//! fence between the two on both sides at least one sees the other (`tests/loom_rings.rs`).
+//!
+//! Only the kernel writes positions of the producer and headers. All the same none is believed that leads out of the ring:
+//! what lies between is passed over then, counted, and read on from where the producer is.
 #![allow(unsafe_code)]
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -148,8 +152,7 @@ pub fn plain_ring(bytes: u32, start: u64) -> io::Result<(Writer, Ring)> {
     writer.consumer().store(start, Relaxed);
     writer.producer().store(start, Relaxed);
     let bells = Arc::new(Rows::plain(1)?);
-    let ring = Ring { parts: reader, position: start, bells, processor: 0, map: None };
-    Ok((Writer::new(writer, start), ring))
+    Ok((Writer::new(writer, start), Ring::new(reader, start, bells, 0, None)))
 }
 
 /// The reading end of a clone ring.
@@ -157,6 +160,9 @@ pub struct Ring {
     parts: Parts,
     /// What was given back so far.
     position: u64,
+    /// Where the producer was when it was looked at last: its word is written by another processor with each record.
+    end: Cell<u64>,
+    nonsense: Cell<u64>,
     bells: Arc<Rows<Bell>>,
     processor: usize,
     map: Option<OwnedFd>,
@@ -186,7 +192,11 @@ impl Ring {
             _memory: vec![consumer, rest],
         };
         let position = parts.consumer().load(Relaxed);
-        Ok(Ring { parts, position, bells, processor, map: Some(map) })
+        Ok(Ring::new(parts, position, bells, processor, Some(map)))
+    }
+
+    fn new(parts: Parts, position: u64, bells: Arc<Rows<Bell>>, processor: usize, map: Option<OwnedFd>) -> Ring {
+        Ring { parts, position, end: Cell::new(position), nonsense: Cell::new(0), bells, processor, map }
     }
 
     /// Where the reader is.
@@ -195,24 +205,51 @@ impl Ring {
     }
 
     /// The next record from `cursor` on, which moves behind it; `None` where none is submitted. Records that are none are
-    /// passed over.
+    /// passed over. A cursor begins at [`Ring::position`].
     #[inline]
     pub fn next(&self, cursor: &mut u64) -> Option<Record<'_>> {
-        // Acquire: pairs with the producer's Release; headers up to there are written.
-        while *cursor != self.parts.producer().load(Acquire) {
+        loop {
+            if *cursor == self.end.get() {
+                // Acquire: pairs with the producer's Release; headers up to there are written.
+                self.end.set(self.parts.producer().load(Acquire));
+                if *cursor == self.end.get() {
+                    return None;
+                }
+            }
             // Acquire: pairs with the submission.
             let word = self.parts.word(*cursor).load(Acquire);
             if word & BUSY != 0 {
                 return None;
             }
             let len = (word & !DISCARD) as usize;
-            let record = self.parts.bytes(*cursor, len).and_then(Record::parse);
-            *cursor += (len + HEADER).next_multiple_of(8) as u64;
-            if word & DISCARD == 0 && record.is_some() {
-                return record;
+            let whole = (len + HEADER).next_multiple_of(8) as u64;
+            let end = self.end.get();
+            let (held, ahead) = (end.wrapping_sub(self.position), end.wrapping_sub(*cursor));
+            if held > self.parts.size() || ahead > held || whole > ahead {
+                self.count_nonsense();
+                *cursor = end;
+                return None;
+            }
+            let at = *cursor;
+            *cursor = at.wrapping_add(whole);
+            if word & DISCARD == 0 {
+                match self.parts.bytes(at, len).and_then(Record::parse) {
+                    None => self.count_nonsense(),
+                    record => return record,
+                }
             }
         }
-        None
+    }
+
+    #[cold]
+    fn count_nonsense(&self) {
+        self.nonsense.set(self.nonsense.get() + 1);
+    }
+
+    /// How often what was to be read made no sense: at each time records that cannot be told apart any more, or one that is
+    /// none, were passed over. The kernel never writes such.
+    pub fn nonsense(&self) -> u64 {
+        self.nonsense.get()
     }
 
     /// Gives the room of every record before `cursor` back.

@@ -30,17 +30,17 @@ impl Writer {
         let to_end = size - (self.position & (size - 1));
         let skipped = if whole > to_end { to_end } else { 0 };
         // Acquire: pairs with the reader's Release.
-        let used = self.position - self.parts.consumer().load(Acquire);
-        if used + skipped + whole > size {
+        let used = self.position.wrapping_sub(self.parts.consumer().load(Acquire));
+        if used.saturating_add(skipped + whole) > size {
             return None;
         }
         if skipped > 0 {
             self.parts.word(self.position).store((skipped as u32 - HEADER as u32) | DISCARD, Relaxed);
-            self.position += skipped;
+            self.position = self.position.wrapping_add(skipped);
         }
         let at = self.position;
         self.parts.word(at).store(len as u32 | BUSY, Relaxed);
-        self.position += whole;
+        self.position = at.wrapping_add(whole);
         // Release: pairs with the reader's Acquire; the headers are written.
         self.parts.producer().store(self.position, Release);
         Some(Reserved(at))
@@ -57,6 +57,22 @@ impl Writer {
     pub fn discard(&mut self, room: Reserved) {
         let word = self.parts.word(room.0);
         word.store(word.load(Relaxed) & !BUSY | DISCARD, Release);
+    }
+
+    /// Where the next record will be.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Writes what the kernel would not: the header at a position, which is wrapped into the ring.
+    pub fn scrawl(&mut self, position: u64, header: u32) {
+        self.parts.word(position).store(header, Release);
+    }
+
+    /// Writes what the kernel would not: says that the ring is filled up to anywhere, and goes on at the word there.
+    pub fn jump(&mut self, position: u64) {
+        self.position = position & !7;
+        self.parts.producer().store(position, Release);
     }
 
     /// Puts a clone into the ring; whether there was room.

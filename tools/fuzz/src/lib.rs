@@ -6,12 +6,19 @@
 //! cargo +nightly fuzz run -s none importer fuzz/corpus/importer fuzz/seeds/importer -- -max_total_time=600
 //! cargo +nightly fuzz run -s none junos    fuzz/corpus/junos    fuzz/seeds/junos    -- -max_total_time=600
 //! cargo +nightly fuzz run -s none segments fuzz/corpus/segments fuzz/seeds/segments -- -max_total_time=600
+//! cargo +nightly fuzz run -s none record   fuzz/corpus/record   fuzz/seeds/record   -- -max_total_time=600
+//! cargo +nightly fuzz run -s none rings    fuzz/corpus/rings    fuzz/seeds/rings    -- -max_total_time=600
 //! ```
-//! Without a sanitizer, as the code under test has no unsafe block.
+//! Without a sanitizer: the code under test has no unsafe block, but for the rings, which lie in pages of their own that
+//! a sanitizer does not know either.
 #![forbid(unsafe_code)]
 
 #[path = "../../../tests/segments/holds.rs"]
 mod holds;
+#[path = "../../../tests/rings/nonsense.rs"]
+mod nonsense;
+
+pub use nonsense::{record, rings};
 
 use std::collections::HashMap;
 
