@@ -1,0 +1,91 @@
+//! What does not get into a ring is counted for what it is, and the ledger closes after every frame.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use spanwire::kernel::abi::RecordHead;
+use spanwire::kernel::program::Hook;
+
+use super::hooks::{Frame, Program, TC_SHOT, XDP_DROP};
+use super::in_namespace;
+use super::rig::{Plan, Rig, drain};
+
+fn frame(len: usize) -> Frame {
+    Frame { len, ..Frame::default() }
+}
+
+#[test]
+fn what_finds_no_room_is_counted_and_goes_on() {
+    /// The smallest there is.
+    const RING: u64 = 4096;
+    const HEADER: usize = 8;
+    in_namespace(|| {
+        let mut rig = Rig::new(RING as u32);
+        rig.put(&Plan::first_port(1));
+        let slot = rig.slots()[0];
+        let at = rig.processor();
+        let mut counted = rig.ledger.total(slot);
+        let (mut used, mut handed_up) = (0u64, 0);
+        for (n, len) in [60, 200, 60, 1000, 60, 448, 60].into_iter().cycle().take(500).enumerate() {
+            let hook = if n % 2 == 0 { Hook::Xdp } else { Hook::Tc };
+            rig.pass(hook, 0, &frame(len));
+            let room = [64, 192, 448, 960, 1536].into_iter().find(|&room| len <= room).unwrap();
+            let whole = (HEADER + size_of::<RecordHead>() + room) as u64;
+            counted.observed += 1;
+            counted.selected += 1;
+            // The kernel never fills a ring to its last byte.
+            if used + whole < RING {
+                used += whole;
+                handed_up += 1;
+            } else {
+                counted.ring_full += 1;
+            }
+            assert_eq!(rig.ledger.total(slot), counted);
+            assert_eq!(counted.handed_up(), handed_up);
+            // Room comes back only with what was read.
+            if n % 20 == 19 {
+                drain(&mut rig.rings[at]);
+                used = 0;
+            }
+        }
+        assert!(counted.ring_full > 0 && handed_up > 100, "{counted:?}");
+        // One that is longer than the ring.
+        rig.pass(Hook::Xdp, 0, &frame(5000));
+        counted.observed += 1;
+        counted.selected += 1;
+        counted.ring_full += 1;
+        assert_eq!(rig.ledger.total(slot), counted);
+    });
+}
+
+#[test]
+fn what_is_longer_than_any_record_is_oversize_and_what_has_no_ring_finds_it_full() {
+    in_namespace(|| {
+        let mut rig = Rig::without_rings(1 << 18);
+        rig.put(&Plan::first_port(2));
+        let slot = rig.slots()[0];
+        for (len, n) in [(60, 1u64), (60, 2), (70_000, 3), (70_000, 4), (60, 5)] {
+            rig.pass(Hook::Xdp, 0, &frame(len));
+            let total = rig.ledger.total(slot);
+            assert_eq!((total.observed, total.selected), (n, n.div_ceil(2)));
+            assert_eq!(total.ring_full + total.oversize, total.selected, "{total:?}");
+            assert_eq!((total.oversize, total.handed_up()), (u64::from(n >= 3), 0));
+        }
+    });
+}
+
+#[test]
+fn a_frame_without_another_port_is_counted_too() {
+    in_namespace(|| {
+        let mut rig = Rig::new(1 << 16);
+        rig.put(&Plan::first_port(1));
+        let at = rig.processor();
+        for (hook, drop) in [(Hook::Xdp, XDP_DROP), (Hook::Tc, TC_SHOT)] {
+            let alone = Program::load(hook, 0, 0, &rig.maps);
+            assert_eq!(alone.run(&frame(60)), drop);
+            let row = alone.crossings.get(at).unwrap();
+            let counted = [&row.frames, &row.bytes, &row.no_peer].map(|n| n.load(Relaxed));
+            assert_eq!(counted, [0, 0, 1]);
+        }
+        assert_eq!(rig.ledger.total(rig.slots()[0]).handed_up(), 2, "it is mirrored all the same");
+    });
+}
