@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use crate::interrupt;
 use crate::machine::Machine;
-use crate::wire::report::align;
+use crate::table::align;
 
 /// As it was when this was built.
 const COMMITTED: &str = include_str!("../../../benches/instructions.tsv");

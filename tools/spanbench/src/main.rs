@@ -6,12 +6,13 @@
 //! - [`instructions`]: how many instructions a shard spends on a frame, beside a committed table
 //! - [`report`]: runs the set and writes it down
 //! - [`rig`]: the shard that `core` measures
-//! - [`summary`], [`chart`]: medians and spreads, and pictures of them
+//! - [`summary`], [`table`], [`chart`]: medians and spreads, and tables and pictures of them; [`goal`]: what they are to be
 //! - [`machine`], [`interrupt`]: where figures are from, and ending in good order
 #![forbid(unsafe_code)]
 
 mod chart;
 mod core;
+mod goal;
 mod handoff;
 mod instructions;
 mod interrupt;
@@ -19,6 +20,7 @@ mod machine;
 mod report;
 mod rig;
 mod summary;
+mod table;
 mod wire;
 
 use std::fmt::Display;
@@ -47,6 +49,8 @@ enum Command {
     Wire(wire::args::WireArgs),
     /// What a monitor port costs the primary while it is healthy, down, stalled, jammed or gone: root, as `wire`
     States(wire::states::StatesArgs),
+    /// What a busy process on every processor costs the wire: root, as `wire`
+    Neighbour(wire::neighbour::NeighbourArgs),
     /// How long a publish takes to reach the last shard of a running dataplane
     Handoff(handoff::HandoffArgs),
     /// What publishes cost the frames that cross meanwhile: root, as `wire`
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
         Command::Core(core) => show(core::run(core), json),
         Command::Wire(wire) => show(wire::run(wire), json),
         Command::States(states) => show(wire::states::run(states), json),
+        Command::Neighbour(neighbour) => show(wire::neighbour::run(neighbour), json),
         Command::Handoff(handoff) => show(handoff::run(handoff), json),
         Command::Publishing(publishing) => show(wire::publishing::run(publishing), json),
         Command::Instructions(args) => {

@@ -28,9 +28,14 @@ impl Spread {
         Some(Spread { runs: sorted.len(), median: (below + above) / 2.0, min, max })
     }
 
+    /// In another unit.
+    pub(crate) fn per(self, unit: f64) -> Spread {
+        Spread { median: self.median / unit, min: self.min / unit, max: self.max / unit, ..self }
+    }
+
     /// `1234 (1200-1300)` of this unit, with so many decimals.
     pub(crate) fn text(&self, unit: f64, places: usize) -> String {
-        let [median, min, max] = [self.median, self.min, self.max].map(|value| value / unit);
+        let Spread { median, min, max, .. } = self.per(unit);
         format!("{median:.places$} ({min:.places$}-{max:.places$})")
     }
 

@@ -8,9 +8,10 @@
 //! - [`subject`]: one case on one shard, a slice of batches at a time
 //! - [`turns`]: who measures when, so that figures can be compared
 //! - [`rows`]: the figures
-//! - [`text`], [`plot`]: the figures as tables and as a picture
+//! - [`text`], [`plot`]: the figures as tables and as a picture; [`goals`]: what they are to be
 
 mod case;
+mod goals;
 mod plot;
 mod rows;
 mod subject;

@@ -6,8 +6,9 @@ use comfy_table::{Table, presets};
 
 use super::CoreReport;
 use super::case::Packets;
+use crate::goal::with_goals;
 use crate::summary::Spread;
-use crate::wire::report::align;
+use crate::table::align;
 
 impl CoreReport {
     /// What a frame costs, without a style.
@@ -99,6 +100,6 @@ impl fmt::Display for CoreReport {
             table.load_style(presets::NOTHING);
             write!(f, "{}{about}\n{table}", if number > 0 { "\n\n" } else { "" })?;
         }
-        Ok(())
+        with_goals(f, &self.goals())
     }
 }

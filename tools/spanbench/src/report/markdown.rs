@@ -6,8 +6,10 @@ use comfy_table::{Table, presets};
 
 use super::pictures::Chart;
 use super::{CORE_PICTURE, Report};
+use crate::goal;
 use crate::summary::Spread;
-use crate::wire::report::{Case, align, show};
+use crate::table::{align, show};
+use crate::wire::report::Case;
 
 /// The whole text; `charts` are linked by their file names.
 pub(super) fn text(report: &Report, charts: &[Chart]) -> String {
@@ -44,6 +46,8 @@ fn write(text: &mut String, report: &Report, charts: &[Chart]) -> std::fmt::Resu
         writeln!(text, "- Left out in mode {}: {}: {}", left.mode.as_str(), left.system.as_str(), left.reason)?;
     }
 
+    section(text, "Goals", goal::ABOUT, goal::table(&report.goals))?;
+
     let core = &report.core;
     section(text, "Cost of a frame", &core.about_costs(), core.costs())?;
     writeln!(text, "\n![cost and latency]({CORE_PICTURE})")?;
@@ -67,13 +71,14 @@ fn write(text: &mut String, report: &Report, charts: &[Chart]) -> std::fmt::Resu
     section(text, "Handoff", &about, times)?;
 
     section(text, "A monitor port in trouble", &report.states.about(), report.states.table())?;
+    section(text, "Busy neighbours", &report.neighbour.about(), report.neighbour.table())?;
     section(text, "Publishes under load", &report.publishing.about(), report.publishing.table())?;
 
     writeln!(text, "\n## Wire\n")?;
     writeln!(
         text,
-        "veth pairs between network namespaces, one direction; the sinks and the devmap peer run {} XDP. \
-         `spanwire / x` is the ratio to x: of a latency, smaller is better.",
+        "veth pairs between network namespaces, one direction, all far ends in NAPI; the sinks and the devmap peer run {} XDP. \
+         `x / y` is a ratio of paired runs: of a latency, smaller is better.",
         settings.xdp_mode
     )?;
     report.wire.cases.iter().try_for_each(|case| write_case(text, case, charts))

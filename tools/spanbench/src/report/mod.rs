@@ -15,11 +15,13 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::core::{self, CoreArgs, CoreError, CoreReport};
+use crate::goal::{Bound, Goal};
 use crate::handoff::{self, HandoffArgs, HandoffError};
 use crate::instructions::{self, InstructionsArgs, InstructionsError, InstructionsReport};
 use crate::summary::Spread;
 use crate::wire::args::WireArgs;
 use crate::wire::error::WireError;
+use crate::wire::neighbour::{self, NeighbourArgs, NeighbourReport};
 use crate::wire::publishing::{self, PublishingArgs, PublishingReport};
 use crate::wire::report::WireReport;
 use crate::wire::states::{self, StatesArgs, StatesReport};
@@ -88,9 +90,14 @@ pub(crate) struct Report {
     handoff: HandoffFigure,
     /// A monitor port in trouble.
     states: StatesReport,
+    /// Busy neighbours.
+    neighbour: NeighbourReport,
+    /// Publishes under load.
     publishing: PublishingReport,
     /// Real frames.
     wire: WireReport,
+    /// All goals.
+    goals: Vec<Goal>,
     /// The files that were written.
     files: Vec<PathBuf>,
 }
@@ -102,6 +109,13 @@ struct HandoffFigure {
     image_bytes: usize,
     p50: Option<Spread>,
     p99: Option<Spread>,
+}
+
+impl HandoffFigure {
+    fn goals(&self) -> Vec<Goal> {
+        let p99 = self.p99.map(|p99| p99.per(1e3));
+        vec![Goal::new("from publish to the last shard, p99, µs".to_owned(), Bound::AtMost(100.0), p99)]
+    }
 }
 
 /// Measures everything and writes the files.
@@ -116,9 +130,14 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Report, ReportError> {
     let (core, core_written) = (core(args, "untouched")?, core(args, "written")?);
     let (instructions, handoff) = (instructions()?, handoff(args)?);
     let states = states::run(&StatesArgs { wire: args.wire.clone(), state: String::new() })?;
+    let neighbour = neighbour::run(&NeighbourArgs { wire: args.wire.clone() })?;
     let publishing = publishing::run(&PublishingArgs { wire: args.wire.clone(), pause_ms: PAUSE_MS })?;
     let wire = wire::run(&args.wire)?;
-    let mut report = Report { core, core_written, instructions, handoff, states, publishing, wire, files: Vec::new() };
+    let goals =
+        [wire.goals.clone(), states.goals.clone(), neighbour.goals.clone(), core.goals(), handoff.goals()].concat();
+    let files = Vec::new();
+    let mut report =
+        Report { core, core_written, instructions, handoff, states, neighbour, publishing, wire, goals, files };
     let charts = pictures::all(&report.wire);
     let mut files: Vec<(String, String)> = vec![("report.md".to_owned(), markdown::text(&report, &charts))];
     files.push((CORE_PICTURE.to_owned(), report.core.svg()));

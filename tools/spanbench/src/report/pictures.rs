@@ -1,9 +1,7 @@
 //! The pictures of `wire`.
 
 use crate::chart::{Bar, Panel, picture};
-use crate::summary::Spread;
 use crate::wire::report::{COLUMNS, Case, WireReport};
-use crate::wire::system::System;
 
 /// The figures that get a picture.
 const DRAWN: [&str; 4] = ["max_sink_pps", "max_monitor_pps", "zero_loss_pps", "latency_50_p99_ns"];
@@ -36,10 +34,9 @@ fn chart(case: &Case, figure: &str, heading: &str, divisor: f64) -> Option<Chart
         .systems
         .iter()
         .filter_map(|system| {
-            let Spread { runs, median, min, max } = *system.figures.get(figure)?;
-            let spread = Spread { runs, median: median / divisor, min: min / divisor, max: max / divisor };
+            let spread = system.figures.get(figure)?.per(divisor);
             let label = system.system.as_str().to_owned();
-            Some(Bar { label, strong: system.system == System::Spanwire, spread })
+            Some(Bar { label, strong: system.system.is_ours(), spread })
         })
         .collect();
     if bars.is_empty() {
@@ -53,12 +50,15 @@ fn chart(case: &Case, figure: &str, heading: &str, divisor: f64) -> Option<Chart
 
 #[cfg(test)]
 mod tests {
+    use spanwire::kernel::path::Path;
+
     use super::*;
-    use crate::wire::system::Mode;
+    use crate::summary::Spread;
+    use crate::wire::system::{Mode, System};
 
     #[test]
     fn a_chart_has_a_bar_for_each_system_that_has_the_figure() {
-        let mut case = Case::new(Mode::Forward, 64, &[System::Spanwire, System::Testpmd, System::Tc]);
+        let mut case = Case::new(Mode::Forward, 64, &[System::Spanwire(Path::Xdp), System::Testpmd, System::Tc]);
         let spread = |median: f64| Spread { runs: 5, median, min: median * 0.9, max: median * 1.1 };
         for (system, pps) in case.systems.iter_mut().zip([1_500_000.0, 1_000_000.0]) {
             system.figures.insert("max_sink_pps".to_owned(), spread(pps));

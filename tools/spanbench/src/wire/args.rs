@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use spanwire::kernel::path::Path;
 use spanwire::kernel::xdp::XdpMode;
 
 use super::error::{Result, WireError};
@@ -13,6 +14,9 @@ use super::system::{Mode, Setup, System};
 /// Options of `spanbench wire`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct WireArgs {
+    /// How frames cross spanwire; each path is measured as a system of its own
+    #[arg(long, value_delimiter = ',', value_name = "xdp,tc,shard", default_value = "xdp,tc,shard", value_parser = path)]
+    path: Vec<Path>,
     /// Peers to measure beside spanwire; without this all that are installed, "none" for none
     #[arg(long, value_delimiter = ',', value_name = "testpmd,devmap,tc,bridge|none", value_parser = peer)]
     peer: Option<Vec<Peer>>,
@@ -68,6 +72,17 @@ impl WireArgs {
         self.resolution / 100.0
     }
 
+    /// The paths of spanwire to measure, none twice.
+    pub(super) fn paths(&self) -> Vec<Path> {
+        let mut paths = Vec::new();
+        for &path in &self.path {
+            if !paths.contains(&path) {
+                paths.push(path);
+            }
+        }
+        paths
+    }
+
     /// The systems to measure in `mode`, spanwire first; those that cannot be go to `left_out`.
     ///
     /// # Errors
@@ -78,7 +93,7 @@ impl WireArgs {
             Peer::None => None,
         });
         let peers: Vec<System> = if self.peer.is_some() { named.collect() } else { System::PEERS.to_vec() };
-        let mut systems = vec![System::Spanwire];
+        let mut systems: Vec<System> = self.paths().into_iter().map(System::Spanwire).collect();
         for system in peers {
             if systems.contains(&system) {
                 continue;
@@ -113,7 +128,7 @@ impl WireArgs {
         if !spanwired.is_file() {
             let file = spanwired.display();
             let reason = format!("{file} is not there: build it (cargo build --release), or give --spanwired");
-            return Err(WireError::System { system: System::Spanwire.as_str(), reason });
+            return Err(WireError::System { system: "spanwire", reason });
         }
         Ok(Setup {
             tester_cpu: self.tester_cpu,
@@ -149,11 +164,13 @@ fn peer(text: &str) -> std::result::Result<Peer, String> {
     let allowed = || format!("allowed: {}, none", System::PEERS.map(System::as_str).join(", "));
     match text {
         "none" => Ok(Peer::None),
-        _ => match System::from_str(text, false) {
-            Ok(system) if System::PEERS.contains(&system) => Ok(Peer::Of(system)),
-            _ => Err(allowed()),
-        },
+        _ => System::PEERS.into_iter().find(|peer| peer.as_str() == text).map(Peer::Of).ok_or_else(allowed),
     }
+}
+
+fn path(text: &str) -> std::result::Result<Path, String> {
+    let allowed = || format!("allowed: {}", System::PATHS.map(Path::as_str).join(", "));
+    System::PATHS.into_iter().find(|path| path.as_str() == text).ok_or_else(allowed)
 }
 
 fn percent(text: &str) -> std::result::Result<f64, String> {
@@ -215,19 +232,30 @@ mod tests {
     #[test]
     fn peers_are_named_or_none() {
         let mut left_out = Vec::new();
-        let args = parse("--peer tc,devmap,tc").unwrap();
-        assert_eq!(args.systems(Mode::Mirror, &mut left_out).unwrap(), [System::Spanwire, System::Tc, System::Devmap]);
-        let args = parse("--peer none").unwrap();
-        assert_eq!(args.systems(Mode::Forward, &mut left_out).unwrap(), [System::Spanwire]);
+        let ours = System::Spanwire(Path::Tc);
+        let args = parse("--path tc --peer tc,devmap,tc").unwrap();
+        assert_eq!(args.systems(Mode::Mirror, &mut left_out).unwrap(), [ours, System::Tc, System::Devmap]);
+        let args = parse("--path tc --peer none").unwrap();
+        assert_eq!(args.systems(Mode::Forward, &mut left_out).unwrap(), [ours]);
         assert!(left_out.is_empty());
         assert!(parse("--peer spanwire").unwrap_err().contains("testpmd, devmap, tc, bridge, none"));
     }
 
     #[test]
+    fn each_path_is_a_system_and_without_a_word_all_are() {
+        let paths = |line: &str| parse(line).unwrap().paths();
+        assert_eq!(paths(""), [Path::Xdp, Path::Tc, Path::Shard]);
+        assert_eq!(paths("--path shard,xdp,shard"), [Path::Shard, Path::Xdp]);
+        for word in ["auto", "XDP", ""] {
+            assert!(parse(&format!("--path={word}")).unwrap_err().contains("allowed: xdp, tc, shard"), "{word}");
+        }
+    }
+
+    #[test]
     fn what_does_not_mirror_is_left_out_of_that_mode() {
         let mut left_out = Vec::new();
-        let args = parse("--peer testpmd").unwrap();
-        assert_eq!(args.systems(Mode::Mirror, &mut left_out).unwrap(), [System::Spanwire]);
+        let args = parse("--path xdp --peer testpmd").unwrap();
+        assert_eq!(args.systems(Mode::Mirror, &mut left_out).unwrap(), [System::Spanwire(Path::Xdp)]);
         assert_eq!(left_out.len(), 1);
     }
 

@@ -38,8 +38,10 @@ pub(crate) enum WireError {
         /// Why, with the end of its log.
         reason: String,
     },
-    /// No frame crosses.
-    #[error("{system}: of {offered} frames {received} crossed, after {after:?}{log}")]
+    /// No frame crosses, or none is copied.
+    #[error(
+        "{system}: of {offered} frames {received} crossed and {monitored} came to the monitor, after {after:?}{log}"
+    )]
     NotReady {
         /// Its name.
         system: &'static str,
@@ -47,6 +49,8 @@ pub(crate) enum WireError {
         offered: u64,
         /// Of them, those that arrived.
         received: u64,
+        /// Copies at the monitor.
+        monitored: u64,
         /// Time waited.
         after: Duration,
         /// The end of its log.

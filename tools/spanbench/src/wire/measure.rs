@@ -6,7 +6,7 @@ use spanwire_lab::topology::Lab;
 
 use super::args::{Measure, WireArgs};
 use super::error::{Result, WireError};
-use super::report::{Latency, Max, Run};
+use super::figures::{Latency, Max, Run};
 use super::search::{Trial, search};
 use super::sink::Sink;
 use super::system::process::Process;
@@ -46,6 +46,7 @@ pub(super) fn wait_ready(tester: &mut Tester, system: System, running: &mut dyn 
                 system: system.as_str(),
                 offered: sent.offered,
                 received: sent.received,
+                monitored: sent.monitored,
                 after: start.elapsed(),
                 log: process.map(Process::last_words).unwrap_or_default(),
             });

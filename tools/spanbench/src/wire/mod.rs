@@ -11,14 +11,22 @@
 //! - [`search`]: the highest rate that passes
 //! - [`system`]: what is measured
 //! - [`placement`]: where it ran
-//! - [`measure`]: one run of one system
-//! - [`report`]: what came out
+//! - [`measure`]: one run of one system; [`figures`]: what came of it
+//! - [`report`]: what came out; [`goals`]: what is to come out
 //! - [`states`]: a monitor in trouble
+//! - [`neighbour`]: beside busy processes; [`busy`] has them
+//! - [`publishing`]: publishes under load
+//! - [`far_ends`]: the lab, made so that all systems can forward in it
 
 pub(crate) mod args;
 mod bpf;
+mod busy;
 pub(crate) mod error;
+mod far_ends;
+mod figures;
+mod goals;
 mod measure;
+pub(crate) mod neighbour;
 mod placement;
 mod probe;
 pub(crate) mod publishing;
@@ -32,9 +40,8 @@ mod tester;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
-
-use spanwire_lab::topology::{Lab, LabSpec};
+use spanwire::kernel::path::Path;
+use spanwire_lab::topology::Lab;
 
 use crate::interrupt;
 use crate::machine::Machine;
@@ -42,7 +49,8 @@ use args::WireArgs;
 use error::{Result, WireError};
 use placement::Placement;
 use report::{Case, WireReport};
-use system::Setup;
+use system::spanwire::Spanwire;
+use system::{Mode, Setup};
 use tester::Tester;
 
 /// Measures every case.
@@ -57,24 +65,26 @@ pub(crate) fn run(args: &WireArgs) -> Result<WireReport> {
         let systems = args.systems(mode, &mut left_out)?;
         cases.extend(args.sizes.iter().map(|&bytes| Case::new(mode, bytes as usize, &systems)));
     }
-    let lab = Lab::create(LabSpec::default())?;
+    let lab = far_ends::lay()?;
     for run in 0..args.runs as usize {
         for case in &mut cases {
             measure_case(args, &lab, &setup, run, case)?;
         }
     }
     cases.iter_mut().for_each(Case::sum_up);
-    Ok(WireReport { machine: Machine::here(), settings: args.settings(), left_out, cases })
+    let goals = goals::of(&cases);
+    Ok(WireReport { machine: Machine::here(), settings: args.settings(), left_out, cases, goals })
 }
 
 /// Calls `body` with the directory of a dataplane that forwards, between idle ports.
 ///
 /// # Errors
 /// [`WireError`].
-pub(crate) fn with_dataplane<T>(args: &WireArgs, body: impl FnOnce(&Path) -> T) -> Result<T> {
+pub(crate) fn with_dataplane<T>(args: &WireArgs, body: impl FnOnce(&std::path::Path) -> T) -> Result<T> {
     interrupt::install().map_err(WireError::io("noting signals"))?;
-    let lab = Lab::create(LabSpec::default())?;
-    let dataplane = system::spanwire::Spanwire::start(&lab, system::Mode::Mirror, &args.setup()?)?;
+    let lab = far_ends::lay()?;
+    // Where it is the shards that look at every frame.
+    let dataplane = Spanwire::start(&lab, Path::Shard, Mode::Mirror, &args.setup()?)?;
     Ok(body(dataplane.dir()))
 }
 

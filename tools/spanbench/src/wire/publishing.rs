@@ -9,19 +9,20 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 use shm_layout::header::RegionKind;
 use spanwire::control::state::published;
+use spanwire::kernel::path;
 use spanwire::region::{CONFIG_FILE, Publisher};
-use spanwire_lab::topology::{Lab, LabSpec};
 
 use super::args::WireArgs;
 use super::error::{Result, WireError};
+use super::far_ends;
 use super::measure::wait_ready;
-use super::report::align;
 use super::system::spanwire::Spanwire;
 use super::system::{Mode, System};
 use super::tester::{Load, Outcome, Tester};
 use crate::interrupt;
 use crate::machine::Machine;
 use crate::summary::Spread;
+use crate::table::align;
 
 /// Options of `spanbench publishing`.
 #[derive(Clone, Debug, clap::Args)]
@@ -45,9 +46,11 @@ pub(crate) struct PublishingReport {
     loads: Vec<Loaded>,
 }
 
-/// One load. Pairs are without and with publishes.
+/// One load on one path. Pairs are without and with publishes.
 #[derive(Debug, Serialize)]
 struct Loaded {
+    /// How frames cross.
+    path: &'static str,
     load: &'static str,
     /// Frames a second at the sink.
     pps: [Option<Spread>; 2],
@@ -82,26 +85,40 @@ pub(crate) fn run(args: &PublishingArgs) -> Result<PublishingReport> {
     interrupt::install().map_err(WireError::io("noting signals"))?;
     let setup = args.setup()?;
     let bytes = args.sizes.first().copied().unwrap_or(64);
-    let lab = Lab::create(LabSpec::default())?;
+    let lab = far_ends::lay()?;
     let mut tester = Tester::new(&lab, bytes as usize, setup.xdp_mode, setup.tester_cpu)?;
-    let mut daemon = Spanwire::start_mirroring(&lab, None, &setup)?;
-    wait_ready(&mut tester, System::Spanwire, &mut daemon, Mode::Forward)?;
+    let (mut publishes, mut loads) = (0, Vec::new());
+    for path in args.paths() {
+        let mut daemon = Spanwire::start_mirroring(&lab, path, None, &setup)?;
+        wait_ready(&mut tester, System::Spanwire(path), &mut daemon, Mode::Forward)?;
+        loads.extend(measure(args, pause, &mut tester, (path, daemon.dir()), &mut publishes)?);
+    }
+    let (trial_seconds, pause_ms) = (args.trial().as_secs_f64(), pause.as_millis() as u64);
+    Ok(PublishingReport { machine: Machine::here(), bytes, trial_seconds, pause_ms, publishes, loads })
+}
 
-    let mut publishes = 0;
+/// The loads on one path, of a dataplane that runs with this directory.
+fn measure(
+    args: &WireArgs,
+    pause: Duration,
+    tester: &mut Tester,
+    (path, dir): (path::Path, &Path),
+    publishes: &mut u64,
+) -> Result<Vec<Loaded>> {
     let mut trial = |rate: Option<f64>, publishing: bool| -> Result<Outcome> {
         let over = AtomicBool::new(!publishing);
         std::thread::scope(|scope| {
-            let publisher = scope.spawn(|| publish_until(&over, daemon.dir(), pause));
+            let publisher = scope.spawn(|| publish_until(&over, dir, pause));
             let outcome = tester.run(Load { rate, duration: args.trial(), every: args.sample });
             over.store(true, Ordering::Relaxed);
-            publishes += publisher.join().map_err(|_| WireError::Thread("publisher"))??;
+            *publishes += publisher.join().map_err(|_| WireError::Thread("publisher"))??;
             outcome
         })
     };
     let half = trial(None, false)?.sink_pps / 2.0;
     let mut loads = Vec::new();
     for (load, rate) in [("highest", None), ("half", Some(half))] {
-        eprint!("{load}:");
+        eprint!("{path}, {load}:");
         let mut trials = Trials::default();
         for run in 0..args.runs {
             for publishing in if run % 2 == 0 { [false, true] } else { [true, false] } {
@@ -111,10 +128,9 @@ pub(crate) fn run(args: &PublishingArgs) -> Result<PublishingReport> {
             }
         }
         eprintln!();
-        loads.push(trials.summed_up(load));
+        loads.push(trials.summed_up(path.as_str(), load));
     }
-    let (trial_seconds, pause_ms) = (args.trial().as_secs_f64(), pause.as_millis() as u64);
-    Ok(PublishingReport { machine: Machine::here(), bytes, trial_seconds, pause_ms, publishes, loads })
+    Ok(loads)
 }
 
 /// Publishes again what is published, until it is `over`. Returns how often.
@@ -143,9 +159,10 @@ impl Trials {
         self.lost[which] += outcome.offered.saturating_sub(outcome.received);
     }
 
-    fn summed_up(self, load: &'static str) -> Loaded {
+    fn summed_up(self, path: &'static str, load: &'static str) -> Loaded {
         let of = |figures: &Vec<Option<f64>>| Spread::of(&figures.iter().copied().flatten().collect::<Vec<_>>());
         Loaded {
+            path,
             load,
             pps: self.pps.each_ref().map(of),
             ratio: Spread::of_ratios(&self.pps[1], &self.pps[0]),
@@ -163,6 +180,7 @@ impl PublishingReport {
     pub(crate) fn table(&self) -> Table {
         let mut table = Table::new();
         table.set_header([
+            "path",
             "load",
             "publishes",
             "kpps",
@@ -178,6 +196,7 @@ impl PublishingReport {
             for (which, publishes) in ["none", "yes"].into_iter().enumerate() {
                 let ratio = |spread| if which == 1 { show(spread, 1.0, 3) } else { String::new() };
                 table.add_row([
+                    load.path.to_owned(),
                     load.load.to_owned(),
                     publishes.to_owned(),
                     show(&load.pps[which], 1e3, 0),
@@ -198,7 +217,7 @@ impl PublishingReport {
     pub(crate) fn about(&self) -> String {
         format!(
             "Frames of {} bytes forwarded over veth, trials of {} s without publishes and with one every {} ms ({} in all) \
-             in turns in one dataplane; median (lowest-highest). At the highest load more is sent than gets across; the \
+             in turns in one dataplane for each path; median (lowest-highest). At the highest load more is sent than gets across; the \
              other is half of what does.",
             self.bytes, self.trial_seconds, self.pause_ms, self.publishes
         )

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{Table, presets};
 use serde::Serialize;
 
+use super::figures::{Max, Run};
 use super::placement::Placement;
 use super::sequence::Verdict;
 use super::system::{Mode, System};
+use crate::goal::{Goal, with_goals};
 use crate::machine::Machine;
 use crate::summary::Spread;
+use crate::table::{align, show};
 
 /// All cases.
 #[derive(Clone, Debug, Serialize)]
@@ -23,6 +26,8 @@ pub(crate) struct WireReport {
     pub left_out: Vec<LeftOut>,
     /// One for each mode and frame length.
     pub cases: Vec<Case>,
+    /// What spanwire is to reach beside its peers.
+    pub goals: Vec<Goal>,
 }
 
 /// How it was measured.
@@ -66,7 +71,7 @@ pub(crate) struct Case {
     pub tester_alone_pps: Vec<f64>,
     /// The systems, spanwire first.
     pub systems: Vec<SystemRuns>,
-    /// spanwire's figures over each peer's, run by run.
+    /// The figures of spanwire on each path over those of each peer, run by run.
     pub ratios: Vec<Ratios>,
 }
 
@@ -88,100 +93,15 @@ pub(crate) struct SystemRuns {
     pub took_all: bool,
 }
 
-/// spanwire over one peer.
+/// spanwire on one path over one peer.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Ratios {
+    /// spanwire.
+    pub system: System,
     /// The peer.
     pub peer: System,
     /// Median and spread of the ratios of paired runs, by figure. Of a latency, smaller is better.
     pub figures: BTreeMap<String, Spread>,
-}
-
-/// One run of one system.
-#[derive(Clone, Debug, Default, Serialize)]
-pub(crate) struct Run {
-    /// With as many frames as the tester can send.
-    pub max: Option<Max>,
-    /// The highest rate without loss, frames a second.
-    pub zero_loss_pps: Option<f64>,
-    /// The highest rate with a loss of at most 0.5 %.
-    pub half_percent_pps: Option<f64>,
-    /// At parts of the rate without loss.
-    pub latency: Vec<Latency>,
-    /// Part of the time in which some thread of the machine waited for a processor; `None` where the kernel does not
-    /// say.
-    pub contention: Option<f64>,
-}
-
-/// The outcome of the highest load.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Max {
-    /// Frames a second sent.
-    pub offered_pps: f64,
-    /// Frames a second at the sink.
-    pub sink_pps: f64,
-    /// Frames a second at the monitor.
-    pub monitor_pps: f64,
-    /// Frames sent.
-    pub offered: u64,
-    /// Of them, those that the first port refused at once.
-    pub refused: u64,
-    /// Of them, those that arrived at the sink.
-    pub received: u64,
-    /// Copies at the monitor.
-    pub monitored: u64,
-    /// Frames of anybody else, at either.
-    pub foreign: u64,
-}
-
-/// Latency and order at one rate.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Latency {
-    /// Part of the rate without loss, %.
-    pub load_percent: u32,
-    /// Frames a second that were offered.
-    pub offered_pps: f64,
-    /// Frames sent.
-    pub offered: u64,
-    /// Frames at the sink.
-    pub received: u64,
-    /// Copies at the monitor.
-    pub monitored: u64,
-    /// Of the frames looked at.
-    pub order: Verdict,
-    /// Frames looked for that the sink's own socket dropped: a loss of the bench.
-    pub undelivered: u64,
-    /// One-way latency, ns.
-    pub p50_ns: u64,
-    /// 90 % are below.
-    pub p90_ns: u64,
-    /// 99 % are below.
-    pub p99_ns: u64,
-    /// 99.9 % are below.
-    pub p999_ns: u64,
-    /// The longest.
-    pub max_ns: u64,
-}
-
-impl Run {
-    /// The figures that are compared, by name.
-    fn figures(&self, mode: Mode) -> BTreeMap<String, f64> {
-        let mut figures = BTreeMap::new();
-        let mut add = |name: String, value: Option<f64>| value.map(|value| figures.insert(name, value));
-        add("max_sink_pps".to_owned(), self.max.as_ref().map(|max| max.sink_pps));
-        if mode == Mode::Mirror {
-            add("max_monitor_pps".to_owned(), self.max.as_ref().map(|max| max.monitor_pps));
-        }
-        add("zero_loss_pps".to_owned(), self.zero_loss_pps);
-        add("half_percent_pps".to_owned(), self.half_percent_pps);
-        for latency in &self.latency {
-            let load = latency.load_percent;
-            add(format!("latency_{load}_p50_ns"), Some(latency.p50_ns as f64));
-            add(format!("latency_{load}_p99_ns"), Some(latency.p99_ns as f64));
-            add(format!("latency_{load}_p999_ns"), Some(latency.p999_ns as f64));
-        }
-        figures
-    }
 }
 
 impl Case {
@@ -224,20 +144,18 @@ impl Case {
             let took_all = |max: &Max| max.received as f64 >= TOOK_ALL * max.offered as f64;
             system.took_all = system.runs.iter().filter_map(|run| run.max.as_ref()).all(took_all);
         }
-        let Some((ours, peers)) = all.split_first() else { return };
-        self.ratios = self
-            .systems
-            .iter()
-            .skip(1)
-            .zip(peers)
-            .map(|(peer, theirs)| {
+        let measured = || self.systems.iter().map(|runs| runs.system).zip(&all);
+        let mut ratios = Vec::new();
+        for (system, ours) in measured().filter(|(system, _)| system.is_ours()) {
+            for (peer, theirs) in measured().filter(|(system, _)| !system.is_ours()) {
                 let ratio = |name: String| {
                     let spread = Spread::of_ratios(&column(ours, &name), &column(theirs, &name))?;
                     Some((name, spread))
                 };
-                Ratios { peer: peer.system, figures: names(ours).into_iter().filter_map(ratio).collect() }
-            })
-            .collect();
+                ratios.push(Ratios { system, peer, figures: names(ours).into_iter().filter_map(ratio).collect() });
+            }
+        }
+        self.ratios = ratios;
     }
 
     /// Systems and ratios by figure, without a style.
@@ -260,7 +178,7 @@ impl Case {
             add(system.system.as_str().to_owned(), &system.figures, false);
         }
         for ratios in &self.ratios {
-            add(format!("spanwire / {}", ratios.peer.as_str()), &ratios.figures, true);
+            add(format!("{} / {}", ratios.system.as_str(), ratios.peer.as_str()), &ratios.figures, true);
         }
         align(&mut table);
         table
@@ -327,26 +245,6 @@ pub(crate) const COLUMNS: [(&str, &str, f64); 8] = [
     ("latency_90_p99_ns", "p99 at 90 %, µs", 1e3),
 ];
 
-/// Figures to the right of the first column.
-pub(crate) fn align(table: &mut Table) {
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-}
-
-/// `1234 (1200-1300)`, with decimals where the figure is small.
-pub(crate) fn show(spread: &Spread, divisor: f64) -> String {
-    let median = spread.median / divisor;
-    let digits = if median < 10.0 {
-        2
-    } else if median < 100.0 {
-        1
-    } else {
-        0
-    };
-    spread.text(divisor, digits)
-}
-
 impl fmt::Display for WireReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Settings { runs, trial_seconds, .. } = self.settings;
@@ -382,12 +280,14 @@ impl fmt::Display for WireReport {
                 }
             }
         }
-        Ok(())
+        with_goals(f, &self.goals)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use spanwire::kernel::path::Path;
+
     use super::*;
 
     fn run(pps: f64) -> Run {
@@ -406,7 +306,7 @@ mod tests {
 
     #[test]
     fn ratios_are_of_paired_runs() {
-        let mut case = Case::new(Mode::Forward, 64, &[System::Spanwire, System::Tc]);
+        let mut case = Case::new(Mode::Forward, 64, &[System::Spanwire(Path::Xdp), System::Tc]);
         case.systems[0].runs = [2.0, 6.0, 4.0].map(run).to_vec();
         case.systems[1].runs = [1.0, 2.0, 4.0].map(run).to_vec();
         case.sum_up();

@@ -5,19 +5,22 @@ use std::time::Duration;
 
 use comfy_table::{Table, presets};
 use serde::Serialize;
-use spanwire_lab::topology::{Lab, LabSpec};
+use spanwire::kernel::path::Path;
+use spanwire_lab::topology::Lab;
 use spanwire_lab::traffic::Sender;
 
 use super::args::WireArgs;
 use super::error::{Result, WireError};
+use super::far_ends;
 use super::measure::wait_ready;
-use super::report::align;
 use super::system::spanwire::Spanwire;
 use super::system::{Mode, Setup, System};
 use super::tester::{Load, Outcome, Tester};
+use crate::goal::{Bound, Goal, with_goals};
 use crate::interrupt;
 use crate::machine::Machine;
 use crate::summary::Spread;
+use crate::table::align;
 
 /// Part of the highest rate, without mirroring, at which losses are counted: low enough for the rings to bridge the
 /// milliseconds in which the system runs something else on the shard's processor.
@@ -44,8 +47,13 @@ enum Fate {
 /// After another snapshot is in use.
 const SETTLE: Duration = Duration::from_millis(150);
 
+/// Wherever few clones leave, or none, the wire is to keep this much of its rate.
+const KEEPS: Bound = Bound::AtLeast(0.98);
+
 /// A state: what it is called, 1 in how many frames is mirrored, and how the monitor fares.
-const STATES: [(&str, u32, Fate); 9] = [
+type Plight = (&'static str, u32, Fate);
+
+const STATES: [Plight; 9] = [
     ("healthy", 1000, Fate::Healthy),
     ("down", 1, Fate::Down),
     ("stalled", 1000, Fate::Stalled),
@@ -74,11 +82,15 @@ pub(crate) struct StatesReport {
     bytes: u32,
     trial_seconds: f64,
     states: Vec<State>,
+    /// What the wire is to keep of its rate.
+    pub goals: Vec<Goal>,
 }
 
-/// One state, over all runs.
+/// One state on one path, over all runs.
 #[derive(Debug, Serialize)]
 struct State {
+    /// How frames cross.
+    path: &'static str,
     monitor: &'static str,
     /// 1 in so many frames is mirrored.
     rate: u32,
@@ -106,33 +118,35 @@ pub(crate) fn run(args: &StatesArgs) -> Result<StatesReport> {
     interrupt::install().map_err(WireError::io("noting signals"))?;
     let setup = args.setup()?;
     let bytes = args.sizes.first().copied().unwrap_or(64);
-    let mut states = Vec::new();
-    for (monitor, rate, fate) in STATES.into_iter().filter(|(monitor, ..)| monitor.contains(text)) {
-        eprint!("{monitor}, 1 in {rate}:");
-        let state = measure(args, &setup, bytes as usize, (monitor, rate, fate))?;
-        eprintln!(" {} of {} lost", state.lost, state.sent);
-        states.push(state);
+    let (mut states, mut goals) = (Vec::new(), Vec::new());
+    for path in args.paths() {
+        for plight in STATES.into_iter().filter(|(monitor, ..)| monitor.contains(text)) {
+            let (monitor, rate, fate) = plight;
+            eprint!("{path}, {monitor}, 1 in {rate}:");
+            let state = measure(args, &setup, bytes as usize, path, plight)?;
+            eprintln!(" {} of {} lost", state.lost, state.sent);
+            if rate > 1 || fate == Fate::Down {
+                let what = format!("{}, monitor {monitor}, 1 in {rate}: on / off", System::Spanwire(path).as_str());
+                goals.push(Goal::new(what, KEEPS, state.ratio));
+            }
+            states.push(state);
+        }
     }
-    Ok(StatesReport { machine: Machine::here(), bytes, trial_seconds: args.trial().as_secs_f64(), states })
+    Ok(StatesReport { machine: Machine::here(), bytes, trial_seconds: args.trial().as_secs_f64(), states, goals })
 }
 
 /// One state: trials with and without mirroring in turns, in one lab and by one daemon, so that nothing else differs; the
 /// monitor fares the same in both.
-fn measure(
-    args: &WireArgs,
-    setup: &Setup,
-    bytes: usize,
-    (name, rate, fate): (&'static str, u32, Fate),
-) -> Result<State> {
+fn measure(args: &WireArgs, setup: &Setup, bytes: usize, path: Path, (name, rate, fate): Plight) -> Result<State> {
     // A lab of its own: some states leave nothing of the monitor.
-    let lab = Lab::create(LabSpec::default())?;
+    let lab = far_ends::lay()?;
     let mut tester = Tester::new(&lab, bytes, setup.xdp_mode, setup.tester_cpu)?;
     let mut setup = setup.clone();
     if fate == Fate::OneFrame {
         setup.spanwired_args.extend(["--mirror-frames".to_owned(), "1".to_owned()]);
     }
-    let mut daemon = Spanwire::start_mirroring(&lab, Some(rate), &setup)?;
-    wait_ready(&mut tester, System::Spanwire, &mut daemon, Mode::Forward)?;
+    let mut daemon = Spanwire::start_mirroring(&lab, path, Some(rate), &setup)?;
+    wait_ready(&mut tester, System::Spanwire(path), &mut daemon, Mode::Forward)?;
     // Held open and never read.
     let _unread = befall(&lab, &mut tester, fate)?;
     let duration = args.trial();
@@ -165,6 +179,7 @@ fn measure(
     let all = |pps: &[Option<f64>]| Spread::of(&pps.iter().copied().flatten().collect::<Vec<_>>());
     let [off, on] = &pps;
     Ok(State {
+        path: path.as_str(),
         monitor: name,
         rate,
         off_pps: all(off),
@@ -209,7 +224,7 @@ fn disturb(lab: &Lab, fate: Fate, pause: Duration) -> Result<()> {
     ns.ip(&[&near[..], &["peer", "name", &monitor.host_name, "netns", host.name()]].concat())?;
     ns.ip(&["link", "set", &monitor.name, "up"])?;
     host.ip(&["link", "set", &monitor.host_name, "up"])?;
-    Ok(())
+    far_ends::receive_in_napi(lab, monitor)
 }
 
 impl StatesReport {
@@ -217,6 +232,7 @@ impl StatesReport {
     pub(crate) fn table(&self) -> Table {
         let mut table = Table::new();
         table.set_header([
+            "path",
             "monitor",
             "mirrored",
             "off, kpps",
@@ -230,6 +246,7 @@ impl StatesReport {
         let show = Spread::text_or_dash;
         for state in &self.states {
             table.add_row([
+                state.path.to_owned(),
                 state.monitor.to_owned(),
                 format!("1 in {}", state.rate),
                 show(&state.off_pps, 1e3, 0),
@@ -259,6 +276,7 @@ impl fmt::Display for StatesReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = self.table();
         table.load_style(presets::NOTHING);
-        write!(f, "{}\n{table}", self.about())
+        write!(f, "{}\n{table}", self.about())?;
+        with_goals(f, &self.goals)
     }
 }

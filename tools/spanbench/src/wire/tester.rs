@@ -96,7 +96,12 @@ pub(crate) struct Tester {
     monitor: Option<Sink>,
     /// Number of the next frame; never used twice, so that frames of an earlier run are known.
     next: u64,
+    /// Whether it has its processor before others.
+    first: bool,
 }
+
+/// Of a tester that goes first: before everything but real-time threads.
+const NICENESS: i32 = -20;
 
 impl Tester {
     /// A tester of frames of `len` bytes, to run on `cpu`.
@@ -112,7 +117,21 @@ impl Tester {
             sink: Sink::attach(lab.ns(Role::Sink), wire.b.host_ifindex, mode)?,
             monitor: Some(Sink::attach(lab.ns(Role::Mon), monitor.host_ifindex, mode)?),
             next: 0,
+            first: false,
         })
+    }
+
+    /// Has it go before whatever else wants its processor.
+    pub(crate) fn goes_first(&mut self) {
+        self.first = true;
+    }
+
+    /// Frames at the monitor since this was made; 0 once it was left to somebody else.
+    ///
+    /// # Errors
+    /// [`WireError::Bpf`].
+    pub(crate) fn monitored(&self) -> Result<u64> {
+        Ok(self.counts()?.monitor.frames)
     }
 
     /// Leaves what arrives at the monitor to somebody else, and no longer counts it.
@@ -133,11 +152,15 @@ impl Tester {
     /// # Errors
     /// As there.
     pub(crate) fn run_numbered(&mut self, load: Load, number: impl Fn(u64) -> u64 + Send) -> Result<Outcome> {
-        let cpu = self.cpu;
+        let (cpu, first) = (self.cpu, self.first);
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("tester".to_owned()).spawn_scoped(scope, || {
                 if !core_affinity::set_for_current(core_affinity::CoreId { id: cpu }) {
                     return Err(WireError::Thread("tester (cannot be pinned)"));
+                }
+                if first {
+                    let given = rustix::process::setpriority_process(None, NICENESS);
+                    given.map_err(|e| WireError::io("giving the tester priority (CAP_SYS_NICE)")(e.into()))?;
                 }
                 self.drive(load, number)
             });

@@ -2,12 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use spanwire::kernel::xdp::XdpMode;
 use spanwire_lab::topology::{Lab, LabSpec};
 
+use super::far_ends;
 use super::sequence::Verdict;
+use super::system::{Mode, Setup, System};
 use super::tester::{Load, Tester};
 
 /// A tester over a bridge, which loses, repeats and swaps nothing at this rate.
@@ -57,4 +60,24 @@ fn a_loss_a_swap_and_a_duplicate_on_the_wire_are_found() {
     assert!(outcome.offered > 11, "{}", outcome.offered);
     let found = outcome.seen.unwrap().verdict;
     assert_eq!(found, Verdict { expected: outcome.offered, lost: 1, duplicated: 1, reordered: 1, stray: 0 });
+}
+
+#[test]
+fn what_xdp_redirects_arrives_where_no_program_receives() {
+    assert!(rustix::process::geteuid().is_root(), "these tests lay network namespaces: run them as root");
+    let lab = far_ends::lay().unwrap();
+    let cpu = core_affinity::get_core_ids().unwrap()[0].id;
+    let setup = Setup {
+        tester_cpu: cpu,
+        dut_cpu: cpu,
+        xdp_mode: XdpMode::Native,
+        spanwired: PathBuf::new(),
+        spanwired_args: Vec::new(),
+    };
+    // Generic, it runs behind the far end's receive path and takes no part in it.
+    let mut tester = Tester::new(&lab, 64, XdpMode::Generic, cpu).unwrap();
+    let _redirect = System::Devmap.start(&lab, Mode::Mirror, &setup).unwrap();
+    let outcome = tester.run(slowly(0)).unwrap();
+    assert!(outcome.offered > 0);
+    assert_eq!((outcome.received, outcome.monitored), (outcome.offered, outcome.offered));
 }

@@ -1,11 +1,13 @@
 //! Forwarders inside the kernel. They run where the tester sends.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use libbpf_rs::{MapCore, MapFlags, TC_EGRESS, TC_INGRESS, TcHookBuilder};
+use rustix::io::Errno;
+use spanwire::kernel::link::{Link, Point};
 use spanwire::kernel::xdp::{XdpLink, XdpMode};
 use spanwire_lab::netns::Namespace;
-use spanwire_lab::topology::Lab;
+use spanwire_lab::topology::{Lab, Port};
 
 use super::process::Process;
 use super::{Mode, Running};
@@ -48,22 +50,36 @@ pub(super) fn devmap(lab: &Lab, mode: Mode, xdp_mode: XdpMode) -> Result<Box<dyn
     Ok(Box::new(InKernel { note, _hold: link }))
 }
 
+/// What holds the program of the tc peer.
+enum AtTc {
+    /// As spanwire's selectors are held, so that the place is the same.
+    Tcx(Link),
+    /// Where the kernel has no links at tc.
+    Clsact(Clsact),
+}
+
+impl Drop for AtTc {
+    fn drop(&mut self) {
+        match self {
+            // A failure means that the port is gone, and the program with it.
+            AtTc::Tcx(link) => drop(link.detach()),
+            AtTc::Clsact(Clsact { namespace, port }) => {
+                if let Ok(ns) = Namespace::attach(namespace) {
+                    // Likewise.
+                    let _ = ns.exec("tc", &["qdisc", "del", "dev", port, "clsact"]);
+                }
+            }
+        }
+    }
+}
+
 /// The clsact qdisc of a port, and what hangs on it.
 struct Clsact {
     namespace: String,
     port: String,
 }
 
-impl Drop for Clsact {
-    fn drop(&mut self) {
-        if let Ok(ns) = Namespace::attach(&self.namespace) {
-            // A failure means that the port is gone, and the qdisc with it.
-            let _ = ns.exec("tc", &["qdisc", "del", "dev", &self.port, "clsact"]);
-        }
-    }
-}
-
-/// cls_bpf on the first port's ingress: redirect, after clone_redirect where it mirrors.
+/// At tc of the first port's ingress: redirect, after clone_redirect where it mirrors.
 pub(super) fn tc(lab: &Lab, mode: Mode) -> Result<Box<dyn Running>> {
     let (wire, monitor) = (lab.wire(0)?, lab.monitor(0)?);
     let ports = [wire.b.ifindex, monitor.ifindex].map(u32::to_ne_bytes).concat();
@@ -76,18 +92,29 @@ pub(super) fn tc(lab: &Lab, mode: Mode) -> Result<Box<dyn Running>> {
         Ok(())
     })?;
     let program = loaded.program(mode.as_str())?;
-    let ifindex = i32::try_from(wire.a.ifindex).unwrap_or_default();
-    let hold = Clsact { namespace: lab.dut().name().to_owned(), port: wire.a.name.clone() };
-    lab.dut()
-        .enter(|| {
-            let mut builder = TcHookBuilder::new(program.as_fd());
-            let builder = builder.ifindex(ifindex).replace(true).handle(1).priority(1);
-            builder.hook(TC_INGRESS | TC_EGRESS).create()?;
-            builder.hook(TC_INGRESS).attach().map(drop)
-        })?
-        .map_err(WireError::bpf("attaching the tc program"))?;
-    let note = if mode == Mode::Mirror { "cls_bpf clone_redirect, redirect" } else { "cls_bpf redirect" };
-    Ok(Box::new(InKernel { note: note.to_owned(), _hold: hold }))
+    let hold = lab.dut().enter(|| at_tc(lab, program.as_fd(), &wire.a))??;
+    let at = if matches!(hold, AtTc::Tcx(_)) { "tcx" } else { "cls_bpf" };
+    let what = if mode == Mode::Mirror { "clone_redirect, redirect" } else { "redirect" };
+    Ok(Box::new(InKernel { note: format!("{at} {what}"), _hold: hold }))
+}
+
+fn at_tc(lab: &Lab, program: BorrowedFd<'_>, port: &Port) -> Result<AtTc> {
+    match Link::create(program, port.ifindex, Point::TcxIngress) {
+        Ok(link) => return Ok(AtTc::Tcx(link)),
+        // Before Linux 6.6.
+        Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {}
+        Err(error) => return Err(WireError::io(format!("attaching the tc program to {}", port.name))(error)),
+    }
+    let ifindex = i32::try_from(port.ifindex).unwrap_or_default();
+    let hold = AtTc::Clsact(Clsact { namespace: lab.dut().name().to_owned(), port: port.name.clone() });
+    let attach = || {
+        let mut builder = TcHookBuilder::new(program);
+        let builder = builder.ifindex(ifindex).replace(true).handle(1).priority(1);
+        builder.hook(TC_INGRESS | TC_EGRESS).create()?;
+        builder.hook(TC_INGRESS).attach().map(drop)
+    };
+    attach().map_err(WireError::bpf("attaching the tc program"))?;
+    Ok(hold)
 }
 
 /// The bridge between the ports.

@@ -13,28 +13,34 @@ mod testpmd;
 
 use std::path::PathBuf;
 
+use ::spanwire::kernel::path::Path;
 use ::spanwire::kernel::xdp::XdpMode;
 use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use spanwire_lab::topology::Lab;
 
 use super::error::Result;
 use process::Process;
 
 /// Something that forwards frames.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum System {
-    /// spanwired, the dataplane of this project
-    Spanwire,
-    /// DPDK testpmd on net_af_xdp
+    /// spanwired, the dataplane of this project, with frames crossing by this path.
+    Spanwire(Path),
+    /// DPDK testpmd on net_af_xdp.
     Testpmd,
-    /// XDP devmap redirect and broadcast, in the kernel
+    /// XDP devmap redirect and broadcast, in the kernel.
     Devmap,
-    /// tc cls_bpf redirect and clone_redirect, in the kernel
+    /// tc redirect and clone_redirect, in the kernel.
     Tc,
-    /// Linux bridge
+    /// Linux bridge.
     Bridge,
+}
+
+impl Serialize for System {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
 }
 
 /// What it is to do.
@@ -87,13 +93,31 @@ pub(crate) trait Running {
     fn note(&self) -> String;
     /// Its process; `None` for what runs in the kernel alone.
     fn process(&mut self) -> Option<&mut Process>;
+    /// What became of the clones so far; `None` of what keeps no account.
+    ///
+    /// # Errors
+    /// The account cannot be read.
+    fn clones(&self) -> Result<Option<Clones>> {
+        Ok(None)
+    }
+}
+
+/// A ledger of clones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Clones {
+    /// Frames selected.
+    pub selected: u64,
+    /// Of their clones, those that were dropped, for any reason.
+    pub dropped: u64,
 }
 
 impl System {
-    /// As on the command line.
+    /// Peers as on the command line.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            System::Spanwire => "spanwire",
+            System::Spanwire(Path::Xdp) => "spanwire (xdp)",
+            System::Spanwire(Path::Tc) => "spanwire (tc)",
+            System::Spanwire(Path::Shard) => "spanwire (shard)",
             System::Testpmd => "testpmd",
             System::Devmap => "devmap",
             System::Tc => "tc",
@@ -103,6 +127,14 @@ impl System {
 
     /// Everything that spanwire is compared with.
     pub(crate) const PEERS: [System; 4] = [System::Testpmd, System::Devmap, System::Tc, System::Bridge];
+
+    /// Every path.
+    pub(crate) const PATHS: [Path; 3] = [Path::Xdp, Path::Tc, Path::Shard];
+
+    /// Whether it is the one that the others are compared with.
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, System::Spanwire(_))
+    }
 
     /// Why it cannot be measured here, or not in this mode.
     pub(crate) fn unavailable(self, mode: Mode) -> Option<Reason> {
@@ -121,7 +153,7 @@ impl System {
     /// [`WireError`](super::error::WireError).
     pub(crate) fn start(self, lab: &Lab, mode: Mode, setup: &Setup) -> Result<Box<dyn Running>> {
         match self {
-            System::Spanwire => Ok(Box::new(spanwire::Spanwire::start(lab, mode, setup)?)),
+            System::Spanwire(path) => Ok(Box::new(spanwire::Spanwire::start(lab, path, mode, setup)?)),
             System::Testpmd => testpmd::start(lab, setup),
             System::Devmap => kernel::devmap(lab, mode, setup.xdp_mode),
             System::Tc => kernel::tc(lab, mode),

@@ -3,14 +3,16 @@
 use std::path::Path;
 use std::time::Duration;
 
-use spanwire::control::state::{show, wait_adopted};
+use shm_layout::counters::Entry;
+use spanwire::control::state::{show, stats, wait_adopted};
 use spanwire::control::writer::publish;
 use spanwire::control::{Mirror, Snapshot, Wire, admit};
+use spanwire::kernel::path;
 use spanwire_lab::topology::Lab;
 use tempfile::TempDir;
 
 use super::process::Process;
-use super::{Mode, Running, Setup, System};
+use super::{Clones, Mode, Running, Setup, System};
 use crate::wire::error::{Result, WireError};
 
 /// From the start to the first snapshot in use.
@@ -18,33 +20,36 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running daemon. Dropping it stops it.
 pub(crate) struct Spanwire {
+    path: path::Path,
     process: Process,
     /// Removed after the process has ended.
     dir: TempDir,
 }
 
 impl Spanwire {
-    /// Starts the daemon and publishes the snapshot.
+    /// Starts the daemon, on this path alone, and publishes the snapshot.
     ///
     /// # Errors
     /// [`WireError`], with the end of its log.
-    pub(crate) fn start(lab: &Lab, mode: Mode, setup: &Setup) -> Result<Spanwire> {
+    pub(crate) fn start(lab: &Lab, path: path::Path, mode: Mode, setup: &Setup) -> Result<Spanwire> {
         let rate = (mode == Mode::Mirror).then_some(1);
-        Spanwire::start_mirroring(lab, rate, setup)
+        Spanwire::start_mirroring(lab, path, rate, setup)
     }
 
     /// As [`Spanwire::start`], mirroring 1 in `rate` or nothing.
     ///
     /// # Errors
     /// As there.
-    pub(crate) fn start_mirroring(lab: &Lab, rate: Option<u32>, setup: &Setup) -> Result<Spanwire> {
+    pub(crate) fn start_mirroring(lab: &Lab, path: path::Path, rate: Option<u32>, setup: &Setup) -> Result<Spanwire> {
         let dir = tempfile::tempdir().map_err(WireError::io("making a directory"))?;
         let generation = publish_rate(dir.path(), lab, rate)?;
-        let (path, cpu) = (dir.path().display().to_string(), setup.dut_cpu.to_string());
-        let mut args = vec!["--dir".to_owned(), path, "--cpus".to_owned(), cpu];
-        args.extend(setup.spanwired_args.iter().cloned());
+        let (at, cpu) = (dir.path().display().to_string(), setup.dut_cpu.to_string());
+        // Nothing is to stay on the ports, which the next system gets.
+        let args = ["--dir", &at, "--cpus", &cpu, "--path", path.as_str(), "--on-exit", "cut"];
+        let args: Vec<String> =
+            args.map(str::to_owned).into_iter().chain(setup.spanwired_args.iter().cloned()).collect();
         let process = Process::start(lab.dut(), &setup.spanwired.display().to_string(), &args)?;
-        let mut daemon = Spanwire { process, dir };
+        let mut daemon = Spanwire { path, process, dir };
         daemon.wait_adopted(generation)?;
         Ok(daemon)
     }
@@ -64,7 +69,11 @@ impl Spanwire {
             return Ok(());
         }
         let reason = format!("did not adopt the snapshot{}", self.process.last_words());
-        Err(WireError::System { system: System::Spanwire.as_str(), reason })
+        Err(self.failed(reason))
+    }
+
+    fn failed(&self, reason: String) -> WireError {
+        WireError::System { system: System::Spanwire(self.path).as_str(), reason }
     }
 
     /// Where its regions are.
@@ -98,14 +107,29 @@ impl Running for Spanwire {
     fn note(&self) -> String {
         // What cannot be read is not in the report.
         let ports = show(self.dir.path()).map(|shown| shown.ports).unwrap_or_default();
-        let ports = ports.iter().map(|port| {
-            let xdp = if port.xdp_mode.is_empty() { "no" } else { &port.xdp_mode };
-            format!("{} {xdp} XDP {}", port.name, if port.zero_copy { "zero-copy" } else { "copy" })
+        let ports = ports.iter().map(|port| match (port.role, self.path) {
+            ("wire", path::Path::Xdp | path::Path::Tc) => format!("{} selector at {}", port.name, self.path),
+            _ => {
+                let xdp = if port.xdp_mode.is_empty() { "no" } else { &port.xdp_mode };
+                format!("{} {xdp} XDP {}", port.name, if port.zero_copy { "zero-copy" } else { "copy" })
+            }
         });
         [env!("CARGO_PKG_VERSION").to_owned()].into_iter().chain(ports).collect::<Vec<_>>().join(", ")
     }
 
     fn process(&mut self) -> Option<&mut Process> {
         Some(&mut self.process)
+    }
+
+    fn clones(&self) -> Result<Option<Clones>> {
+        let mut clones = Clones::default();
+        for entry in stats(self.dir.path()).map_err(|error| self.failed(error.to_string()))?.mirrors {
+            if !entry.closes() {
+                return Err(self.failed(format!("its ledger does not close: {:?}", entry.values)));
+            }
+            clones.selected += entry.values.get(Entry::Selected.name());
+            clones.dropped += Entry::DROPS.iter().map(|drop| entry.values.get(drop.name())).sum::<u64>();
+        }
+        Ok(Some(clones))
     }
 }
