@@ -22,7 +22,7 @@ const COMMITTED: &str = include_str!("../../../benches/instructions.tsv");
 const ALLOWED: f64 = 3.0;
 /// The cases beside forwarding, which each run of `core` has too.
 const FORWARD: &str = "forward only";
-const CASES: [&str; 2] = ["mirror 1 in 1000", "mirror all"];
+const CASES: [&str; 3] = ["mirror 1 in 1000", "mirror all", "clone from a ring"];
 const SIZES: [u32; 3] = [64, 512, 1514];
 /// Two lengths of a run, frames: what one has more than the other is frames and nothing else.
 const SHORT: u64 = 16_384;

@@ -5,13 +5,22 @@ use serde::Serialize;
 
 use crate::rig::Monitor;
 
+/// What a shard does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Does {
+    /// Forwards frames, and mirrors 1 in so many of them; `None` mirrors nothing.
+    Forward(Option<u32>),
+    /// Makes a clone of each record that the kernel has put into its clone ring, and forwards nothing.
+    Clone,
+}
+
 /// A case.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Case {
     /// As in the rows.
     pub name: &'static str,
-    /// 1 in so many frames is mirrored; `None` mirrors nothing.
-    pub rate: Option<u32>,
+    /// What the shard does.
+    pub does: Does,
     /// The monitor port, which is there in every case.
     pub monitor: Monitor,
     /// Mirror frames, if not as many as asked for.
@@ -19,7 +28,11 @@ pub(super) struct Case {
 }
 
 const fn case(name: &'static str, rate: Option<u32>, monitor: Monitor) -> Case {
-    Case { name, rate, monitor, mirror: None }
+    Case { name, does: Does::Forward(rate), monitor, mirror: None }
+}
+
+const fn clones(name: &'static str, monitor: Monitor) -> Case {
+    Case { name, does: Does::Clone, monitor, mirror: None }
 }
 
 /// Where the packets are that a shard gets.
@@ -36,8 +49,11 @@ pub(super) enum Packets {
 /// The name of the first case.
 pub(super) const FORWARD: &str = "forward only";
 
+/// The kernel path: every frame was selected.
+const FROM_RING: &str = "clone from a ring";
+
 /// The first is what the others are compared with: the same ports, and no mirror entry.
-const CASES: [Case; 7] = [
+const CASES: [Case; 10] = [
     case(FORWARD, None, Monitor::Healthy),
     case("mirror 1 in 1000", Some(1000), Monitor::Healthy),
     case("mirror all", Some(1), Monitor::Healthy),
@@ -45,6 +61,9 @@ const CASES: [Case; 7] = [
     case("mirror all, monitor stalled", Some(1), Monitor::Stalled),
     Case { mirror: Some(1), ..case("mirror 1 in 1000, 1 mirror frame", Some(1000), Monitor::Healthy) },
     Case { mirror: Some(1), ..case("mirror all, 1 mirror frame", Some(1), Monitor::Healthy) },
+    clones(FROM_RING, Monitor::Healthy),
+    clones("clone from a ring, monitor stalled", Monitor::Stalled),
+    Case { mirror: Some(1), ..clones("clone from a ring, 1 mirror frame", Monitor::Healthy) },
 ];
 
 /// The references, which forward and mirror nothing: the one that mirroring is compared with, between pools of the
@@ -68,7 +87,9 @@ mod tests {
         let names = |text| meant(text).iter().map(|case| case.name).collect::<Vec<_>>();
         assert_eq!(names("forward only"), ["forward only"]);
         assert_eq!(names("mirror all"), ["forward only", "mirror all"]);
-        assert_eq!(names("monitor"), ["forward only", "mirror all, monitor down", "mirror all, monitor stalled"]);
+        assert_eq!(names("clone from a ring"), ["forward only", "clone from a ring"]);
+        let all = ["mirror all, monitor down", "mirror all, monitor stalled", "clone from a ring, monitor stalled"];
+        assert_eq!(names("monitor")[1..], all);
         assert_eq!(names("").len(), CASES.len());
         assert_eq!(names("no such case"), ["forward only"]);
     }

@@ -256,16 +256,17 @@ mod tests {
             // A slice of each run and processor.
             assert_eq!(row.frames, 2 * counts.len() as u64 * subject::SLICE, "{row:?}");
             let clones = match row.case {
-                "mirror all" | "bare copy" | "bare copy, in use" => row.frames..=row.frames,
+                "mirror all" | "clone from a ring" | "bare copy" | "bare copy, in use" => row.frames..=row.frames,
                 "mirror 1 in 1000" | "mirror 1 in 1000, 1 mirror frame" => {
                     row.frames / 1000 - 8..=row.frames / 1000 + 8
                 }
-                "mirror all, 1 mirror frame" => row.frames / 64..=row.frames / 64,
+                "mirror all, 1 mirror frame" | "clone from a ring, 1 mirror frame" => row.frames / 64..=row.frames / 64,
                 _ => 0..=0,
             };
             assert!(clones.contains(&row.clones), "{row:?}");
             let compared = row.case.starts_with("mirror");
             assert!(row.adds_ns.is_some() == compared && row.to_forward.is_some() == compared, "{row:?}");
+            assert_eq!(row.adds_to_copy.is_some(), compared || row.case.starts_with("clone"), "{row:?}");
             assert_eq!(row.to_one_shard.is_some(), row.shards == 2, "{row:?}");
             for core in &row.cores {
                 assert!([core.p50_ns, core.p90_ns, core.p99_ns, core.p999_ns, core.max_ns].is_sorted(), "{core:?}");

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Plan;
-use super::case::COPIES;
+use super::case::{COPIES, Does};
 use super::subject::Slice;
 use super::turns::{Bench, Run};
 use crate::summary::Spread;
@@ -30,7 +30,8 @@ pub(crate) struct Row {
     pub to_forward: Option<Spread>,
     /// Its rate through the rings over that of forwarding alone, the fake kernel's part in the time of both.
     pub rate_to_forward: Option<Spread>,
-    /// What it adds, over a bare copy of the same size between pools of the same sizes.
+    /// What it adds, over a bare copy of the same size between pools of the same sizes; of clones from a ring, which are all
+    /// that the shard does, what it costs.
     pub adds_to_copy: Option<Spread>,
     /// Frames a second of breathing, of so many shards.
     pub frames_per_second: Spread,
@@ -74,7 +75,9 @@ fn row(
     let all = || runs.iter().flat_map(|run| &run[count][subject]);
     let mean =
         |run: &Run| run[count][subject].iter().fold(Slice::default(), |sum, slice| sum.and(*slice)).ns_per_frame();
-    let mirrors = subject != forward && subject < copy;
+    let does = plan.cases.get(subject).map(|case| case.does);
+    let mirrors = matches!(does, Some(Does::Forward(Some(_))));
+    let clones = mirrors || does == Some(Does::Clone);
     let beside_one = count > 0 && plan.counts[0] == 1;
     Some(Row {
         case,
@@ -87,7 +90,10 @@ fn row(
         adds_ns: paired(runs, mirrors, |at| at(count, subject) - at(count, forward)),
         to_forward: paired(runs, mirrors, |at| at(count, subject) / at(count, forward)),
         rate_to_forward: mirrors.then(|| whole(runs, count, (forward, subject))).flatten(),
-        adds_to_copy: paired(runs, mirrors, |at| (at(count, subject) - at(count, forward)) / at(count, copy)),
+        adds_to_copy: paired(runs, clones, |at| {
+            let forwarding = if mirrors { at(count, forward) } else { 0.0 };
+            (at(count, subject) - forwarding) / at(count, copy)
+        }),
         frames_per_second: over(runs, |run| shards as f64 * 1e9 / mean(run))?,
         to_one_shard: paired(runs, beside_one, |at| shards as f64 * at(0, subject) / at(count, subject)),
         cores: benches.iter().map(|bench| core(bench, count, subject)).collect(),

@@ -7,8 +7,8 @@ use memmap2::MmapMut;
 use spanwire::xsk::area;
 
 use super::Plan;
-use super::case::{Case, Packets};
-use crate::rig::{Monitor, Rig, RigError};
+use super::case::{Case, Does, Packets};
+use crate::rig::{Monitor, Rig, RigError, RingRig};
 
 /// Frames given to the shard before each timed breath: a full batch.
 pub(super) const BATCH: usize = 64;
@@ -60,7 +60,8 @@ struct Turn {
 
 /// What takes batches.
 enum Work {
-    Breathe(Box<Rig>),
+    Forward(Box<Rig>),
+    Clone(Box<RingRig>),
     Copy(Pools),
 }
 
@@ -81,8 +82,12 @@ impl Subject {
     /// # Errors
     /// [`RigError`].
     pub(super) fn case(case: Case, bytes: u32, plan: &Plan) -> Result<Subject, RigError> {
-        let rig = Rig::new(plan.primary, case.mirror.unwrap_or(plan.mirror), case.rate, case.monitor)?;
-        Ok(Self::new(Work::Breathe(Box::new(rig)), bytes, plan))
+        let mirror = case.mirror.unwrap_or(plan.mirror);
+        let work = match case.does {
+            Does::Forward(rate) => Work::Forward(Box::new(Rig::new(plan.primary, mirror, rate, case.monitor)?)),
+            Does::Clone => Work::Clone(Box::new(RingRig::new(mirror, case.monitor)?)),
+        };
+        Ok(Self::new(work, bytes, plan))
     }
 
     /// One of the [`COPIES`](super::case::COPIES).
@@ -98,7 +103,7 @@ impl Subject {
     }
 
     fn new(work: Work, bytes: u32, plan: &Plan) -> Subject {
-        Subject { work, packet: vec![0xa5; bytes as usize], packets: plan.packets, given: 0, crossed: 0 }
+        Subject { work, packet: datagram(bytes), packets: plan.packets, given: 0, crossed: 0 }
     }
 
     /// Takes the batches of a slice. `histogram` gets the time of each timed one, ns.
@@ -106,7 +111,7 @@ impl Subject {
         let mut slice = Slice::default();
         let mut begin = Instant::now();
         let lead = match &self.work {
-            Work::Breathe(_) => LEAD,
+            Work::Forward(_) | Work::Clone(_) => LEAD,
             Work::Copy(pools) => LEAD.max(pools.from.len() / Rig::FRAME / BATCH),
         };
         for number in 0..lead + TIMED {
@@ -114,7 +119,8 @@ impl Subject {
                 begin = Instant::now();
             }
             let Turn { given, crossed, clones, took } = match &mut self.work {
-                Work::Breathe(rig) => breathe(rig, &self.packet, self.packets),
+                Work::Forward(rig) => forward(rig, &self.packet, self.packets),
+                Work::Clone(rig) => clone(rig, &self.packet),
                 Work::Copy(pools) => pools.turn(&self.packet, self.packets),
             };
             self.given += given as u64;
@@ -132,8 +138,18 @@ impl Subject {
     }
 }
 
+/// A frame of UDP over IPv4, its checksums filled in: a clone from a ring has its headers read for one that is not.
+fn datagram(bytes: u32) -> Vec<u8> {
+    let [ip, udp] = [14, 34].map(|before| (bytes.saturating_sub(before) as u16).to_be_bytes());
+    let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x08, 0x00];
+    frame.extend([0x45, 0, ip[0], ip[1], 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+    frame.extend([0x13, 0x88, 0x13, 0x89, udp[0], udp[1], 0xa5, 0xa5]);
+    frame.resize(bytes as usize, 0xa5);
+    frame
+}
+
 /// Only the breath is timed, not what a device does.
-fn breathe(rig: &mut Rig, packet: &[u8], packets: Packets) -> Turn {
+fn forward(rig: &mut Rig, packet: &[u8], packets: Packets) -> Turn {
     let given = match packets {
         Packets::Untouched => rig.receive(packet.len() as u32, BATCH),
         Packets::Written => rig.receive_written(packet, BATCH),
@@ -143,6 +159,17 @@ fn breathe(rig: &mut Rig, packet: &[u8], packets: Packets) -> Turn {
     let took = start.elapsed();
     let (crossed, clones) = rig.transmit();
     Turn { given, crossed, clones, took }
+}
+
+/// Only the breath is timed, not what a selector does: it has just written the records, on the same processor. What was
+/// taken from the ring has crossed, whether or not a clone came of it.
+fn clone(rig: &mut RingRig, packet: &[u8]) -> Turn {
+    let given = rig.select(packet, BATCH);
+    let start = Instant::now();
+    rig.shard.breathe();
+    let took = start.elapsed();
+    let crossed = if rig.shard.has_news() { 0 } else { given };
+    Turn { given, crossed, clones: rig.transmit(), took }
 }
 
 /// Memory of the kind a rig has, to copy every frame and do nothing else: from where a device would put it to where a

@@ -70,8 +70,9 @@ impl CoreReport {
         format!(
             "Shards on rings without a kernel, each with {} primary and {} mirror frames; batches of {} frames, \
              which {}; only breaths are timed, and with the fake kernel's part only for the rates. \"forward only\" has the \
-             same ports, the monitor port among them, and no mirror entry. Median (lowest-highest) of {} runs; what is added and the ratios are of the same slice of 16,384 frames, \
-             the median of each run.",
+             same ports, the monitor port among them, and no mirror entry; \"clone from a ring\" has the monitor port \
+             alone, and for each frame a record that was just written. Median (lowest-highest) of {} runs; what is added \
+             and the ratios are of the same slice of 16,384 frames, the median of each run.",
             self.primary_frames,
             self.mirror_frames,
             self.batch,
