@@ -15,7 +15,7 @@ use spanwire::kernel::program::{Hook, Instance, Selector};
 use spanwire::kernel::steer::{PortProgram, XdpModeChoice};
 use spanwire::kernel::xdp::XdpMode;
 use spanwire::xsk::netdev::Netdev;
-use spanwire::xsk::packet_socket::Promiscuous;
+use spanwire::xsk::promiscuous::Promiscuous;
 use spanwire_lab::netns::Namespace;
 
 const NO_DEVICE: u32 = 4_000_000;

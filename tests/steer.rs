@@ -18,7 +18,8 @@ use spanwire::kernel::xdp::{LinkError, XdpMode};
 use spanwire::xsk::ioctl::NetdevError;
 use spanwire::xsk::netdev::{self, LinkState, Netdev, Queues};
 use spanwire::xsk::offload::{VlanOffload, stuck_vlan_offload};
-use spanwire::xsk::packet_socket::{PacketSocket, Promiscuous};
+use spanwire::xsk::packet_socket::PacketSocket;
+use spanwire::xsk::promiscuous::Promiscuous;
 
 const NO_DEVICE: u32 = 4_000_000;
 

@@ -12,7 +12,8 @@
 //! - [`shortage`]: the process has run out of something
 //! - [`ioctl`]: asking the kernel of a device; [`netdev`]: what it says
 //! - [`offload`]: its VLAN offloads, held off while it is a port
-//! - [`packet_socket`]: promiscuous mode, and frames as they are on the wire for tests and tools
+//! - [`packet_socket`]: frames as they are on the wire, for tests and tools
+//! - [`promiscuous`]: a device that is to receive every frame
 //! - [`endpoint`]: a socket that only sends and one that only receives, for traffic generators and sinks
 //! - [`fake`]: the kernel's side of the rings, for tests and benches
 
@@ -27,6 +28,7 @@ pub mod netdev;
 pub mod offload;
 pub mod packet_socket;
 pub mod pool;
+pub mod promiscuous;
 pub mod ring;
 pub mod shortage;
 pub mod socket;

@@ -1,4 +1,4 @@
-//! Frames through the kernel's own path (AF_PACKET), and promiscuous mode.
+//! Frames through the kernel's own path (AF_PACKET), and the sockets for it.
 //!
 //! The kernel takes the outer VLAN tag out of a received frame and hands it over beside the
 //! bytes; [`PacketSocket::recv`] puts it back, so that a frame reads as it was on the wire.
@@ -8,7 +8,6 @@
 use std::io;
 use std::mem::{MaybeUninit, size_of, size_of_val};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -45,7 +44,7 @@ pub struct PacketError {
 }
 
 impl PacketError {
-    fn new(ifindex: u32, action: &'static str, source: io::Error) -> PacketError {
+    pub(super) fn new(ifindex: u32, action: &'static str, source: io::Error) -> PacketError {
         let hint = match source.raw_os_error() {
             Some(libc::EPERM | libc::EACCES) => "; needs CAP_NET_RAW",
             Some(libc::ENODEV | libc::ENXIO) => "; no such device in this network namespace",
@@ -68,7 +67,7 @@ pub struct Received {
 
 /// A raw, non-blocking packet socket on one port that sees every protocol, both ways.
 ///
-/// It does not make the port promiscuous: that is [`Promiscuous`].
+/// It does not make the port promiscuous: that is [`Promiscuous`](super::promiscuous::Promiscuous).
 #[derive(Debug)]
 pub struct PacketSocket {
     fd: OwnedFd,
@@ -221,65 +220,8 @@ impl AsFd for PacketSocket {
     }
 }
 
-/// Keeps a port promiscuous for as long as this lives.
-///
-/// A wire carries frames for every MAC address, so its ports must accept them all. The kernel
-/// counts such memberships, and so this does not disturb others that want the same.
-#[derive(Debug)]
-pub struct Promiscuous {
-    /// One socket may hold the memberships of many ports.
-    fd: Arc<OwnedFd>,
-    ifindex: libc::c_int,
-}
-
-impl Promiscuous {
-    /// Makes a device of the calling thread's network namespace promiscuous.
-    ///
-    /// # Errors
-    /// Without CAP_NET_RAW, or when there is no such device.
-    pub fn join(ifindex: u32) -> Result<Promiscuous, PacketError> {
-        // Protocol 0: the socket holds the membership and receives nothing.
-        let fd = packet_fd(0).map_err(|source| PacketError::new(ifindex, "open it", source))?;
-        Promiscuous::member(Arc::new(fd), ifindex)
-    }
-
-    /// The same for another device, through the same socket: closing one takes the kernel a while.
-    ///
-    /// # Errors
-    /// As [`Promiscuous::join`].
-    pub fn join_also(&self, ifindex: u32) -> Result<Promiscuous, PacketError> {
-        Promiscuous::member(Arc::clone(&self.fd), ifindex)
-    }
-
-    fn member(fd: Arc<OwnedFd>, ifindex: u32) -> Result<Promiscuous, PacketError> {
-        let fail = |source| PacketError::new(ifindex, "make the port promiscuous", source);
-        let port = index(ifindex).map_err(fail)?;
-        membership(&fd, port, libc::PACKET_ADD_MEMBERSHIP).map_err(fail)?;
-        Ok(Promiscuous { fd, ifindex: port })
-    }
-}
-
-fn membership(fd: &OwnedFd, ifindex: libc::c_int, option: libc::c_int) -> io::Result<()> {
-    let request = libc::packet_mreq {
-        mr_ifindex: ifindex,
-        mr_type: libc::PACKET_MR_PROMISC as libc::c_ushort,
-        mr_alen: 0,
-        mr_address: [0; 8],
-    };
-    set_option(fd.as_fd(), libc::SOL_PACKET, option, &request)
-}
-
-impl Drop for Promiscuous {
-    /// Closing ends the membership too, but only when no other copy of the socket is open, and a
-    /// child that is being started holds one from its fork to its exec.
-    fn drop(&mut self) {
-        // A failure leaves nothing to do: the device is gone, or the close that follows ends it.
-        let _ = membership(&self.fd, self.ifindex, libc::PACKET_DROP_MEMBERSHIP);
-    }
-}
-
 /// The ifindex as the kernel's int; one that does not fit is no device.
-fn index(ifindex: u32) -> io::Result<libc::c_int> {
+pub(super) fn index(ifindex: u32) -> io::Result<libc::c_int> {
     libc::c_int::try_from(ifindex).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))
 }
 
@@ -288,7 +230,7 @@ fn length_of<T>(value: &T) -> libc::socklen_t {
     size_of_val(value) as libc::socklen_t
 }
 
-fn packet_fd(flags: libc::c_int) -> io::Result<OwnedFd> {
+pub(super) fn packet_fd(flags: libc::c_int) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | flags;
     // SAFETY: no pointers are passed.
     let fd = unsafe { libc::socket(libc::AF_PACKET, kind, 0) };
@@ -321,7 +263,7 @@ fn bind_all_protocols(fd: BorrowedFd<'_>, ifindex: u32) -> io::Result<()> {
     Ok(())
 }
 
-fn set_option<T>(fd: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, value: &T) -> io::Result<()> {
+pub(super) fn set_option<T>(fd: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, value: &T) -> io::Result<()> {
     // SAFETY: pointer and length are those of `value`, which setsockopt only reads; the types
     // used here, c_int and packet_mreq, have no padding.
     let result =

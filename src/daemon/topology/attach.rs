@@ -27,7 +27,7 @@ use crate::kernel::steer::PortProgram;
 use crate::xsk::abi::{ETH_HLEN, VLAN_HLEN, max_rx_len};
 use crate::xsk::netdev::{LinkState, Netdev};
 use crate::xsk::offload::VlanOffload;
-use crate::xsk::packet_socket::Promiscuous;
+use crate::xsk::promiscuous::Promiscuous;
 
 impl Topology {
     /// Takes a port into use, or notes why that cannot be. Whether another one was let go of for it.

@@ -14,7 +14,7 @@ use crate::kernel::steer::PortProgram;
 use crate::xsk::custody::SocketId;
 use crate::xsk::netdev::{LinkState, Netdev};
 use crate::xsk::offload::VlanOffload;
-use crate::xsk::packet_socket::Promiscuous;
+use crate::xsk::promiscuous::Promiscuous;
 use crate::xsk::socket::Socket;
 
 /// Drivers to which the kernel gives the pages of the frames themselves in copy mode too (`IFF_TX_SKB_NO_LINEAR`): what is
