@@ -51,6 +51,8 @@ enum Command {
     States(wire::states::StatesArgs),
     /// What a busy process on every processor costs the wire: root, as `wire`
     Neighbour(wire::neighbour::NeighbourArgs),
+    /// What a stream of TCP reaches between two hosts over a wire that mirrors every frame: root, as `wire`
+    Tcp(wire::tcp::TcpArgs),
     /// How long a publish takes to reach the last shard of a running dataplane
     Handoff(handoff::HandoffArgs),
     /// What publishes cost the frames that cross meanwhile: root, as `wire`
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
         Command::Wire(wire) => show(wire::run(wire), json),
         Command::States(states) => show(wire::states::run(states), json),
         Command::Neighbour(neighbour) => show(wire::neighbour::run(neighbour), json),
+        Command::Tcp(tcp) => show(wire::tcp::run(tcp), json),
         Command::Handoff(handoff) => show(handoff::run(handoff), json),
         Command::Publishing(publishing) => show(wire::publishing::run(publishing), json),
         Command::Instructions(args) => {

@@ -1,4 +1,4 @@
-//! `spanbench wire`, `states`, `neighbour` and `publishing` as a whole, with trials of milliseconds: what they write adds up,
+//! `spanbench wire`, `states`, `neighbour`, `publishing` and `tcp` as a whole, with trials of milliseconds: what they write adds up,
 //! and nothing stays behind. Needs root. Figures are not looked at: the machine may be busy.
 
 #![forbid(unsafe_code)]
@@ -167,6 +167,20 @@ fn busy_neighbours_are_there_and_gone() {
         }
     }
     assert_goals(&report, 1, "spanwire (tc) / devmap");
+}
+
+#[test]
+fn a_stream_of_tcp_crosses_each_system() {
+    let report = report(&placed("tcp", "--runs 1 --stream-ms 50"));
+    let systems = list(&report["systems"]);
+    let of = |system: &Value| [&system["system"], &system["mode"]].map(|word| word.as_str().unwrap().to_owned());
+    let wanted = [["spanwire (tc)", "mirror"], ["tc", "forward"], ["tc", "mirror"]].map(|pair| pair.map(str::to_owned));
+    assert_eq!(systems.iter().map(of).collect::<Vec<_>>(), wanted);
+    for system in systems {
+        assert!(system["bits_per_second"]["median"].as_f64().unwrap() > 0.0, "{system}");
+    }
+    assert!(number(&systems[0]["clones"]["selected"]) > 0, "{}", systems[0]);
+    assert_goals(&report, 1, "TCP: spanwire (tc)");
 }
 
 fn check_run(run: &Value, mirrors: bool) {

@@ -73,6 +73,7 @@ fn write(text: &mut String, report: &Report, charts: &[Chart]) -> std::fmt::Resu
     section(text, "A monitor port in trouble", &report.states.about(), report.states.table())?;
     section(text, "Busy neighbours", &report.neighbour.about(), report.neighbour.table())?;
     section(text, "Publishes under load", &report.publishing.about(), report.publishing.table())?;
+    section(text, "TCP between two hosts", &report.tcp.about(), report.tcp.table())?;
 
     writeln!(text, "\n## Wire\n")?;
     writeln!(

@@ -25,10 +25,13 @@ use crate::wire::neighbour::{self, NeighbourArgs, NeighbourReport};
 use crate::wire::publishing::{self, PublishingArgs, PublishingReport};
 use crate::wire::report::WireReport;
 use crate::wire::states::{self, StatesArgs, StatesReport};
+use crate::wire::tcp::{self, TcpArgs, TcpReport};
 use crate::{interrupt, wire};
 
 /// Milliseconds between publishes.
 const PAUSE_MS: u64 = 5;
+/// Of each stream of TCP.
+const STREAM_MS: u64 = 3000;
 
 /// Options of `spanbench report`.
 #[derive(Clone, Debug, clap::Args)]
@@ -94,6 +97,8 @@ pub(crate) struct Report {
     neighbour: NeighbourReport,
     /// Publishes under load.
     publishing: PublishingReport,
+    /// A stream between two hosts.
+    tcp: TcpReport,
     /// Real frames.
     wire: WireReport,
     /// All goals.
@@ -132,12 +137,13 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Report, ReportError> {
     let states = states::run(&StatesArgs { wire: args.wire.clone(), state: String::new() })?;
     let neighbour = neighbour::run(&NeighbourArgs { wire: args.wire.clone() })?;
     let publishing = publishing::run(&PublishingArgs { wire: args.wire.clone(), pause_ms: PAUSE_MS })?;
+    let tcp = tcp::run(&TcpArgs { wire: args.wire.clone(), stream_ms: STREAM_MS })?;
     let wire = wire::run(&args.wire)?;
-    let goals =
-        [wire.goals.clone(), states.goals.clone(), neighbour.goals.clone(), core.goals(), handoff.goals()].concat();
+    let of_wire = [&wire.goals, &states.goals, &neighbour.goals, &tcp.goals];
+    let goals = of_wire.into_iter().flatten().cloned().chain(core.goals()).chain(handoff.goals()).collect();
     let files = Vec::new();
     let mut report =
-        Report { core, core_written, instructions, handoff, states, neighbour, publishing, wire, goals, files };
+        Report { core, core_written, instructions, handoff, states, neighbour, publishing, tcp, wire, goals, files };
     let charts = pictures::all(&report.wire);
     let mut files: Vec<(String, String)> = vec![("report.md".to_owned(), markdown::text(&report, &charts))];
     files.push((CORE_PICTURE.to_owned(), report.core.svg()));

@@ -16,6 +16,7 @@
 //! - [`states`]: a monitor in trouble
 //! - [`neighbour`]: beside busy processes; [`busy`] has them
 //! - [`publishing`]: publishes under load
+//! - [`tcp`]: a stream between two hosts
 //! - [`far_ends`]: the lab, made so that all systems can forward in it
 
 pub(crate) mod args;
@@ -36,6 +37,7 @@ mod sequence;
 mod sink;
 pub(crate) mod states;
 pub(crate) mod system;
+pub(crate) mod tcp;
 mod tester;
 #[cfg(test)]
 mod tests;

@@ -79,23 +79,28 @@ struct Clsact {
     port: String,
 }
 
-/// At tc of the first port's ingress: redirect, after clone_redirect where it mirrors.
+/// At tc of the first port's ingress: redirect, after clone_redirect where it mirrors. At the second's: redirect back.
 pub(super) fn tc(lab: &Lab, mode: Mode) -> Result<Box<dyn Running>> {
     let (wire, monitor) = (lab.wire(0)?, lab.monitor(0)?);
-    let ports = [wire.b.ifindex, monitor.ifindex].map(u32::to_ne_bytes).concat();
+    let there = redirect(lab, &wire.a, [&wire.b, monitor], mode)?;
+    let back = redirect(lab, &wire.b, [&wire.a, monitor], Mode::Forward)?;
+    let at = if matches!(there, AtTc::Tcx(_)) { "tcx" } else { "cls_bpf" };
+    let what = if mode == Mode::Mirror { "clone_redirect, redirect" } else { "redirect" };
+    Ok(Box::new(InKernel { note: format!("{at} {what}"), _hold: (there, back) }))
+}
+
+/// Redirects what a port receives to the first of `to`, and mirrors it to the second.
+fn redirect(lab: &Lab, port: &Port, to: [&Port; 2], mode: Mode) -> Result<AtTc> {
     let loaded = Loaded::load(TC, |open| {
         for mut map in open.maps_mut() {
             if map.name().to_string_lossy().ends_with(".rodata") {
-                map.set_initial_value(&ports)?;
+                map.set_initial_value(&to.map(|port| port.ifindex.to_ne_bytes()).concat())?;
             }
         }
         Ok(())
     })?;
     let program = loaded.program(mode.as_str())?;
-    let hold = lab.dut().enter(|| at_tc(lab, program.as_fd(), &wire.a))??;
-    let at = if matches!(hold, AtTc::Tcx(_)) { "tcx" } else { "cls_bpf" };
-    let what = if mode == Mode::Mirror { "clone_redirect, redirect" } else { "redirect" };
-    Ok(Box::new(InKernel { note: format!("{at} {what}"), _hold: hold }))
+    lab.dut().enter(|| at_tc(lab, program.as_fd(), port))?
 }
 
 fn at_tc(lab: &Lab, program: BorrowedFd<'_>, port: &Port) -> Result<AtTc> {
