@@ -8,11 +8,12 @@ usage() {
 usage: sudo tools/test.sh [--quick] [--long]
 
 Formatting, lints, every test of the workspace (those on real sockets in network namespaces included), documentation
-tests, documentation, and tools/demo.sh.
+tests, documentation, a virtual machine with real drivers (tools/vmlab; left out where its packages cannot be had), and
+tools/demo.sh.
 
-  --quick   without the demo
-  --long    with the long campaigns (sets SPANWIRE_LONG=1; one needs a release build) and ten minutes of each fuzz target,
-            which need a nightly compiler and cargo-fuzz
+  --quick   without the virtual machine and the demo
+  --long    with the long campaigns (sets SPANWIRE_LONG=1; one needs a release build), all virtual machines, and ten
+            minutes of each fuzz target, which need a nightly compiler and cargo-fuzz
   --help    this
 
 Exit status: 0 if every step passed, 1 if one did not, 2 for a wrong option.
@@ -86,6 +87,13 @@ sweep() {
     done
 }
 
+# Without packages there is no machine to test in, which tools/vmlab/run has said.
+virtual_machines() {
+    local code=0
+    as_owner tools/vmlab/run --bin "$TARGET/debug" --dir "$TARGET/vmlab" "$@" || code=$?
+    ((code == 0 || code == 3))
+}
+
 # The tests run as root; what they leave in the target directory goes back to the owner of the tree.
 give_back() {
     [[ -z $OWNER ]] || chown -R --from=0 "$SUDO_UID:$SUDO_GID" "$TARGET"
@@ -113,9 +121,11 @@ if [[ -n ${SPANWIRE_LONG:-} ]]; then
 fi
 step 'documentation' as_owner env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 if [[ -z $QUICK ]]; then
+    [[ $LONG ]] || step 'a virtual machine' virtual_machines --short
     step 'demo' tools/demo.sh
 fi
 if [[ -n $LONG ]]; then
+    step 'virtual machines' virtual_machines
     step 'fuzz targets' fuzz
 fi
 printf '\nevery step passed, %d s\n' $((SECONDS - START))

@@ -1,6 +1,7 @@
 //! One experiment: frames both ways at once, captured at both hosts and the monitor, compared byte for byte.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
@@ -9,7 +10,9 @@ use serde::Serialize;
 
 use crate::error::{LabError, Result};
 use crate::topology::Lab;
-use crate::traffic::{Capture, Captured, Direction, FrameSpec, ON_THE_WAY, Pace, SendReport, Tag};
+use crate::traffic::{
+    Capture, Captured, Direction, FrameSpec, MAX_FRAME, MIN_FRAME, ON_THE_WAY, Pace, SendReport, Tag,
+};
 use crate::verify::{Verdict, compare_in_order, selected_after};
 
 /// How often the observer of a running exchange is told.
@@ -38,6 +41,8 @@ pub struct ExchangeSpec {
     pub seed: u64,
     /// Frames each way.
     pub frames: u32,
+    /// Their lengths; see [`FrameSpec::lengths`].
+    pub lengths: RangeInclusive<usize>,
     /// Index of the wire.
     pub wire: usize,
     /// Index of the monitor port; `None` leaves the monitors unwatched.
@@ -67,6 +72,7 @@ impl ExchangeSpec {
         Self {
             seed,
             frames,
+            lengths: MIN_FRAME..=MAX_FRAME,
             wire: 0,
             monitor: (!lab.info().monitors.is_empty()).then_some(0),
             mirror_a: None,
@@ -156,8 +162,8 @@ pub struct Report {
 /// Runs one exchange. `observe` is called a few times a second and once at the end of sending.
 pub fn run(lab: &Lab, spec: &ExchangeSpec, mut observe: impl FnMut(Progress)) -> Result<Report> {
     let wire = lab.wire(spec.wire)?;
-    let frames = |direction| FrameSpec::new(spec.seed, spec.frames).direction(direction).build();
-    let (a_frames, b_frames) = (frames(Direction::AToB), frames(Direction::BToA));
+    let frames = FrameSpec { lengths: spec.lengths.clone(), ..FrameSpec::new(spec.seed, spec.frames) };
+    let [a_frames, b_frames] = [Direction::AToB, Direction::BToA].map(|way| frames.clone().direction(way).build());
 
     // Senders first: a capture must not be left running when a sender cannot be opened.
     let (mut a_sender, mut b_sender) = (lab.sender(&wire.a)?, lab.sender(&wire.b)?);
@@ -178,7 +184,7 @@ pub fn run(lab: &Lab, spec: &ExchangeSpec, mut observe: impl FnMut(Progress)) ->
         let fewest = |mirror: Mirror| (sent / to_usize(mirror.rate.max(1))).saturating_sub(to_usize(spec.samplers));
         clones.store(mirror.map_or(0, fewest), Relaxed);
         let due = clones_of_a.load(Relaxed) + clones_of_b.load(Relaxed);
-        sent <= sink.count() + spec.on_the_way
+        sent <= sink.count().saturating_add(spec.on_the_way)
             && monitor.as_ref().is_none_or(|monitor| due < monitor.count() + ON_THE_WAY)
     };
     let (a_sent, b_sent) = thread::scope(|scope| {

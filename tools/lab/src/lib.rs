@@ -32,6 +32,7 @@ pub mod error;
 pub mod exchange;
 pub mod frame;
 pub mod ledger;
+mod links;
 pub mod netns;
 pub mod topology;
 pub mod traffic;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{LabError, Result};
+use crate::links::{Link, links};
 use crate::netns::{self, Namespace};
 use crate::traffic::{Capture, Sender};
 use crate::wire_io::WireIo;
@@ -165,6 +166,12 @@ pub struct LabInfo {
     pub monitors: Vec<Port>,
 }
 
+impl LabInfo {
+    fn ports_mut(&mut self) -> impl Iterator<Item = &mut Port> {
+        self.wires.iter_mut().flat_map(|wire| [&mut wire.a, &mut wire.b]).chain(&mut self.monitors)
+    }
+}
+
 /// A laid lab. Dropping the handle that created it takes it down.
 #[derive(Debug)]
 pub struct Lab {
@@ -195,17 +202,29 @@ impl Lab {
     }
 
     /// Opens a lab that another process laid. Dropping this handle leaves it.
+    ///
+    /// Its devices are known by their names; their ifindexes are what they are: whoever lays a lab of devices that were
+    /// there before cannot choose them.
     pub fn attach(id: &str) -> Result<Self> {
+        let no_lab = |reason| LabError::NoLab { id: id.to_owned(), reason };
         let open = |role: Role| {
-            Namespace::attach(&format!("{id}-{}", role.suffix()))
-                .map_err(|error| LabError::NoLab { id: id.to_owned(), reason: error.to_string() })
+            Namespace::attach(&format!("{id}-{}", role.suffix())).map_err(|error| no_lab(error.to_string()))
         };
         let (r#gen, dut) = (open(Role::Gen)?, open(Role::Dut)?);
         let (sink, mon) = (open(Role::Sink)?, open(Role::Mon)?);
-        let spec = observed_spec(&links(&dut)?)
-            .ok_or_else(|| LabError::NoLab { id: id.to_owned(), reason: "its first wire is gone".to_owned() })?;
-        spec.check()?;
-        Ok(Self { info: plan(id, &spec), r#gen, dut, sink, mon })
+        let spec = observed_spec(&links(&dut)?).ok_or_else(|| no_lab("its first wire is gone".to_owned()))?;
+        let mut lab = Self { info: plan(id, &spec), r#gen, dut, sink, mon };
+        let there = Role::ALL.into_iter().map(|role| Ok((role, links(lab.ns(role))?))).collect::<Result<Vec<_>>>()?;
+        let ifindex = |of: Role, name: &str| {
+            let mut devices = there.iter().filter(|(role, _)| *role == of).flat_map(|(_, links)| links);
+            let found = devices.find(|link| link.ifname == name);
+            found.map(|link| link.ifindex).ok_or_else(|| no_lab(format!("its device {name} is gone")))
+        };
+        for port in lab.info.ports_mut() {
+            port.ifindex = ifindex(Role::Dut, &port.name)?;
+            port.host_ifindex = ifindex(port.host, &port.host_name)?;
+        }
+        Ok(lab)
     }
 
     /// Leaves the lab standing after this handle and this process are gone.
@@ -356,7 +375,8 @@ pub fn wait_until(what: &str, timeout: Duration, mut condition: impl FnMut() -> 
     }
 }
 
-/// Names and numbers follow from the specification alone, so that [`Lab::attach`] needs no state file.
+/// Names follow from the specification alone, so that [`Lab::attach`] needs no state file; so do the numbers of a lab
+/// that is laid here.
 fn plan(id: &str, spec: &LabSpec) -> LabInfo {
     let name = |role: Role| format!("{id}-{}", role.suffix());
     let port = |name: String, ifindex, host, letter: char, index| Port {
@@ -388,46 +408,6 @@ fn plan(id: &str, spec: &LabSpec) -> LabInfo {
         wires: (0..spec.wires).map(wire).collect(),
         monitors: (0..spec.monitors).map(monitor).collect(),
     }
-}
-
-/// The part of `ip -j -d link` that is used here.
-#[derive(Debug, Deserialize)]
-struct Link {
-    ifname: String,
-    ifindex: u32,
-    mtu: u32,
-    operstate: String,
-    #[serde(default)]
-    num_rx_queues: u32,
-    master: Option<String>,
-    linkinfo: Option<LinkInfo>,
-}
-
-#[derive(Debug, Deserialize)]
-struct LinkInfo {
-    info_slave_data: Option<SlaveData>,
-}
-
-#[derive(Debug, Deserialize)]
-struct SlaveData {
-    state: Option<String>,
-}
-
-impl Link {
-    fn is_up(&self) -> bool {
-        self.operstate == "UP"
-    }
-
-    fn forwards(&self) -> bool {
-        let slave = self.linkinfo.as_ref().and_then(|info| info.info_slave_data.as_ref());
-        slave.and_then(|data| data.state.as_deref()) == Some("forwarding")
-    }
-}
-
-fn links(ns: &Namespace) -> Result<Vec<Link>> {
-    let output = ns.ip(&["-j", "-d", "link", "show"])?;
-    serde_json::from_slice(&output.stdout)
-        .map_err(|source| LabError::Parse { command: format!("ip -n {} -j -d link show", ns.name()), source })
 }
 
 /// Reads the specification back from the devices in `dut`.

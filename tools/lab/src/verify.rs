@@ -16,6 +16,8 @@ pub struct Verdict {
     pub arrived: usize,
     /// Expected, and neither they nor a corrupted form of them arrived.
     pub missing: usize,
+    /// Most of them in a row: at a steady pace, how long nothing got through.
+    pub longest_gap: usize,
     /// Arrived, and were never expected.
     pub extra: usize,
     /// Arrived after a frame that was sent later (the definition of RFC 4737).
@@ -64,6 +66,9 @@ impl fmt::Display for Verdict {
         ];
         for (name, count) in findings.into_iter().filter(|(_, count)| *count > 0) {
             write!(f, ", {count} {name}")?;
+        }
+        if (2..self.missing).contains(&self.longest_gap) {
+            write!(f, ", {} missing in a row", self.longest_gap)?;
         }
         match &self.first {
             Some(first) => write!(f, "; first: {first}"),
@@ -120,9 +125,14 @@ pub fn compare_in_order(sent: &[Vec<u8>], got: &[Vec<u8>]) -> Verdict {
         }
     }
 
+    let mut gap = 0;
     for (position, frame) in sent.iter().enumerate() {
-        if !is_set(&intact, position) && !is_set(&damaged, position) {
+        if is_set(&intact, position) || is_set(&damaged, position) {
+            gap = 0;
+        } else {
+            gap += 1;
             verdict.missing += 1;
+            verdict.longest_gap = verdict.longest_gap.max(gap);
             verdict.note(|| format!("frame {position} ({}) never arrived", head(frame)));
         }
     }
@@ -197,6 +207,16 @@ mod tests {
         assert_eq!(counts(&verdict), [1, 0, 0, 0, 0]);
         assert!(!verdict.is_complete() && verdict.is_subset());
         assert!(verdict.to_string().contains("1 missing; first: frame 40"), "{verdict}");
+    }
+
+    #[test]
+    fn of_the_missing_those_in_a_row_are_counted() {
+        let verdict = after(|got| {
+            got.drain(60..65);
+            got.drain(40..42);
+        });
+        assert_eq!((verdict.missing, verdict.longest_gap), (7, 5));
+        assert!(verdict.to_string().contains("7 missing, 5 missing in a row; first: frame 40"), "{verdict}");
     }
 
     #[test]

@@ -157,6 +157,22 @@ fn ifindexes_are_those_of_the_fixtures_and_survive_attaching() {
 }
 
 #[test]
+fn a_lab_of_devices_that_were_there_has_their_ifindexes() {
+    if privileged() {
+        let lab = Lab::create(LabSpec::default()).unwrap();
+        lab.dut().ip(&["link", "del", "w0b"]).unwrap();
+        assert!(Lab::attach(lab.id()).unwrap_err().to_string().ends_with("its device w0b is gone"));
+        let near = ["link", "add", "name", "w0b", "index", "7", "type", "veth"];
+        let far = ["peer", "name", "s0", "index", "5", "netns", lab.ns(Role::Sink).name()];
+        lab.dut().ip(&[&near[..], &far[..]].concat()).unwrap();
+        let attached = Lab::attach(lab.id()).unwrap();
+        let port = &attached.wire(0).unwrap().b;
+        assert_eq!((port.ifindex, port.host_ifindex), (7, 5));
+        assert_eq!(attached.monitor(0).unwrap(), lab.monitor(0).unwrap());
+    }
+}
+
+#[test]
 fn a_namespace_goes_with_its_handle_also_on_a_panic() {
     if privileged() {
         let mut name = String::new();

@@ -12,7 +12,7 @@ use serde::Serialize;
 use spanwire_lab::exchange::{self, ExchangeSpec, Mirror, Progress};
 use spanwire_lab::ledger::{self, Expected};
 use spanwire_lab::topology::{LAB_PREFIX, Lab, LabSpec};
-use spanwire_lab::traffic::Pace;
+use spanwire_lab::traffic::{MAX_FRAME, MIN_FRAME, ON_THE_WAY, Pace};
 use spanwire_lab::{LabError, Result, netns};
 
 /// A wire in network namespaces: gen -- dut -- sink, with a monitor host, and traffic that is checked byte for byte.
@@ -92,6 +92,12 @@ struct Exchange {
     /// Seed of the frames
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Length of the shortest frames, without FCS; at least 60
+    #[arg(long, value_name = "BYTES", default_value_t = MIN_FRAME)]
+    shortest: usize,
+    /// Length of the longest frames, VLAN tags included
+    #[arg(long, value_name = "BYTES", default_value_t = MAX_FRAME)]
+    longest: usize,
     /// Expect 1 in RATE of what enters port a on the monitor (0 and 1: every frame); without it, none
     #[arg(long, value_name = "RATE", visible_alias = "rate")]
     mirror_a: Option<u32>,
@@ -107,9 +113,15 @@ struct Exchange {
     /// Samplers per mirror entry, one a shard [default: the lab's queues]
     #[arg(long)]
     samplers: Option<u32>,
-    /// Frames a second each way, in windows of 64; 0 sends unpaced
+    /// Frames a second each way, in windows of --burst; 0 sends unpaced
     #[arg(long, default_value_t = 20_000)]
     pps: u32,
+    /// Frames sent back to back
+    #[arg(long, value_name = "FRAMES", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    burst: u16,
+    /// Frames of each way that may be sent and not have arrived; 0: any number, where some are to get lost
+    #[arg(long, value_name = "FRAMES", default_value_t = ON_THE_WAY)]
+    on_the_way: usize,
     /// Index of the wire
     #[arg(long, default_value_t = 0)]
     wire: usize,
@@ -200,12 +212,22 @@ impl Exchange {
     fn run(&self) -> Result<bool> {
         let lab = Lab::attach(&self.lab)?;
         let defaults = ExchangeSpec::new(&lab, self.seed, self.frames);
+        if !(MIN_FRAME..=self.longest).contains(&self.shortest) || self.longest > LONGEST {
+            let (shortest, longest) = (self.shortest, self.longest);
+            let allowed = format!("{MIN_FRAME} <= shortest <= longest <= {LONGEST}");
+            return Err(LabError::Spec(format!("--shortest {shortest} --longest {longest} (allowed: {allowed})")));
+        }
         let spec = ExchangeSpec {
+            lengths: self.shortest..=self.longest,
             wire: self.wire,
             monitor: defaults.monitor.filter(|_| !self.no_monitor).map(|_| self.monitor),
             mirror_a: self.mirror_a.map(|rate| Mirror { rate, seen: self.seen_a }),
             mirror_b: self.mirror_b.map(|rate| Mirror { rate, seen: self.seen_b }),
-            pace: if self.pps == 0 { Pace::Unpaced } else { Pace::per_second(self.pps) },
+            pace: match self.pps {
+                0 => Pace::Unpaced,
+                per_second => Pace::Windowed { burst: usize::from(self.burst), per_second },
+            },
+            on_the_way: if self.on_the_way == 0 { usize::MAX } else { self.on_the_way },
             idle: Duration::from_millis(self.idle_ms),
             samplers: self.samplers.unwrap_or(defaults.samplers),
             ..defaults
@@ -232,6 +254,9 @@ impl Ledger {
         Ok(audit.holds())
     }
 }
+
+/// Frames of an MTU of 9216, with two VLAN tags.
+const LONGEST: usize = 9216 + 14 + 8;
 
 /// Progress on standard error, on one line, only where someone watches.
 struct Bar {
