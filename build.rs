@@ -14,7 +14,7 @@ fn build() -> Result<(), String> {
     for header in ["abi.h", "selector.h"] {
         println!("cargo::rerun-if-changed=bpf/{header}");
     }
-    ["span", "wire", "tc"].into_iter().try_for_each(|name| compile::compile("bpf", name))?;
+    ["span", "wire", "tc", "loss"].into_iter().try_for_each(|name| compile::compile("bpf", name))?;
     // What the tests of the selector run before it.
     compile::compile("tests/selector", "ahead")
 }

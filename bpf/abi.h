@@ -100,6 +100,18 @@ struct crossing {
 	__u64 pad[4];
 };
 
+/* What was lost of the frames from one port on one processor, which alone writes it (loss.bpf.c). */
+struct loss {
+	/* Not sent on. */
+	__u64 refused;
+	/* Not taken by the other port's driver. */
+	__u64 unsent;
+	/* Dropped by the driver that received them. */
+	__u64 aborted;
+	/* Whether the last of the refused may still be told of as of one dropped by the driver. */
+	__u64 told;
+};
+
 /* Whether who reads a processor's ring is to be woken. spanwired writes it. */
 struct bell {
 	__u32 asleep;

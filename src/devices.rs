@@ -9,6 +9,7 @@
 //! is no reason to know nothing of the others: that device goes by its ifindex.
 
 pub(crate) mod attribute;
+pub mod drops;
 pub mod listing;
 mod message;
 pub(crate) mod netlink;

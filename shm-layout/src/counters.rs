@@ -153,6 +153,27 @@ values! {
 }
 
 values! {
+    /// What the kernel sent on from a port of a wire.
+    Crossed, CROSSED_VALUES {
+        Packets Counter "crossed_packets" "frames" "Frames that the kernel sent on to the wire's other port, those that were lost on the way included."
+        Bytes Counter "crossed_bytes" "bytes" "Bytes of those frames, from the MAC header on, VLAN tags that the kernel took off included."
+        NoPeer Counter "crossed_no_peer" "frames" "Frames that the kernel dropped because there was no other port."
+        Unseen Counter "crossed_unseen" "frames" "Frames that crossed while no spanwired ran, until this one took the port over: none of crossed_packets."
+    }
+}
+
+values! {
+    /// What of the frames of [`Crossed::Packets`] was lost on the way, as far as the kernel says.
+    Lost, LOST_VALUES {
+        Refused Counter "lost_refused" "frames" "Not sent on by XDP: the other port is down or takes none, or they are too large for it (xdp_redirect_err)."
+        Unsent Counter "lost_unsent" "frames" "Sent on by XDP, and not taken by the other port's driver (xdp_devmap_xmit)."
+        Aborted Counter "lost_aborted" "frames" "Dropped by the driver that received them, for a failure of its own (xdp_exception)."
+        Device Counter "lost_device" "frames" "Sent on by tc, and dropped by the other port's device (tx_dropped), with whatever others sent by it."
+        Queue Counter "lost_queue" "frames" "Sent on by tc, and dropped by the other port's queueing discipline, with whatever others sent by it."
+    }
+}
+
+values! {
     /// One shard.
     Shard, SHARD_VALUES {
         Breaths Counter "breaths" "breaths" "Turns of the shard's loop."

@@ -4,8 +4,8 @@ use bytemuck::{CheckedBitPattern, NoUninit, Pod, Zeroable};
 
 use crate::WORD;
 use crate::counters::{
-    BINDING_VALUES, ENTRY_VALUES, KERNEL_VALUES, PARTITION_VALUES, REFUSAL_VALUES, RING_VALUES, SHARD_VALUES,
-    SIGHT_VALUES,
+    BINDING_VALUES, CROSSED_VALUES, ENTRY_VALUES, KERNEL_VALUES, LOST_VALUES, PARTITION_VALUES, REFUSAL_VALUES,
+    RING_VALUES, SHARD_VALUES, SIGHT_VALUES,
 };
 
 /// A run of UTF-8 bytes in the STRINGS section.
@@ -468,6 +468,26 @@ record! {
         ifindex: u32,
         /// The other one.
         lost_ifindex: u32,
+    }
+}
+
+record! {
+    /// PATHS: one row for each port of a wire.
+    PathRecord kind 114 size 104 {
+        /// The port, by its ifindex in the snapshot.
+        ifindex: u32,
+        /// The wire's other port.
+        peer_ifindex: u32,
+        /// How its frames cross: `xdp`, `tc` or `shard`; empty while they do not.
+        path: StrRef,
+        /// Why this way, or why none.
+        reason: StrRef,
+        /// Why it is not known what was lost; empty where it is.
+        unknown: StrRef,
+        /// Values of [`crate::counters::Crossed`], for as long as the wire is wanted.
+        crossed: [u64; CROSSED_VALUES],
+        /// Values of [`crate::counters::Lost`].
+        lost: [u64; LOST_VALUES],
     }
 }
 

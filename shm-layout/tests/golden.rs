@@ -18,8 +18,8 @@ use shm_layout::error::LayoutError;
 use shm_layout::header::{Geometry, Header, RegionKind};
 use shm_layout::image::Need;
 use shm_layout::record::{
-    LinkLossRecord, META_DISARMED, MirrorRecord, NativeVlanRecord, PlaceRecord, Placement, Record, Role, SeenRecord,
-    Severity, SlotHeader, StatsMetaRecord, fnv1a,
+    LinkLossRecord, META_DISARMED, MirrorRecord, NativeVlanRecord, PathRecord, PlaceRecord, Placement, Record, Role,
+    SeenRecord, Severity, SlotHeader, StatsMetaRecord, TakenDownRecord, fnv1a,
 };
 use shm_layout::snapshot::SnapshotView;
 use shm_layout::view::ImageView;
@@ -211,5 +211,5 @@ fn the_kinds_are_what_they_were() {
     assert_eq!((RegionKind::Config as u32, RegionKind::Stats as u32), (1, 2));
     assert_eq!((MirrorRecord::KIND, StatsMetaRecord::KIND), (4, 100));
     assert_eq!((PlaceRecord::KIND, NativeVlanRecord::KIND, SeenRecord::KIND), (7, 8, 9));
-    assert_eq!(LinkLossRecord::KIND, 10);
+    assert_eq!((LinkLossRecord::KIND, TakenDownRecord::KIND, PathRecord::KIND), (10, 113, 114));
 }

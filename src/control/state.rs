@@ -6,10 +6,10 @@
 //!                 └── wait_adopted ──> Uptake               whether every shard uses a generation
 //! ```
 //!
-//! - `stats`: one image of `stats.shm`, with a `port` and a `shard` in it; `newer`: what a newer dataplane adds to its rows
+//! - `stats`: one image of `stats.shm`, with a `port`, a `path` and a `shard` in it; `newer`: what a newer dataplane adds to its rows
 //! - `live`: reads it anew, and tells whether the dataplane runs; `uptake`: waits for a generation to be used
 //! - `sizing`: the mirror frames and sockets that a snapshot can need, and whether the dataplane has them
-//! - `show`; `ledger`, of `values` and `latency`; `dataplane`, which is in both
+//! - `show`; `ledger`, of `values` and `latency`; `dataplane` and `traffic`, which are in both
 //!
 //! A document is never older than the question while a dataplane runs: [`fresh_stats`] waits for values gathered
 //! after it was asked. A dataplane that has died leaves its last values behind; they are given with `running`
@@ -20,11 +20,13 @@ mod latency;
 mod ledger;
 mod live;
 mod newer;
+mod path;
 mod port;
 mod shard;
 mod show;
 mod sizing;
 mod stats;
+mod traffic;
 mod uptake;
 mod values;
 
@@ -40,13 +42,16 @@ use thiserror::Error;
 
 pub use dataplane::Dataplane;
 pub use latency::SwapLatency;
-pub use ledger::{BindingRow, EntryRow, EntryShard, PortRow, ShardRow, StatsReport, UmemRow, attained_rate, stats};
+pub use ledger::{EntryRow, EntryShard, ShardRow, StatsReport, UmemRow, attained_rate, stats};
 pub use live::{FRESH_PATIENCE, fresh_devices, fresh_stats, last_stats, process, runs};
+pub use path::PathRow;
 pub use port::PortState;
 pub use shard::ShardState;
 pub use show::{MirrorState, Place, Show, WireState, show};
 pub(super) use sizing::{overload, shortage, unforwarded};
 pub use stats::Stats;
+pub(super) use traffic::crossed;
+pub use traffic::{BindingRow, PortRow};
 pub use uptake::{Uptake, wait_adopted};
 pub use values::{Meaning, Values};
 

@@ -8,6 +8,7 @@
 //!
 //! - [`carrier`]: the kernel path: what all selectors share
 //! - [`config`]: the command line
+//! - [`crossing`]: what crosses in the kernel, and what is lost on the way
 //! - [`limits`]: open files
 //! - [`worker`]: the thread that runs a shard
 //! - [`topology`]: follows the ports: attaches, binds, detaches, and follows their links
@@ -16,15 +17,17 @@
 //! - [`devices`]: the devices there are, for the control plane
 //! - [`report`]: what topology tells stats
 //! - [`readers`]: which shard reads whose clone ring
-//! - [`stats`]: gathers and publishes
+//! - [`stats`]: gathers and publishes, as [`records`]
 
 pub mod carrier;
 pub mod config;
+pub mod crossing;
 pub mod detach;
 pub mod devices;
 pub mod limits;
 pub mod link_news;
 pub mod readers;
+pub mod records;
 pub mod report;
 pub mod stats;
 pub mod topology;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use shm_layout::record::PortRole;
 
+use super::crossing::Crossing;
 use crate::counters::BindingBlock;
 use crate::xsk::KernelStats;
 use crate::xsk::netdev::LinkState;
@@ -43,6 +44,21 @@ pub struct PortStatus {
     pub reason: String,
 }
 
+/// How the frames of a wire's port cross.
+#[derive(Clone, Debug)]
+pub struct PathStatus {
+    /// The port's ifindex in the snapshot.
+    pub ifindex: u32,
+    /// That of the wire's other port.
+    pub peer: u32,
+    /// `xdp`, `tc`, `shard`, or empty while they do not.
+    pub path: &'static str,
+    /// Why this way, or why none.
+    pub reason: String,
+    /// What crosses in the kernel; `None` where nothing ever did.
+    pub crossing: Option<Arc<Crossing>>,
+}
+
 /// A queue of a port: its socket, or what those counted that were open there.
 #[derive(Clone, Debug)]
 pub struct BindingStatus {
@@ -73,6 +89,8 @@ pub struct State {
     pub ports: Vec<PortStatus>,
     /// Every socket, and the queues without one on which something was counted.
     pub bindings: Vec<BindingStatus>,
+    /// The ways of the wires, one for each of their ports.
+    pub paths: Vec<PathStatus>,
     /// Snapshots refused since the start.
     pub rejects: u64,
     /// Why the last one was, if no good one came since.
@@ -116,6 +134,11 @@ impl Report {
         let mut state = self.state();
         state.ports = ports;
         state.bindings = bindings;
+    }
+
+    /// The ways of the wires as they are now.
+    pub fn set_paths(&self, paths: Vec<PathStatus>) {
+        self.state().paths = paths;
     }
 
     /// The links of the ports that are served, as they are now.

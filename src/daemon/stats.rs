@@ -7,20 +7,17 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
-use shm_layout::counters::{
-    Binding, Description, ENTRY_VALUES, Entry, Kernel, PARTITION_VALUES, Partition, REFUSAL_VALUES,
-    Shard as ShardValue, Sight,
-};
+use shm_layout::counters::REFUSAL_VALUES;
 use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{
-    BindingRecord, CAP_LINK_LOSS, CAP_MIRROR, CAP_PLACES, CloneRecord, DescriptorRecord, EntryRecord, EntryStateRecord,
-    LiveState, NO_SHARD, PartitionKind, PlaceRecord, PortDeviceRecord, PortStateRecord, Record, RefusalRecord,
-    RingRecord, RoomRecord, ShardRecord, SightRecord, StatsMetaRecord, SwapRecord, TakenDownRecord, UmemRecord,
+    CAP_LINK_LOSS, CAP_MIRROR, CAP_PLACES, CloneRecord, EntryRecord, EntryStateRecord, LiveState, PlaceRecord,
+    PortDeviceRecord, RefusalRecord, RingRecord, RoomRecord, StatsMetaRecord, TakenDownRecord,
 };
 
 use super::TICK;
 use super::config::Config;
 use super::devices::Devices;
+use super::records::{binding_rows, descriptors, path_rows, port_rows, shard_row, sight_rows, swap_row, umem_rows};
 use super::report::{LINK_DOWN, MISSING, Report, State};
 use crate::clock;
 use crate::counters::{ShardBlock, whole};
@@ -196,6 +193,7 @@ impl Teller {
         let taken_down = state.taken_down.iter();
         let taken_down: Vec<TakenDownRecord> =
             taken_down.map(|&(ifindex, lost_ifindex)| TakenDownRecord { ifindex, lost_ifindex }).collect();
+        let paths = path_rows(&mut image, &state);
         let bindings = binding_rows(&state);
         let sights = sight_rows(&state);
         let room = RoomRecord { frames: self.frames, share: SHARE_LEAST, sockets: MAX_PORTS as u32, pad: 0 };
@@ -214,6 +212,7 @@ impl Teller {
             .section(Need::Optional, &ports)
             .section(Need::Optional, &devices)
             .section(Need::Optional, &taken_down)
+            .section(Need::Optional, &paths)
             .section(Need::Optional, &bindings)
             .section(Need::Optional, &sights)
             .section(Need::Optional, &[room]);
@@ -286,93 +285,4 @@ impl<'a> PortsNow<'a> {
         }
         String::new()
     }
-}
-
-fn descriptors(image: &mut ImageBuilder) -> Vec<DescriptorRecord> {
-    let (entry, more) = Entry::DESCRIPTIONS.split_at(ENTRY_VALUES);
-    let tables: [(u32, usize, &[Description]); 8] = [
-        (ShardRecord::KIND, std::mem::offset_of!(ShardRecord, values), ShardValue::DESCRIPTIONS),
-        (BindingRecord::KIND, std::mem::offset_of!(BindingRecord, values), Binding::DESCRIPTIONS),
-        (BindingRecord::KIND, std::mem::offset_of!(BindingRecord, kernel), Kernel::DESCRIPTIONS),
-        (SightRecord::KIND, std::mem::offset_of!(SightRecord, values), Sight::DESCRIPTIONS),
-        (EntryRecord::KIND, std::mem::offset_of!(EntryRecord, values), entry),
-        (RefusalRecord::KIND, std::mem::offset_of!(RefusalRecord, values), &more[..REFUSAL_VALUES]),
-        (RingRecord::KIND, std::mem::offset_of!(RingRecord, values), &more[REFUSAL_VALUES..]),
-        (UmemRecord::KIND, std::mem::offset_of!(UmemRecord, values), Partition::DESCRIPTIONS),
-    ];
-    let mut all = Vec::new();
-    for (section, from, descriptions) in tables {
-        for (index, d) in descriptions.iter().enumerate() {
-            all.push(DescriptorRecord {
-                section,
-                index: index as u32,
-                kind: d.kind as u32,
-                offset: (from + index * 8) as u32,
-                name: image.string(d.name),
-                unit: image.string(d.unit),
-                help: image.string(d.help),
-            });
-        }
-    }
-    all
-}
-
-fn shard_row(block: &ShardBlock) -> ShardRecord {
-    ShardRecord {
-        id: block.id,
-        cpu: block.cpu,
-        pinned: block.pinned.load(Relaxed),
-        pad: 0,
-        adopted_generation: block.adopted_generation(),
-        values: block.values(),
-    }
-}
-
-fn swap_row(block: &ShardBlock) -> SwapRecord {
-    let (buckets, max_ns, sum_ns) = block.swaps.read();
-    SwapRecord { shard: block.id, pad: 0, buckets, max_ns, sum_ns }
-}
-
-fn umem_rows(block: &ShardBlock) -> [UmemRecord; 2] {
-    let row = |partition, values: [u64; PARTITION_VALUES]| UmemRecord { shard: block.id, partition, values };
-    [row(PartitionKind::Primary, block.partition(0)), row(PartitionKind::Mirror, block.partition(1))]
-}
-
-fn port_rows(image: &mut ImageBuilder, state: &State) -> Vec<PortStateRecord> {
-    let mut row = |port: &super::report::PortStatus| PortStateRecord {
-        ifindex: port.ifindex,
-        role: port.role,
-        state: if port.up { LiveState::Active } else { LiveState::Inactive },
-        mtu: port.mtu,
-        queues: port.queues,
-        zero_copy: u32::from(port.zero_copy),
-        name: image.string(&port.name),
-        xdp_mode: image.string(port.xdp_mode),
-        driver: image.string(&port.driver),
-        reason: image.string(&port.reason),
-    };
-    state.ports.iter().map(&mut row).collect()
-}
-
-fn binding_rows(state: &State) -> Vec<BindingRecord> {
-    let row = |binding: &super::report::BindingStatus| BindingRecord {
-        ifindex: binding.ifindex,
-        queue: binding.queue,
-        shard: binding.shard.unwrap_or(NO_SHARD),
-        pad: 0,
-        values: binding.block.read(),
-        kernel: binding.kernel,
-    };
-    state.bindings.iter().map(row).collect()
-}
-
-fn sight_rows(state: &State) -> Vec<SightRecord> {
-    let row = |binding: &super::report::BindingStatus| SightRecord {
-        ifindex: binding.ifindex,
-        queue: binding.queue,
-        shard: binding.shard.unwrap_or(NO_SHARD),
-        pad: 0,
-        values: binding.block.sights(),
-    };
-    state.bindings.iter().map(row).collect()
 }

@@ -48,6 +48,10 @@ pub(super) struct Dump {
 
 /// Every device: RTM_GETLINK, RTM_NEWLINK, `struct ifinfomsg`. Without statistics, which take longest to gather.
 pub(super) const LINKS: Dump = Dump { request: 18, answer: 16, fixed: 16, filter: Some(RTEXT_FILTER_SKIP_STATS) };
+/// The same with statistics.
+pub(super) const STATISTICS: Dump = Dump { filter: None, ..LINKS };
+/// Every queueing discipline: RTM_GETQDISC, RTM_NEWQDISC, `struct tcmsg`.
+pub(super) const DISCIPLINES: Dump = Dump { request: 38, answer: 36, fixed: 20, filter: None };
 /// Every address: RTM_GETADDR, RTM_NEWADDR, `struct ifaddrmsg`.
 pub(super) const ADDRESSES: Dump = Dump { request: 22, answer: 20, fixed: 8, filter: None };
 

@@ -103,6 +103,20 @@ pub struct Crossing {
     pad: [AtomicU64; 4],
 }
 
+/// `struct loss`: what was lost of the frames from a port on a processor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Loss {
+    /// Not sent on.
+    pub refused: u64,
+    /// Not taken by the other port's driver.
+    pub unsent: u64,
+    /// Dropped by the driver that received them.
+    pub aborted: u64,
+    /// The program's own.
+    pub told: u64,
+}
+
 /// `struct bell`: whether who reads a processor's ring is to be woken.
 #[derive(Debug, Zeroable)]
 #[repr(C)]
@@ -166,6 +180,7 @@ mod tests {
     use libbpf_rs::btf::{Btf, BtfType, HasSize};
 
     use super::*;
+    use crate::kernel::loss;
     use crate::kernel::program::Hook;
 
     /// A structure: its size, and of its members name, offset and size in bytes, in their order.
@@ -225,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn both_objects_have_the_structures_that_rust_has() {
+    fn the_objects_have_the_structures_that_rust_has() {
         /// `struct vlan_row`, which is an array here.
         #[repr(C)]
         struct VlanRow {
@@ -275,6 +290,8 @@ mod tests {
             let theirs: Vec<_> = theirs.iter().map(|of| (of.name.unwrap().to_str().unwrap(), of.value)).collect();
             assert_eq!(theirs, numbers, "{hook}");
         }
+        let btf = Btf::from_raw("object", &loss::OBJECT.0).unwrap().unwrap();
+        assert_eq!(layout_in(&btf, "loss"), layout!(Loss { refused, unsent, aborted, told }));
     }
 
     #[test]

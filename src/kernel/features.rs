@@ -1,7 +1,7 @@
 //! What the kernel and the drivers of devices can. All of it is asked; no version number is looked at.
 //!
-//! Nothing here asks for `/sys/kernel/btf/vmlinux`: the objects of `bpf/` have no CO-RE relocations, so a kernel without BTF of
-//! its own runs them as they are (a test of this module holds that).
+//! Nothing here asks for `/sys/kernel/btf/vmlinux`: the objects that carry frames have no CO-RE relocations, so a kernel without BTF
+//! of its own runs them as they are (a test of this module holds that). What only counts losses asks for it.
 
 #![allow(unsafe_code)]
 
@@ -299,7 +299,7 @@ mod tests {
 
     /// CO-RE relocations would make libbpf look for the kernel's BTF.
     #[test]
-    fn no_object_asks_for_the_btf_of_the_kernel() {
+    fn no_object_that_carries_asks_for_the_btf_of_the_kernel() {
         let objects: [&[u8]; 3] = [
             include_bytes!(concat!(env!("OUT_DIR"), "/wire.bpf.o")),
             include_bytes!(concat!(env!("OUT_DIR"), "/tc.bpf.o")),

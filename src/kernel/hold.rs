@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use libbpf_rs::MapHandle;
@@ -69,7 +70,8 @@ pub struct Crossed {
 }
 
 impl Crossed {
-    fn of(rows: &Rows<Crossing>) -> Crossed {
+    /// What the programs that count in these rows have sent on.
+    pub fn of(rows: &Rows<Crossing>) -> Crossed {
         let mut sum = Crossed::default();
         for row in rows.iter() {
             sum.frames += row.frames.load(Relaxed);
@@ -199,7 +201,7 @@ pub struct Hold {
     holder: Holder,
     of: Instance,
     device: u32,
-    crossings: Rows<Crossing>,
+    crossings: Arc<Rows<Crossing>>,
     pinned: Option<Pinned>,
     found: Option<Crossed>,
 }
@@ -259,6 +261,11 @@ impl Hold {
         self.of
     }
 
+    /// Where the program counts: also the frame that it may be meeting on another processor when it is taken off.
+    pub fn rows(&self) -> Arc<Rows<Crossing>> {
+        Arc::clone(&self.crossings)
+    }
+
     /// What crossed since the program was taken.
     pub fn crossed(&self) -> Crossed {
         Crossed::of(&self.crossings)
@@ -305,8 +312,8 @@ fn add(one: Crossed, other: Crossed) -> Crossed {
     }
 }
 
-fn map_crossings(map: &MapHandle, device: u32) -> Result<Rows<Crossing>, HoldError> {
-    Rows::of(map).map_err(|source| HoldError::Counters { port: netdev::label(device), source })
+fn map_crossings(map: &MapHandle, device: u32) -> Result<Arc<Rows<Crossing>>, HoldError> {
+    Rows::of(map).map(Arc::new).map_err(|source| HoldError::Counters { port: netdev::label(device), source })
 }
 
 /// What crossed by the program that is pinned, where that can be told: another layout's may count otherwise.

@@ -14,6 +14,7 @@
 //! - [`policy`]: a table as the selector reads it
 //! - [`ledger`]: what it counts
 //! - [`rings`]: the clones it hands up; [`writer`] is its end of them without a kernel
+//! - [`loss`]: what the kernel loses of frames on their way, by its tracepoints
 //! - [`past`]: what became of clones while no spanwired ran
 //! - [`rows`]: array maps as memory
 //! - [`hold`]: a selector on a port, over runs of the process; [`pins`] is where it is kept meanwhile
@@ -28,6 +29,7 @@ pub mod features;
 pub mod hold;
 pub mod ledger;
 pub mod link;
+pub mod loss;
 pub mod maps;
 pub mod past;
 pub mod path;

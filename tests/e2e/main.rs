@@ -14,6 +14,7 @@ mod helper;
 mod identity;
 mod lifecycle;
 mod link_loss;
+mod losses;
 mod no_ethernet;
 mod node;
 mod offloads;

@@ -1,6 +1,7 @@
 //! The status a producer reads, under the names it knows.
 //!
-//! A binding is one socket: a queue of a port. A worker is a shard. What a mirror entry counts on a shard is put
+//! A binding is one socket: a queue of a port; or a port whose frames the kernel carries, which has none, as queue 0 of
+//! the first shard. A worker is a shard. What a mirror entry counts on a shard is put
 //! down to the ingress port's first queue there, or to its first of all where the shard has none of its queues any more:
 //! a sum over the bindings of a port counts every frame once, and goes on when the port has other queues.
 //! Frames belong to a shard, so all bindings of a shard show the same `umem_*` values.
@@ -22,7 +23,7 @@ use super::options::Options;
 use super::producer::Producer;
 use crate::clock;
 use crate::control::state::{
-    Dataplane, PortState, ShardRow, Stats, StatsReport, Values, fresh_stats, published, role_name,
+    Dataplane, PortState, ShardRow, Stats, StatsReport, Values, crossed, fresh_stats, published, role_name,
 };
 use crate::control::writer::Standing;
 use crate::region::CONFIG_FILE;
@@ -68,7 +69,7 @@ struct Capabilities {
     unsupported_reasons: Vec<String>,
 }
 
-/// One socket.
+/// One socket, or a port without.
 #[derive(Debug, Serialize)]
 struct Binding {
     registered: bool,
@@ -76,15 +77,18 @@ struct Binding {
     ready: bool,
     bound: bool,
     xsk_registered: bool,
-    xsk_bind_mode: &'static str,
+    xsk_bind_mode: String,
     zero_copy: bool,
     #[serde(flatten)]
     counters: Counters,
 }
 
-/// What is counted of a socket.
+/// What is counted of a socket, or of a port without.
 #[derive(Clone, Debug, Serialize)]
 struct Counters {
+    /// How the kernel carries the port's frames, if it does.
+    #[serde(skip)]
+    carried: Option<String>,
     slot: usize,
     queue_id: u32,
     worker_id: u32,
@@ -262,35 +266,40 @@ fn can_mirror(stats: Option<&Stats>) -> Result<(), Vec<String>> {
     Err(vec![why.to_owned()])
 }
 
-/// A row for each socket.
+/// A row for each socket, and for each port that the kernel serves in their place.
 fn counters(report: &StatsReport) -> Vec<Counters> {
+    // What has no socket now is none of its bindings.
+    let sockets =
+        report.bindings.iter().filter_map(|row| Some((row.ifindex, row.queue, row.shard?, row.values.clone(), None)));
+    let has_socket = |port| report.bindings.iter().any(|row| row.ifindex == port && row.shard.is_some());
+    let carried = report.paths.iter().filter(|path| path.is_in_kernel() && !has_socket(path.ifindex));
+    let first_shard = report.shards.first().map_or(0, |row| row.shard.id);
+    let carried = carried.map(|path| {
+        let values = crossed(path.ifindex, &report.paths);
+        (path.ifindex, 0, first_shard, values, path.path.clone())
+    });
     let mut rows: Vec<Counters> = Vec::with_capacity(report.bindings.len());
     // The row of a port's first queue on a shard, and of all.
     let mut first = HashMap::new();
-    // What has no socket now is none of its bindings.
-    let sockets = report.bindings.iter().filter_map(|row| Some((row, row.shard?)));
-    for (slot, (row, shard)) in sockets.enumerate() {
-        for which in [Some(shard), None] {
-            let known = first.entry((row.ifindex, which)).or_insert(slot);
-            if rows.get(*known).is_some_and(|known| known.queue_id > row.queue) {
+    for (slot, (ifindex, queue_id, worker_id, values, carried)) in sockets.chain(carried).enumerate() {
+        for which in [Some(worker_id), None] {
+            let known = first.entry((ifindex, which)).or_insert(slot);
+            if rows.get(*known).is_some_and(|known| known.queue_id > queue_id) {
                 *known = slot;
             }
         }
         let frames = |which: Partition| {
-            let of_shard = report.umem.iter().filter(|umem| umem.shard == shard);
+            let of_shard = report.umem.iter().filter(|umem| umem.shard == worker_id);
             of_shard.map(|umem| umem.values.get(which.name())).sum()
         };
         rows.push(Counters {
+            carried,
             slot,
-            queue_id: row.queue,
-            worker_id: shard,
-            interface: report
-                .ports
-                .iter()
-                .find(|p| p.ifindex == row.ifindex)
-                .map_or_else(String::new, |p| p.name.clone()),
-            ifindex: row.ifindex,
-            values: row.values.clone(),
+            queue_id,
+            worker_id,
+            interface: report.ports.iter().find(|p| p.ifindex == ifindex).map_or_else(String::new, |p| p.name.clone()),
+            ifindex,
+            values,
             mirror: Values::no_entry(),
             mirror_drops_tx_frame_reserve: 0,
             umem_total_frames: frames(Partition::Size),
@@ -312,14 +321,15 @@ fn counters(report: &StatsReport) -> Vec<Counters> {
 fn binding(row: &Counters, ports: &[PortState], armed: bool) -> Binding {
     let port = ports.iter().find(|port| port.ifindex == row.ifindex);
     let zero_copy = port.is_some_and(|port| port.zero_copy);
+    let mode = row.carried.as_deref().unwrap_or(if zero_copy { "zerocopy" } else { "copy" });
     Binding {
-        // A socket is told of only while it is bound and a shard has it.
+        // A socket is told of only while it is bound and a shard has it, and a port in its place while it has its selector.
         registered: true,
         bound: true,
-        xsk_registered: true,
+        xsk_registered: row.carried.is_none(),
         armed,
         ready: port.is_some_and(|port| port.state == "active"),
-        xsk_bind_mode: if zero_copy { "zerocopy" } else { "copy" },
+        xsk_bind_mode: mode.to_owned(),
         zero_copy,
         counters: row.clone(),
     }
@@ -336,10 +346,10 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
-    use shm_layout::counters::{Entry, LEDGER_VALUES};
+    use shm_layout::counters::{Binding as Socket, CROSSED_VALUES, Crossed, Entry, LEDGER_VALUES};
 
     use super::*;
-    use crate::control::state::{BindingRow, EntryRow, EntryShard};
+    use crate::control::state::{BindingRow, EntryRow, EntryShard, PathRow};
 
     #[test]
     fn who_waits_for_a_status_shares_one_that_began_after_the_question() {
@@ -377,6 +387,7 @@ mod tests {
             shards: Vec::new(),
             ports: Vec::new(),
             bindings: [(11, 1), (11, 0), (12, 0)].map(|(ifindex, queue)| socket(ifindex, queue)).into(),
+            paths: [11, 99].map(carried).into(),
             mirrors: vec![entry(11, 11, 1), entry(1 << 30, 11, 2), entry(12, 99, 4), entry(13, 12, 8)],
             umem: Vec::new(),
             names: HashMap::new(),
@@ -385,7 +396,28 @@ mod tests {
         report.bindings.insert(0, unserved);
         let rows = counters(&report);
         let sums: Vec<u64> = rows.iter().map(|row| row.mirror.get(Entry::MirroredPackets.name())).collect();
-        assert_eq!(sums, [0, 3, 8], "the first queue of the port");
+        assert_eq!(sums, [0, 3, 8, 4], "the first queue of the port, or the port where the kernel carries its frames");
+        let row = &rows[3];
+        assert_eq!((row.ifindex, row.queue_id, row.values.get(Socket::RxPackets.name())), (99, 0, 5));
+        let told =
+            [binding(&rows[2], &[], true), binding(row, &[], true)].map(|row| (row.xsk_registered, row.xsk_bind_mode));
+        assert_eq!(told, [(true, "copy".to_owned()), (false, "tc".to_owned())]);
+    }
+
+    /// A port from which the kernel has sent 5 frames on.
+    fn carried(ifindex: u32) -> PathRow {
+        let mut crossed = [0; CROSSED_VALUES];
+        crossed[Crossed::Packets as usize] = 5;
+        PathRow {
+            ifindex,
+            peer_ifindex: ifindex + 1,
+            path: Some("tc".to_owned()),
+            reason: String::new(),
+            crossed: Values::new(Crossed::DESCRIPTIONS, &crossed),
+            lost: Some(0),
+            lost_unknown: String::new(),
+            lost_by: None,
+        }
     }
 
     fn socket(ifindex: u32, queue: u32) -> BindingRow {

@@ -4,16 +4,16 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use serde::Serialize;
-use shm_layout::counters::{
-    Binding, Entry, Kernel, LEDGER_VALUES, Partition, REFUSAL_VALUES, RING_VALUES, Shard, Sight,
-};
-use shm_layout::record::{BindingRecord, EntryRecord, NO_SHARD, PartitionKind, ShardRecord, UmemRecord};
+use shm_layout::counters::{Entry, LEDGER_VALUES, Partition, REFUSAL_VALUES, RING_VALUES, Shard};
+use shm_layout::record::{EntryRecord, PartitionKind, ShardRecord, UmemRecord};
 
 use super::dataplane::Dataplane;
 use super::latency::SwapLatency;
 use super::live::{FRESH_PATIENCE, fresh_stats};
+use super::path::PathRow;
 use super::shard::ShardState;
 use super::stats::Stats;
+use super::traffic::{BindingRow, PortRow, bindings, index, ports};
 use super::values::Values;
 use super::{StateError, names_of, published};
 use crate::clock;
@@ -30,46 +30,6 @@ pub struct ShardRow {
     pub values: Values,
     /// How soon it used what was published.
     pub swap_latency: SwapLatency,
-}
-
-/// One port: the sum of its bindings.
-#[derive(Clone, Debug, Serialize)]
-pub struct PortRow {
-    /// The port, by its ifindex in the snapshot.
-    pub ifindex: u32,
-    /// ifindex of its device by now; `None` where that is not there, or the dataplane does not say.
-    pub device_ifindex: Option<u32>,
-    /// The kernel's name; empty for a port that has left.
-    pub name: String,
-    /// Values of [`Binding`].
-    #[serde(flatten)]
-    pub values: Values,
-    /// Values of [`Kernel`].
-    #[serde(flatten)]
-    pub kernel: Values,
-    /// Values of [`Sight`].
-    #[serde(flatten)]
-    pub sights: Values,
-}
-
-/// One queue of a port, and the sockets that were open there.
-#[derive(Clone, Debug, Serialize)]
-pub struct BindingRow {
-    /// Its port.
-    pub ifindex: u32,
-    /// Its queue.
-    pub queue: u32,
-    /// Its shard; `None` while no socket is open there.
-    pub shard: Option<u32>,
-    /// Values of [`Binding`].
-    #[serde(flatten)]
-    pub values: Values,
-    /// Values of [`Kernel`].
-    #[serde(flatten)]
-    pub kernel: Values,
-    /// Values of [`Sight`].
-    #[serde(flatten)]
-    pub sights: Values,
 }
 
 /// One mirror entry: the sum of its shards.
@@ -145,6 +105,8 @@ pub struct StatsReport {
     pub ports: Vec<PortRow>,
     /// One row a socket.
     pub bindings: Vec<BindingRow>,
+    /// One row a port of a wire; none of a dataplane that does not say.
+    pub paths: Vec<PathRow>,
     /// One row a mirror entry, in the order of the table in use.
     pub mirrors: Vec<EntryRow>,
     /// One row a shard and partition.
@@ -199,6 +161,7 @@ impl StatsReport {
                 .collect(),
             ports: ports(stats, &bindings),
             bindings,
+            paths: stats.paths.clone(),
             mirrors: mirrors(stats),
             umem: stats
                 .umem
@@ -216,46 +179,6 @@ impl StatsReport {
             names: HashMap::new(),
         }
     }
-}
-
-fn bindings(stats: &Stats) -> Vec<BindingRow> {
-    let sights: HashMap<_, _> = stats.sights.iter().map(|row| ((row.ifindex, row.queue, row.shard), row)).collect();
-    let row = |(i, row): (usize, &BindingRecord)| BindingRow {
-        ifindex: row.ifindex,
-        queue: row.queue,
-        shard: (row.shard != NO_SHARD).then_some(row.shard),
-        values: Values::new(Binding::DESCRIPTIONS, &row.values),
-        kernel: Values::new(Kernel::DESCRIPTIONS, &row.kernel).with(stats.newer.tail::<BindingRecord>(i)),
-        sights: sights
-            .get(&(row.ifindex, row.queue, row.shard))
-            .map_or_else(|| Values::zero(Sight::DESCRIPTIONS), |row| Values::new(Sight::DESCRIPTIONS, &row.values)),
-    };
-    stats.bindings.iter().enumerate().map(row).collect()
-}
-
-/// The ports in use, then those that only have sockets left.
-fn ports(stats: &Stats, bindings: &[BindingRow]) -> Vec<PortRow> {
-    let mut rows: Vec<PortRow> = Vec::new();
-    let blank = |ifindex, device_ifindex, name: &str| PortRow {
-        ifindex,
-        device_ifindex,
-        name: name.to_owned(),
-        values: Values::zero(Binding::DESCRIPTIONS),
-        kernel: Values::zero(Kernel::DESCRIPTIONS),
-        sights: Values::zero(Sight::DESCRIPTIONS),
-    };
-    rows.extend(stats.ports.iter().map(|port| blank(port.ifindex, port.device_ifindex, &port.name)));
-    let mut at = index(rows.iter().map(|row| row.ifindex));
-    for binding in bindings {
-        let row = *at.entry(binding.ifindex).or_insert(rows.len());
-        if row == rows.len() {
-            rows.push(blank(binding.ifindex, None, ""));
-        }
-        rows[row].values.add(&binding.values);
-        rows[row].kernel.add(&binding.kernel);
-        rows[row].sights.add(&binding.sights);
-    }
-    rows
 }
 
 /// The entries of the table in use, then those that only have counts left.
@@ -294,13 +217,4 @@ fn mirrors(stats: &Stats) -> Vec<EntryRow> {
         row.attained_rate = attained_rate(&row.values);
     }
     rows
-}
-
-/// Where each key is first.
-fn index<K: Eq + std::hash::Hash>(keys: impl Iterator<Item = K>) -> std::collections::HashMap<K, usize> {
-    let mut at = std::collections::HashMap::new();
-    for (i, key) in keys.enumerate() {
-        at.entry(key).or_insert(i);
-    }
-    at
 }

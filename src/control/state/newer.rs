@@ -9,9 +9,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use shm_layout::WORD;
-use shm_layout::counters::{Binding, Description, Entry, Kernel, Partition, Shard};
+use shm_layout::counters::{Binding, Crossed, Description, Entry, Kernel, Lost, Partition, Shard};
 use shm_layout::error::LayoutError;
-use shm_layout::record::{BindingRecord, DescriptorRecord, EntryRecord, Record, ShardRecord, UmemRecord};
+use shm_layout::record::{BindingRecord, DescriptorRecord, EntryRecord, PathRecord, Record, ShardRecord, UmemRecord};
 use shm_layout::view::{ImageView, Strings};
 
 /// The name and unit of a value that this release does not know.
@@ -41,6 +41,7 @@ impl Newer {
         let mut newer = Newer::default();
         newer.section::<ShardRecord>(image, text, &[Shard::DESCRIPTIONS])?;
         newer.section::<BindingRecord>(image, text, &[Binding::DESCRIPTIONS, Kernel::DESCRIPTIONS])?;
+        newer.section::<PathRecord>(image, text, &[Crossed::DESCRIPTIONS, Lost::DESCRIPTIONS])?;
         newer.section::<EntryRecord>(image, text, &[Entry::DESCRIPTIONS])?;
         newer.section::<UmemRecord>(image, text, &[Partition::DESCRIPTIONS])?;
         Ok(newer)

@@ -9,10 +9,12 @@ use shm_layout::snapshot::SnapshotView;
 
 use super::dataplane::Dataplane;
 use super::live::{FRESH_PATIENCE, fresh_stats};
+use super::path::PathRow;
 use super::port::PortState;
 use super::shard::ShardState;
 use super::sizing::{frames_needed, shortage, unforwarded};
 use super::stats::Stats;
+use super::traffic::{PortRow, bindings, ports};
 use super::{StateError, live_name, names_of, published, role_name};
 use crate::clock;
 use crate::control::admission::InactiveReason;
@@ -75,15 +77,45 @@ pub struct WireState {
     pub link_loss_forwarding: bool,
     /// The port that is taken down since the other one's link is lost; `None` where none is, or no dataplane runs.
     pub taken_down_ifindex: Option<u32>,
+    /// How its frames cross: `xdp`, `tc` or `shard`; `None` while they do not, or no dataplane runs that says.
+    pub path: Option<String>,
+    /// Why this way, or why none; empty where no dataplane runs that says.
+    pub path_reason: String,
+    /// Frames lost on the way, in both directions; `None` where that is not known, or no dataplane runs.
+    pub loss: Option<u64>,
+    /// Why it is not known though a dataplane runs; empty otherwise.
+    pub loss_unknown: String,
 }
 
 impl WireState {
-    fn of(wire: Wire, live: Option<&Stats>) -> WireState {
+    fn of(wire: Wire, live: Option<&Stats>, ports: &[PortRow]) -> WireState {
         let Wire { name, a_ifindex, b_ifindex, link_loss_forwarding } = wire;
+        let ends = [a_ifindex, b_ifindex];
         let is_its = |(down, lost)| (down, lost) == (a_ifindex, b_ifindex) || (down, lost) == (b_ifindex, a_ifindex);
         let taken_down = live.and_then(|live| live.taken_down.iter().copied().find(|&pair| is_its(pair)));
         let taken_down_ifindex = taken_down.map(|(down, _)| down);
-        WireState { name, a_ifindex, b_ifindex, link_loss_forwarding, taken_down_ifindex }
+        let path_of = |end| live.and_then(|live| live.paths.iter().find(|path| path.ifindex == end));
+        let paths: Vec<&PathRow> = ends.into_iter().filter_map(path_of).collect();
+        // While one port is on another way than the other, or on none, the wire is on none.
+        let first = paths.iter().find(|path| path.path.is_none()).or(paths.first());
+        let path = first.and_then(|first| first.path.clone());
+        let loss_of = |end| ports.iter().find(|port| port.ifindex == end)?.loss;
+        WireState {
+            name,
+            a_ifindex,
+            b_ifindex,
+            link_loss_forwarding,
+            taken_down_ifindex,
+            path: path.filter(|path| paths.iter().all(|other| other.path.as_ref() == Some(path))),
+            path_reason: first.map(|first| first.reason.clone()).unwrap_or_default(),
+            loss: ends.into_iter().map(loss_of).sum(),
+            loss_unknown: paths
+                .iter()
+                .map(|path| &path.lost_unknown)
+                .find(|why| !why.is_empty())
+                .cloned()
+                .unwrap_or_default(),
+        }
     }
 }
 
@@ -167,7 +199,8 @@ pub fn show(dir: &Path) -> Result<Show, StateError> {
         show.dataplane.mirror_frames_needed = Some(frames_needed(&places, &snapshot.wires));
         show.names = names_of(&snapshot);
         show.diagnostics.extend(live.and_then(|live| unforwarded(&snapshot.wires, live)));
-        show.wires = snapshot.wires.into_iter().map(|wire| WireState::of(wire, live)).collect();
+        let ports = live.map(|live| ports(live, &bindings(live))).unwrap_or_default();
+        show.wires = snapshot.wires.into_iter().map(|wire| WireState::of(wire, live, &ports)).collect();
     }
     Ok(show)
 }

@@ -12,6 +12,7 @@ use shm_layout::record::{
 use shm_layout::view::ImageView;
 
 use super::newer::Newer;
+use super::path::{PathRow, paths};
 use super::port::{PortState, port_state};
 use super::shard::ShardState;
 use crate::devices::listing::Listed;
@@ -27,6 +28,8 @@ pub struct Stats {
     pub(super) bindings: Vec<BindingRecord>,
     /// Each port that is taken down, with its wire's other one, whose link is lost.
     pub(super) taken_down: Vec<(u32, u32)>,
+    /// None where the dataplane is of an older release.
+    pub(super) paths: Vec<PathRow>,
     /// None where the dataplane is of an older release.
     pub(super) sights: Vec<SightRecord>,
     pub(super) entries: Vec<EntryRecord>,
@@ -58,6 +61,7 @@ impl Stats {
         let devices: HashMap<u32, u32> =
             image.records::<PortDeviceRecord>()?.iter().map(|row| (row.ifindex, row.device_ifindex)).collect();
         let meta = image.records::<StatsMetaRecord>()?.iter().next().ok_or(missing)?;
+        let newer = Newer::read(&image, text)?;
         Ok(Stats {
             release: text.text(meta.release).to_owned(),
             last_reject: text.text(meta.last_reject).to_owned(),
@@ -72,6 +76,7 @@ impl Stats {
                 .collect(),
             bindings: image.records()?.iter().collect(),
             taken_down: image.records::<TakenDownRecord>()?.iter().map(|row| (row.ifindex, row.lost_ifindex)).collect(),
+            paths: paths(&image, text, &newer)?,
             sights: image.records()?.iter().collect(),
             entries: image.records()?.iter().collect(),
             refusals: image.records()?.iter().collect(),
@@ -86,7 +91,7 @@ impl Stats {
             swaps: image.records()?.iter().collect(),
             clones: image.records()?.iter().collect(),
             room: image.records::<RoomRecord>()?.iter().next(),
-            newer: Newer::read(&image, text)?,
+            newer,
             devices: Listed::read(&image, text)?,
             meta,
             running: false,

@@ -7,6 +7,7 @@ use super::attached::Attached;
 use super::identity::Place;
 use super::{Places, Plan, Topology, Want};
 use crate::daemon::config::OnExit;
+use crate::daemon::crossing::Course;
 use crate::kernel::clsact::Filter;
 use crate::kernel::features::PortFacts;
 use crate::kernel::hold::{self, Hold};
@@ -98,8 +99,13 @@ impl Topology {
     pub(super) fn hold(&mut self, port: &mut Attached, ifindex: u32, hook: Hook, peer: u32) -> Result<(), String> {
         let carrier = self.carrier.as_ref().ok_or("there is no kernel path here")?;
         let selector = carrier.selector(ifindex, hook, peer).map_err(|error| error.to_string())?;
-        let hold = Hold::take(&selector, ifindex, port.device.ifindex(), &carrier.place());
-        let hold = hold.map_err(|error| error.to_string())?;
+        let device = port.device.ifindex();
+        if let Want::Wire { peer: other } = port.want {
+            self.crossings.measure(ifindex, other, Course { hook, device, across: peer });
+        }
+        let hold = Hold::take(&selector, ifindex, device, &carrier.place());
+        let hold = hold.map_err(|error| error.to_string()).inspect_err(|_| self.crossings.rest(ifindex))?;
+        self.crossings.carries(ifindex, hold.rows(), hold.found().map_or(0, |found| found.unseen));
         if let Some(found) = hold.found() {
             let what = format!("its selector was found on it; {} frames have crossed unseen meanwhile", found.unseen);
             self.news.info(ifindex, port.device.name(), what);
@@ -124,6 +130,17 @@ impl Topology {
                 port.is_lost = true;
             }
         }
+    }
+
+    /// Has what crosses counted, of the selectors and to the devices that there are by now.
+    pub(super) fn follow_crossings(&mut self, Plan { places, .. }: &Plan) {
+        for (&ifindex, port) in &self.attached {
+            let (Some(hold), Want::Wire { peer }) = (&port.hold, port.want) else { continue };
+            let across = places.get(&peer).and_then(Place::device).unwrap_or(0);
+            let course = Course { hook: hold.instance().hook, device: port.device.ifindex(), across };
+            self.crossings.follow(ifindex, peer, course, &hold.rows());
+        }
+        self.crossings.refresh();
     }
 
     /// Takes note of what has crossed and was lost so far, for the run that finds it.

@@ -26,6 +26,7 @@ impl Topology {
             self.news.info(*ifindex, port.device.name(), "detached".to_owned());
         }
         self.close(ports.into_iter().map(|(_, port)| port).collect());
+        ifindexes.iter().for_each(|&ifindex| self.crossings.rest(ifindex));
     }
 
     /// Takes ports down: no more frames in, then their sockets, then what was changed on the devices. The programs stay to

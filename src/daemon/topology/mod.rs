@@ -64,6 +64,7 @@ use shm_layout::record::PortRole;
 use super::TICK;
 use super::carrier::Carrier;
 use super::config::Config;
+use super::crossing::Crossings;
 use super::report::Report;
 use super::worker::Hand;
 use crate::devices::Device;
@@ -157,6 +158,7 @@ pub struct Topology {
     lookout: Lookout,
     news: News,
     totals: Totals,
+    crossings: Crossings,
     sights: BTreeMap<u32, Sights>,
     ids: Vec<IdPool>,
     /// By shard.
@@ -192,6 +194,7 @@ impl Topology {
             failed: HashMap::new(),
             news: News::default(),
             totals: Totals::default(),
+            crossings: Crossings::default(),
             sights: BTreeMap::new(),
             ids,
             frames,
@@ -290,6 +293,7 @@ impl Topology {
         self.failed.retain(|ifindex, _| wanted.contains_key(ifindex));
         self.news.retain(|ifindex| wanted.contains_key(&ifindex));
         self.totals.retain(|ifindex| wanted.contains_key(&ifindex));
+        self.crossings.retain(|ifindex| wanted.contains_key(&ifindex));
         self.sights.retain(|ifindex, _| wanted.contains_key(ifindex));
         // A port may have another one let go of, which is then taken into use anew.
         while self.attach_all(plan, stop) {}

@@ -9,7 +9,7 @@ use super::identity::Place;
 use super::sights::Sights;
 use super::{Plan, Topology, Want};
 use crate::daemon::config::Bind;
-use crate::daemon::report::{BindingStatus, LINK_DOWN, MISSING, PortStatus};
+use crate::daemon::report::{BindingStatus, LINK_DOWN, MISSING, PathStatus, PortStatus};
 use crate::kernel::xdp::XdpMode;
 use crate::shard::mailbox::Command;
 
@@ -42,8 +42,24 @@ impl Topology {
                 self.sights.entry(ifindex).or_default().take(&port.device, &bindings[first..]);
             }
         }
-        let ports = plan.wanted.iter().map(|(&ifindex, &want)| self.status(ifindex, want, plan)).collect();
+        self.follow_crossings(plan);
+        let ports: Vec<_> = plan.wanted.iter().map(|(&ifindex, &want)| self.status(ifindex, want, plan)).collect();
+        let paths = ports.iter().zip(plan.wanted.values()).filter_map(|(port, &want)| self.path(port, want)).collect();
         self.report.set_ports(ports, bindings);
+        self.report.set_paths(paths);
+    }
+
+    /// How a port's frames cross, if it is one of a wire.
+    fn path(&self, port: &PortStatus, want: Want) -> Option<PathStatus> {
+        let Want::Wire { peer } = want else { return None };
+        let way = self.attached.get(&port.ifindex).and_then(|attached| attached.way.as_ref());
+        Some(PathStatus {
+            ifindex: port.ifindex,
+            peer,
+            path: way.map_or("", |way| way.path.as_str()),
+            reason: way.map_or(&port.reason, |way| &way.reason).clone(),
+            crossing: self.crossings.of(port.ifindex),
+        })
     }
 
     /// What is to be known of how a port's sockets are bound, where zero-copy was asked for.

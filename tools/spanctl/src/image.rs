@@ -8,8 +8,9 @@ use shm_layout::error::LayoutError;
 use shm_layout::image::Image;
 use shm_layout::record::{
     BindingRecord, DescriptorRecord, DiagnosticRecord, EntryRecord, EntryStateRecord, LinkLossRecord, META_DISARMED,
-    MetaRecord, MirrorRecord, NativeVlanRecord, PlaceRecord, PortRecord, PortStateRecord, REQUIRED, Record, RoomRecord,
-    STRINGS_KIND, SeenRecord, ShardRecord, StatsMetaRecord, SwapRecord, TakenDownRecord, UmemRecord, WireRecord,
+    MetaRecord, MirrorRecord, NativeVlanRecord, PathRecord, PlaceRecord, PortRecord, PortStateRecord, REQUIRED, Record,
+    RoomRecord, STRINGS_KIND, SeenRecord, ShardRecord, StatsMetaRecord, SwapRecord, TakenDownRecord, UmemRecord,
+    WireRecord,
 };
 use shm_layout::snapshot::SnapshotView;
 use shm_layout::view::ImageView;
@@ -167,6 +168,7 @@ fn section_name(kind: u32) -> &'static str {
         ShardRecord::KIND => "SHARDS",
         PortStateRecord::KIND => "PORT_STATES",
         TakenDownRecord::KIND => "TAKEN_DOWN",
+        PathRecord::KIND => "PATHS",
         BindingRecord::KIND => "BINDINGS",
         EntryRecord::KIND => "ENTRIES",
         EntryStateRecord::KIND => "ENTRY_STATES",

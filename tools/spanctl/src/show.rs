@@ -90,14 +90,24 @@ fn text(show: &Show) -> String {
     }
     mirrors.under("mirrors", &mut text);
 
-    let mut wires = Rows::new(["name", "a", "b", "link loss"]);
+    let mut wires = Rows::new(["name", "a", "b", "link loss", "path", ">loss", "why"]);
     for wire in &show.wires {
         let link_loss = match wire.taken_down_ifindex {
             Some(down) => format!("forwarded: {} is taken down", name(down)),
             None if wire.link_loss_forwarding => "forwarded".to_owned(),
             None => String::new(),
         };
-        wires.row([printable(&wire.name), name(wire.a_ifindex), name(wire.b_ifindex), link_loss]);
+        let loss = match wire.loss {
+            Some(loss) => loss.to_string(),
+            None if show.dataplane.running => "unknown".to_owned(),
+            None => String::new(),
+        };
+        let mut why = printable(&wire.path_reason);
+        if !wire.loss_unknown.is_empty() {
+            why += &format!("; what is lost is not known: {}", printable(&wire.loss_unknown));
+        }
+        let path = printable(wire.path.as_deref().unwrap_or_default());
+        wires.row([printable(&wire.name), name(wire.a_ifindex), name(wire.b_ifindex), link_loss, path, loss, why]);
     }
     wires.under("wires", &mut text);
 

@@ -5,19 +5,8 @@
 
 use std::collections::HashMap;
 
-use shm_layout::counters::{Binding, Entry, Kernel};
+use shm_layout::counters::{Binding, Entry};
 use spanwire::control::state::{EntryRow, PortRow, StatsReport, Values};
-
-/// The lost frames among a binding's counters.
-const LOST: [Binding; 4] = [Binding::TxLost, Binding::TxQueueFull, Binding::RxNoPeer, Binding::RxOversize];
-/// Those among the kernel's. A frame that finds the fill ring empty counts as dropped there, and so only once here.
-const LOST_IN_KERNEL: [Kernel; 2] = [Kernel::RxDropped, Kernel::RxRingFull];
-
-/// Frames of a port that were lost on the way in or out.
-pub(super) fn lost(port: &PortRow) -> u64 {
-    let own = LOST.iter().map(|loss| port.values.get(loss.name()));
-    own.chain(LOST_IN_KERNEL.iter().map(|loss| port.kernel.get(loss.name()))).fold(0, u64::saturating_add)
-}
 
 /// Clones dropped for whatever reason, by a ledger: what was selected, is not mirrored and not on its way.
 pub(super) fn dropped(ledger: &Values) -> u64 {
@@ -63,28 +52,28 @@ impl<'a> Rates<'a> {
     }
 
     /// Of an entry, as [`MIRROR`] has it.
-    pub(super) fn mirror(&self, now: &EntryRow) -> Option<[f64; 4]> {
-        let before = self.mirrors.get(&key(now))?;
+    pub(super) fn mirror(&self, now: &EntryRow) -> [Option<f64>; 4] {
+        let Some(before) = self.mirrors.get(&key(now)) else { return [None; 4] };
         let grown = |of: Entry| self.grown(before.values.get(of.name()), now.values.get(of.name()));
-        Some([
-            grown(Entry::Observed)?,
-            grown(Entry::MirroredPackets)?,
-            megabits(grown(Entry::MirroredBytes)?),
-            self.grown(dropped(&before.values), dropped(&now.values))?,
-        ])
+        [
+            grown(Entry::Observed),
+            grown(Entry::MirroredPackets),
+            grown(Entry::MirroredBytes).map(megabits),
+            self.grown(dropped(&before.values), dropped(&now.values)),
+        ]
     }
 
     /// Of a port, as [`PORT`] has it.
-    pub(super) fn port(&self, now: &PortRow) -> Option<[f64; 5]> {
-        let before = self.ports.get(&now.ifindex)?;
+    pub(super) fn port(&self, now: &PortRow) -> [Option<f64>; 5] {
+        let Some(before) = self.ports.get(&now.ifindex) else { return [None; 5] };
         let grown = |of: Binding| self.grown(before.values.get(of.name()), now.values.get(of.name()));
-        Some([
-            grown(Binding::RxPackets)?,
-            megabits(grown(Binding::RxBytes)?),
-            grown(Binding::TxPackets)?,
-            megabits(grown(Binding::TxBytes)?),
-            self.grown(lost(before), lost(now))?,
-        ])
+        [
+            grown(Binding::RxPackets),
+            grown(Binding::RxBytes).map(megabits),
+            grown(Binding::TxPackets),
+            grown(Binding::TxBytes).map(megabits),
+            before.loss.zip(now.loss).and_then(|(before, now)| self.grown(before, now)),
+        ]
     }
 
     /// A second; `None` for a counter that did not go on.

@@ -2,10 +2,10 @@
 
 use std::fmt::{Display, Write};
 
-use shm_layout::counters::{Binding, Entry, Kernel};
-use spanwire::control::state::{EntryRow, StatsReport, Values, attained_rate};
+use shm_layout::counters::{Binding, Crossed, Entry, Kernel};
+use spanwire::control::state::{EntryRow, PathRow, StatsReport, Values, attained_rate};
 
-use super::rates::{MIRROR, PORT, Rates, dropped, lost};
+use super::rates::{MIRROR, PORT, Rates, dropped};
 use crate::show::dataplane;
 use crate::table::{Rows, port, printable, rate};
 
@@ -15,9 +15,16 @@ pub(super) fn text(report: &StatsReport, all: bool, rates: Option<&Rates<'_>>) -
     let mut text = format!("{}\n", dataplane(&report.dataplane));
     mirrors(report, all, rates, &mut text);
     ports(report, all, rates, &mut text);
+    paths(report, all, &mut text);
     umem(report, &mut text);
     shards(report, &mut text);
     text
+}
+
+/// A port, by the kernel's name or else by the snapshot's.
+fn name(report: &StatsReport, ifindex: u32) -> String {
+    let kernels = report.ports.iter().find(|p| p.ifindex == ifindex).map(|p| &p.name).filter(|name| !name.is_empty());
+    port(ifindex, kernels.or_else(|| report.names.get(&ifindex)).map(String::as_str))
 }
 
 /// One entry, or its part on one shard.
@@ -41,11 +48,7 @@ fn mirrors(report: &StatsReport, all: bool, rates: Option<&Rates<'_>>, text: &mu
         let parts = entry.shards.iter().filter(|_| all);
         lines.extend(parts.map(|part| Line { entry, shard: Some(part.shard), values: &part.values }));
     }
-    let name = |ifindex: u32| {
-        let kernels =
-            report.ports.iter().find(|p| p.ifindex == ifindex).map(|p| &p.name).filter(|name| !name.is_empty());
-        port(ifindex, kernels.or_else(|| report.names.get(&ifindex)).map(String::as_str))
-    };
+    let name = |ifindex: u32| name(report, ifindex);
     let mut table = Columns::default();
     table.text("ingress", lines.iter().map(|line| name(line.entry.ingress_ifindex)));
     table.text("output", lines.iter().map(|line| name(line.entry.output_ifindex)));
@@ -56,7 +59,7 @@ fn mirrors(report: &StatsReport, all: bool, rates: Option<&Rates<'_>>, text: &mu
     table.text("asked", lines.iter().map(|line| rate(line.entry.rate)));
     table.text("attained", lines.iter().map(|line| attained(attained_rate(line.values))));
     if let Some(rates) = rates {
-        let of = |line: &Line<'_>| rates.mirror(line.entry).filter(|_| line.shard.is_none());
+        let of = |line: &Line<'_>| line.shard.map_or_else(|| rates.mirror(line.entry), |_| [None; 4]);
         table.rates(MIRROR, lines.iter().map(of).collect());
     }
     let rows: Vec<_> = lines.iter().map(|line| vec![line.values]).collect();
@@ -87,9 +90,31 @@ fn ports(report: &StatsReport, all: bool, rates: Option<&Rates<'_>>, text: &mut 
     }
     let rows: Vec<_> = report.ports.iter().map(|p| vec![&p.values, &p.kernel, &p.sights]).collect();
     table.first(&rows, &FIRST);
-    table.number("loss", report.ports.iter().map(lost));
+    table.number("loss", report.ports.iter().map(|port| known(port.loss)));
     table.rest(&rows, &FIRST, |name, values| all || (any(values) && !ROUTINE.contains(&name)));
     table.under("ports (frames)", text);
+}
+
+/// Of the wires on the kernel path, and of those that were there.
+fn paths(report: &StatsReport, all: bool, text: &mut String) {
+    const FIRST: [(&str, &str); 2] = [(Crossed::Packets.name(), "crossed"), (Crossed::Bytes.name(), "bytes")];
+    let has_crossed = |path: &PathRow| path.crossed.iter().any(|(_, value)| value > 0);
+    let ways: Vec<_> = report.paths.iter().filter(|path| all || path.is_in_kernel() || has_crossed(path)).collect();
+    let mut table = Columns::default();
+    table.text("from", ways.iter().map(|path| name(report, path.ifindex)));
+    table.text("to", ways.iter().map(|path| name(report, path.peer_ifindex)));
+    table.text("path", ways.iter().map(|path| printable(path.path.as_deref().unwrap_or("-"))));
+    let rows: Vec<Vec<&Values>> =
+        ways.iter().map(|path| [&path.crossed].into_iter().chain(&path.lost_by).collect()).collect();
+    table.first(&rows, &FIRST);
+    table.number("lost", ways.iter().map(|path| known(path.lost)));
+    table.rest(&rows, &FIRST, |_, values| all || any(values));
+    table.under("paths (frames)", text);
+}
+
+/// A count; it may not be known.
+fn known(count: Option<u64>) -> String {
+    count.map_or_else(|| "unknown".to_owned(), |count| count.to_string())
 }
 
 fn umem(report: &StatsReport, text: &mut String) {
@@ -128,10 +153,10 @@ impl Columns {
         self.text(&format!(">{heading}"), cells);
     }
 
-    /// A column for each rate; `None` for a row without.
-    fn rates<const N: usize>(&mut self, headings: [&str; N], rows: Vec<Option<[f64; N]>>) {
+    /// A column for each rate; `None` where there is none.
+    fn rates<const N: usize>(&mut self, headings: [&str; N], rows: Vec<[Option<f64>; N]>) {
         for (i, heading) in headings.into_iter().enumerate() {
-            let cell = |row: &Option<[f64; N]>| row.map_or_else(|| "-".to_owned(), |row| per_second(row[i]));
+            let cell = |row: &[Option<f64>; N]| row[i].map_or_else(|| "-".to_owned(), per_second);
             self.number(heading, rows.iter().map(cell));
         }
     }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use shm_layout::record::{CAP_LINK_LOSS, CAP_MIRROR, CAP_PLACES};
 use spanwire::control::model::KNOWN_VERSION;
 
-use crate::support::{Fake, Place, SNAPSHOT, answering, command, has_keys, publisher};
+use crate::support::{Fake, Place, SNAPSHOT, Way, answering, command, has_keys, publisher};
 
 /// The keys of a dataplane.
 pub const DATAPLANE: [&str; 12] = [
@@ -79,7 +79,7 @@ fn show_without_a_dataplane() {
     let entry = ["ingress_ifindex", "output_ifindex", "rate", "state", "reason"];
     has_keys(&shown["mirrors"][0], &[&entry[..], &resolved].concat(), &[]);
     let wire = json!({"name": "w1", "a_ifindex": 11, "b_ifindex": 12, "link_loss_forwarding": false,
-                      "taken_down_ifindex": null});
+                      "taken_down_ifindex": null, "path": null, "path_reason": "", "loss": null, "loss_unknown": ""});
     assert_eq!(shown["wires"], json!([wire]));
     assert_eq!((&shown["ports"], &shown["shards"]), (&json!([]), &json!([])));
     assert_eq!(states(&shown), [("unknown", "no dataplane is running"), ("inactive", "ingress on no wire")]);
@@ -172,6 +172,33 @@ fn show_with_a_dataplane() {
     Fake { instance: fake.instance ^ 1, generation: 2, ..fake }.answering(&place, || {
         assert_eq!(states(&place.run(&["show", "--json"]).code(0).json())[0].0, "unknown");
     });
+}
+
+#[test]
+fn show_tells_how_a_wire_crosses_and_what_it_loses() {
+    let place = Place::new().with_snapshot();
+    let wire = |paths: &[Way]| {
+        let fake = Fake { paths: paths.to_vec(), ..Fake::of(&place) };
+        let (shown, text) = fake
+            .answering(&place, || (place.run(&["show", "--json"]).code(0).json(), place.run(&["show"]).code(0).stdout));
+        (["path", "path_reason", "loss", "loss_unknown"].map(|key| shown["wires"][0][key].clone()), text)
+    };
+    // What the sockets of port 11 lost, by the counts of a fake one, and what both ports had no peer for.
+    let sockets = 6 * 300 + 2 * (4 + 5 + 6 + 7 + 3);
+    let (told, text) = wire(&[(11, 12, "xdp", 500, Some(20)), (12, 11, "xdp", 300, Some(1))]);
+    assert_eq!(told, [json!("xdp"), json!("both can"), json!(sockets + 2 * 3 + 20 + 1), json!("")]);
+    assert!(text.contains("both can"), "{text}");
+    let (told, text) = wire(&[(11, 12, "xdp", 500, None), (12, 11, "xdp", 300, Some(1))]);
+    assert_eq!(told, [json!("xdp"), json!("both can"), Value::Null, json!("needs CAP_PERFMON")]);
+    assert!(
+        text.contains("unknown") && text.contains("both can; what is lost is not known: needs CAP_PERFMON"),
+        "{text}"
+    );
+    // One port is not ready, or on another way still.
+    let (told, _) = wire(&[(11, 12, "tc", 500, Some(0)), (12, 11, "", 0, Some(0))]);
+    assert_eq!(told[..2], [Value::Null, json!("no link")]);
+    let (told, _) = wire(&[(11, 12, "tc", 500, Some(0)), (12, 11, "shard", 0, Some(0))]);
+    assert_eq!(told[..2], [Value::Null, json!("both can")]);
 }
 
 #[test]
@@ -305,10 +332,10 @@ fn show_tells_which_port_is_taken_down_for_the_link_of_the_other() {
     let fake = Fake { capabilities: CAP_MIRROR | CAP_LINK_LOSS, ..Fake::of(&place) };
     // The last is of a wire that there is no more.
     for (taken_down, w1, text) in [
-        (vec![], Value::Null, "12 ge-0/0/1  forwarded\n"),
+        (vec![], Value::Null, "12 ge-0/0/1  forwarded  "),
         (vec![(12, 11)], json!(12), "forwarded: 12 ge-0/0/1 is taken down"),
         (vec![(11, 12)], json!(11), "forwarded: 11 is taken down"),
-        (vec![(12, 13)], Value::Null, "12 ge-0/0/1  forwarded\n"),
+        (vec![(12, 13)], Value::Null, "12 ge-0/0/1  forwarded  "),
     ] {
         Fake { taken_down: taken_down.clone(), ..fake.clone() }.answering(&place, || {
             let shown = place.run(&["show", "--json"]).code(0).json();

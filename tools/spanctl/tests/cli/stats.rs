@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::{Value, json};
-use shm_layout::counters::{Binding, Description, Entry, Kernel, Partition, Shard, Sight};
+use shm_layout::counters::{Binding, Crossed, Description, Entry, Kernel, Lost, Partition, Shard, Sight};
 use spanwire::clock::monotonic_ns;
 
 use crate::live::DATAPLANE;
@@ -25,11 +25,11 @@ fn stats_documents() {
         assert_eq!(ran.stderr, "");
         ran.json()
     });
-    has_keys(&report, &["dataplane", "shards", "ports", "bindings", "mirrors", "umem"], &[]);
+    has_keys(&report, &["dataplane", "shards", "ports", "bindings", "paths", "mirrors", "umem"], &[]);
     has_keys(&report["dataplane"], &DATAPLANE, &[]);
     has_keys(&report["shards"][0], &["id", "cpu", "adopted_generation", "swap_latency"], &[Shard::DESCRIPTIONS]);
     has_keys(&report["shards"][0]["swap_latency"], &["count", "p50_ns", "p99_ns", "p999_ns", "max_ns"], &[]);
-    has_keys(&report["ports"][0], &["ifindex", "device_ifindex", "name"], &COUNTED);
+    has_keys(&report["ports"][0], &["ifindex", "device_ifindex", "name", "loss"], &COUNTED);
     let binding = ["ifindex", "queue", "shard"];
     has_keys(&report["bindings"][0], &binding, &COUNTED);
     let mirror = ["ingress_ifindex", "output_ifindex", "rate", "attained_rate", "shards"];
@@ -64,6 +64,51 @@ fn stats_documents() {
     assert_eq!((&report["umem"][1]["partition"], &report["umem"][1]["size"]), (&json!("mirror"), &json!(50)));
     // Half of what was observed was mirrored; of what was never observed nothing can be said.
     assert_eq!((&mirrors[0]["attained_rate"], &mirrors[1]["attained_rate"]), (&json!(2.0), &Value::Null));
+}
+
+#[test]
+fn what_the_kernel_carries_is_told_with_the_ports() {
+    let place = Place::new().with_snapshot();
+    let told = |back| {
+        let fake = Fake { paths: vec![(11, 12, "tc", 500, Some(20)), (12, 11, "tc", 300, back)], ..Fake::of(&place) };
+        fake.answering(&place, || {
+            (place.run(&["stats", "--json"]).code(0).json(), place.run(&["stats"]).code(0).stdout)
+        })
+    };
+    let (report, text) = told(Some(1));
+    let way = ["ifindex", "peer_ifindex", "path", "reason", "lost", "lost_unknown"];
+    has_keys(&report["paths"][0], &way, &[Crossed::DESCRIPTIONS, Lost::DESCRIPTIONS]);
+    let row = &report["paths"][0];
+    let told_of = ["path", "crossed_packets", "lost", "lost_unsent"].map(|key| row[key].clone());
+    assert_eq!(told_of, [json!("tc"), json!(500), json!(20), json!(20)]);
+    let port = |ifindex: u64| report["ports"].as_array().unwrap().iter().find(|row| row["ifindex"] == ifindex).unwrap();
+    let counts = ["rx_packets", "rx_bytes", "tx_packets", "tx_bytes", "tx_lost", "rx_drops_no_peer", "loss"];
+    assert_eq!(counts.map(|key| port(12)[key].as_u64().unwrap()), [303, 30_000, 480, 50_000, 20, 3, 23]);
+    // Beside what sockets count from 100 and 200 on.
+    assert_eq!(port(11)["rx_packets"], 300 + 503);
+    assert_eq!(
+        table(&text, "paths (frames)")[..2],
+        [
+            vec!["from", "to", "path", "crossed", "bytes", "lost", "crossed_no_peer", "lost_unsent"],
+            vec!["11 veth11", "12 veth12", "tc", "500", "50000", "20", "3", "20"],
+        ]
+    );
+
+    let (report, text) = told(None);
+    has_keys(&report["paths"][1], &way, &[Crossed::DESCRIPTIONS]);
+    assert_eq!(
+        (&report["paths"][1]["lost"], &report["paths"][1]["lost_unknown"]),
+        (&Value::Null, &json!("needs CAP_PERFMON"))
+    );
+    assert_eq!(
+        report["ports"].as_array().unwrap().iter().filter(|row| row["loss"].is_null()).count(),
+        1,
+        "that of port 11"
+    );
+    assert_eq!(cell(&text, PORTS, "loss"), "unknown");
+    // Of an older release.
+    let text = Fake::of(&place).answering(&place, || place.run(&["stats"]).code(0).stdout);
+    assert!(!text.contains("paths (frames)"), "{text}");
 }
 
 /// The cells of the table under `title`: the headings, then the rows.

@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 use shm_layout::counters::{
-    BINDING_VALUES, Binding, Description, Entry, KERNEL_VALUES, LEDGER_VALUES, PARTITION_VALUES, REFUSAL_VALUES,
-    SHARD_VALUES, SIGHT_VALUES,
+    BINDING_VALUES, Binding, CROSSED_VALUES, Crossed, Description, Entry, KERNEL_VALUES, LEDGER_VALUES, LOST_VALUES,
+    Lost, PARTITION_VALUES, REFUSAL_VALUES, SHARD_VALUES, SIGHT_VALUES,
 };
 use shm_layout::header::RegionKind;
 use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{
-    BindingRecord, CAP_MIRROR, CloneRecord, EntryRecord, EntryStateRecord, LiveState, PartitionKind, PortRole,
-    PortStateRecord, RefusalRecord, RoomRecord, ShardRecord, SightRecord, StatsMetaRecord, StrRef, TakenDownRecord,
-    UmemRecord,
+    BindingRecord, CAP_MIRROR, CloneRecord, EntryRecord, EntryStateRecord, LiveState, PartitionKind, PathRecord,
+    PortRole, PortStateRecord, RefusalRecord, RoomRecord, ShardRecord, SightRecord, StatsMetaRecord, StrRef,
+    TakenDownRecord, UmemRecord,
 };
 use spanwire::clock::monotonic_ns;
 use spanwire::region::{Publisher, STATS_FILE};
@@ -154,6 +154,10 @@ pub fn has_keys(object: &Value, want: &[&str], counters: &[&[Description]]) {
     assert_eq!(keys(object), want.iter().copied().chain(counters).collect());
 }
 
+/// How a port of a wire crosses: itself, the other one, its path, frames that crossed and of those the lost ones, where that is
+/// known.
+pub type Way = (u32, u32, &'static str, u64, Option<u64>);
+
 /// A dataplane as its statistics show it.
 #[derive(Clone)]
 pub struct Fake {
@@ -169,6 +173,8 @@ pub struct Fake {
     pub mirror_frames: u32,
     /// Each port that is taken down, with the one whose link is lost.
     pub taken_down: Vec<(u32, u32)>,
+    /// Of each port of the wire; none of an older release.
+    pub paths: Vec<Way>,
     /// Primary frames and sockets of each shard, at most.
     pub room: [u32; 2],
     /// Nanoseconds since the Unix epoch.
@@ -202,6 +208,7 @@ impl Fake {
             last_reject: "",
             mirror_frames: 512,
             taken_down: Vec::new(),
+            paths: Vec::new(),
             room: [0, 1024],
             started_at: 1_700_000_000_000_000_000,
             on_the_way: Vec::new(),
@@ -276,10 +283,30 @@ impl Fake {
             driver: image.string("veth"),
             reason: image.string(reason),
         };
-        let ports = [
+        let mut ports = vec![
             port(&mut image, 11, PortRole::Wire, LiveState::Active, "veth11", ""),
             port(&mut image, 22, PortRole::Monitor, LiveState::Inactive, "veth22", "no link"),
         ];
+        if !self.paths.is_empty() {
+            ports.push(port(&mut image, 12, PortRole::Wire, LiveState::Active, "veth12", ""));
+        }
+        let way = |&(ifindex, peer_ifindex, path, frames, lost): &Way| {
+            let (mut crossed, mut lost_by) = ([0; CROSSED_VALUES], [0; LOST_VALUES]);
+            crossed[Crossed::Packets as usize] = frames;
+            crossed[Crossed::Bytes as usize] = 100 * frames;
+            crossed[Crossed::NoPeer as usize] = 3;
+            lost_by[Lost::Unsent as usize] = lost.unwrap_or(0);
+            PathRecord {
+                ifindex,
+                peer_ifindex,
+                path: image.string(path),
+                reason: image.string(if path.is_empty() { "no link" } else { "both can" }),
+                unknown: image.string(if lost.is_none() { "needs CAP_PERFMON" } else { "" }),
+                crossed,
+                lost: lost_by,
+            }
+        };
+        let paths: Vec<PathRecord> = self.paths.iter().map(way).collect();
         let binding = |ifindex, queue, shard, from| {
             let mut values = count::<BINDING_VALUES>(from);
             values[Binding::RxPackets as usize] += frames;
@@ -324,6 +351,7 @@ impl Fake {
             .section(Need::Required, &shards)
             .section(Need::Required, &ports)
             .section(Need::Optional, &taken_down)
+            .section(Need::Optional, &paths)
             .section(Need::Required, &bindings)
             .section(Need::Optional, &sights)
             .section(Need::Required, &[entry(0), entry(1)])

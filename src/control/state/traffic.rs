@@ -1,0 +1,141 @@
+//! What ports receive, send and lose: their sockets, and the kernel where that carries their frames.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use serde::Serialize;
+use shm_layout::counters::{BINDING_VALUES, Binding, Crossed, Kernel, Sight};
+use shm_layout::record::{BindingRecord, NO_SHARD};
+
+use super::path::PathRow;
+use super::stats::Stats;
+use super::values::Values;
+
+/// One port: the sum of its bindings, and what the kernel carries from it and to it.
+#[derive(Clone, Debug, Serialize)]
+pub struct PortRow {
+    /// The port, by its ifindex in the snapshot.
+    pub ifindex: u32,
+    /// ifindex of its device by now; `None` where that is not there, or the dataplane does not say.
+    pub device_ifindex: Option<u32>,
+    /// The kernel's name; empty for a port that has left.
+    pub name: String,
+    /// Values of [`Binding`].
+    #[serde(flatten)]
+    pub values: Values,
+    /// Values of [`Kernel`].
+    #[serde(flatten)]
+    pub kernel: Values,
+    /// Values of [`Sight`].
+    #[serde(flatten)]
+    pub sights: Values,
+    /// Frames lost on the way in or out; `None` where that is not known.
+    pub loss: Option<u64>,
+}
+
+/// One queue of a port, and the sockets that were open there.
+#[derive(Clone, Debug, Serialize)]
+pub struct BindingRow {
+    /// Its port.
+    pub ifindex: u32,
+    /// Its queue.
+    pub queue: u32,
+    /// Its shard; `None` while no socket is open there.
+    pub shard: Option<u32>,
+    /// Values of [`Binding`].
+    #[serde(flatten)]
+    pub values: Values,
+    /// Values of [`Kernel`].
+    #[serde(flatten)]
+    pub kernel: Values,
+    /// Values of [`Sight`].
+    #[serde(flatten)]
+    pub sights: Values,
+}
+
+pub(super) fn bindings(stats: &Stats) -> Vec<BindingRow> {
+    let sights: HashMap<_, _> = stats.sights.iter().map(|row| ((row.ifindex, row.queue, row.shard), row)).collect();
+    let row = |(i, row): (usize, &BindingRecord)| BindingRow {
+        ifindex: row.ifindex,
+        queue: row.queue,
+        shard: (row.shard != NO_SHARD).then_some(row.shard),
+        values: Values::new(Binding::DESCRIPTIONS, &row.values),
+        kernel: Values::new(Kernel::DESCRIPTIONS, &row.kernel).with(stats.newer.tail::<BindingRecord>(i)),
+        sights: sights
+            .get(&(row.ifindex, row.queue, row.shard))
+            .map_or_else(|| Values::zero(Sight::DESCRIPTIONS), |row| Values::new(Sight::DESCRIPTIONS, &row.values)),
+    };
+    stats.bindings.iter().enumerate().map(row).collect()
+}
+
+/// The ports in use, then those that only have sockets left.
+pub(super) fn ports(stats: &Stats, bindings: &[BindingRow]) -> Vec<PortRow> {
+    let mut rows: Vec<PortRow> = Vec::new();
+    let blank = |ifindex, device_ifindex, name: &str| PortRow {
+        ifindex,
+        device_ifindex,
+        name: name.to_owned(),
+        values: Values::zero(Binding::DESCRIPTIONS),
+        kernel: Values::zero(Kernel::DESCRIPTIONS),
+        sights: Values::zero(Sight::DESCRIPTIONS),
+        loss: None,
+    };
+    rows.extend(stats.ports.iter().map(|port| blank(port.ifindex, port.device_ifindex, &port.name)));
+    let mut at = index(rows.iter().map(|row| row.ifindex));
+    for binding in bindings {
+        let row = *at.entry(binding.ifindex).or_insert(rows.len());
+        if row == rows.len() {
+            rows.push(blank(binding.ifindex, None, ""));
+        }
+        rows[row].values.add(&binding.values);
+        rows[row].kernel.add(&binding.kernel);
+        rows[row].sights.add(&binding.sights);
+    }
+    for row in &mut rows {
+        row.values.add(&crossed(row.ifindex, &stats.paths));
+        // Frames are lost by the port that was to send them.
+        let is_known = stats.paths.iter().all(|path| path.peer_ifindex != row.ifindex || path.lost.is_some());
+        row.loss = is_known.then(|| lost(row));
+    }
+    rows
+}
+
+/// What the kernel carries from a port and to it, in the terms of sockets: what was received; what was sent, and what of it
+/// was lost on the way. Of that the bytes are not known.
+pub(in crate::control) fn crossed(port: u32, paths: &[PathRow]) -> Values {
+    let mut row = [0; BINDING_VALUES];
+    for path in paths {
+        let crossed = |of: Crossed| path.crossed.get(of.name());
+        if path.ifindex == port {
+            row[Binding::RxPackets as usize] += crossed(Crossed::Packets).saturating_add(crossed(Crossed::NoPeer));
+            row[Binding::RxBytes as usize] += crossed(Crossed::Bytes);
+            row[Binding::RxNoPeer as usize] += crossed(Crossed::NoPeer);
+        }
+        if path.peer_ifindex == port {
+            let lost = path.lost.unwrap_or_default();
+            row[Binding::TxPackets as usize] += crossed(Crossed::Packets).saturating_sub(lost);
+            row[Binding::TxBytes as usize] += crossed(Crossed::Bytes);
+            row[Binding::TxLost as usize] += lost;
+        }
+    }
+    Values::new(Binding::DESCRIPTIONS, &row)
+}
+
+/// The lost frames among a binding's counters.
+const LOST: [Binding; 4] = [Binding::TxLost, Binding::TxQueueFull, Binding::RxNoPeer, Binding::RxOversize];
+/// Those among the kernel's. A frame that finds the fill ring empty counts as dropped there, and so only once here.
+const LOST_IN_KERNEL: [Kernel; 2] = [Kernel::RxDropped, Kernel::RxRingFull];
+
+fn lost(port: &PortRow) -> u64 {
+    let own = LOST.iter().map(|loss| port.values.get(loss.name()));
+    own.chain(LOST_IN_KERNEL.iter().map(|loss| port.kernel.get(loss.name()))).fold(0, u64::saturating_add)
+}
+
+/// Where each key is first.
+pub(super) fn index<K: Eq + Hash>(keys: impl Iterator<Item = K>) -> HashMap<K, usize> {
+    let mut at = HashMap::new();
+    for (i, key) in keys.enumerate() {
+        at.entry(key).or_insert(i);
+    }
+    at
+}

@@ -1,0 +1,368 @@
+//! What crosses in the kernel from each port of a wire, and what of it is lost on the way.
+//!
+//! ```text
+//! rows of the selectors, mapped ───── read where they are told ──┐
+//! xdp: tracepoints, by port ───────── read where they are told ──┤──> Crossing ──> statistics
+//! tc: what the other device dropped ─ read by the topology ──────┘
+//! ```
+//!
+//! Counts stand while the wire is wanted, whatever becomes of its devices and its selectors, and begin anew with the process:
+//! only what crossed while none ran is known of the time before.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use shm_layout::counters::{CROSSED_VALUES, LOST_VALUES, Lost};
+
+use crate::devices::drops::{self, Drops};
+use crate::kernel::abi::{self, Loss};
+use crate::kernel::loss::Losses;
+use crate::kernel::program::Hook;
+use crate::kernel::rows::Rows;
+use crate::told::Told;
+
+/// How often devices are asked what they dropped, at most. Where that waits for others, less often: it may take one part in
+/// so many of the time.
+const READ: Duration = Duration::from_millis(200);
+const SHARE: u32 = 50;
+
+/// The way that frames take from a port: by the selector on `device` to `across`, ifindexes by now; 0 for none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Course {
+    /// Where the selector is.
+    pub hook: Hook,
+    /// The port's device.
+    pub device: u32,
+    /// The device of the wire's other port.
+    pub across: u32,
+}
+
+/// Counts of selectors: frames sent on, their bytes, frames without another port.
+type Sent = [u64; 3];
+
+fn sent(rows: &Rows<abi::Crossing>) -> Sent {
+    rows.iter().fold([0; 3], |[frames, bytes, no_peer], row| {
+        [frames + row.frames.load(Relaxed), bytes + row.bytes.load(Relaxed), no_peer + row.no_peer.load(Relaxed)]
+    })
+}
+
+/// Adds what was counted since.
+fn add(sum: &mut Sent, now: Sent, since: Sent) {
+    for ((sum, now), since) in sum.iter_mut().zip(now).zip(since) {
+        *sum += now.saturating_sub(since);
+    }
+}
+
+/// How what is lost is found out, with the last look at it.
+#[derive(Debug, Default)]
+enum Meter {
+    #[default]
+    None,
+    Xdp {
+        losses: Arc<Losses>,
+        last: Loss,
+    },
+    Tc(Drops),
+}
+
+/// What crosses from a port.
+#[derive(Debug, Default)]
+pub struct Crossing(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// The wire's other port.
+    peer: u32,
+    /// By selectors that are gone.
+    past: Sent,
+    /// Where selectors count, and what they had counted before. The last is on the port; the one before it may have been
+    /// meeting its last frame when it was taken off.
+    rows: Vec<(Arc<Rows<abi::Crossing>>, Sent)>,
+    unseen: u64,
+    lost: [u64; LOST_VALUES],
+    /// What the meter is for.
+    course: Option<Course>,
+    meter: Meter,
+    /// Why there is none; empty where there is.
+    unknown: String,
+}
+
+/// What is told of a port.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Values of [`shm_layout::counters::Crossed`].
+    pub crossed: [u64; CROSSED_VALUES],
+    /// Values of [`Lost`].
+    pub lost: [u64; LOST_VALUES],
+    /// Why it is not known what was lost; empty where it is.
+    pub unknown: String,
+}
+
+impl Crossing {
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        // Each change leaves counts that are some.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What has crossed by now, and what was lost by the last look at devices or, by xdp, by now.
+    pub fn read(&self) -> Reading {
+        let mut counts = self.counts();
+        // First, as what is lost has crossed before.
+        counts.look();
+        let mut all = counts.past;
+        counts.rows.iter().for_each(|(rows, since)| add(&mut all, sent(rows), *since));
+        let [frames, bytes, no_peer] = all;
+        let crossed = [frames, bytes, no_peer, counts.unseen];
+        Reading { crossed, lost: counts.lost, unknown: counts.unknown.clone() }
+    }
+}
+
+impl Counts {
+    fn lose(&mut self, how: Lost, frames: u64) {
+        self.lost[how as usize] += frames;
+    }
+
+    /// Looks at the tracepoints.
+    fn look(&mut self) {
+        let (Meter::Xdp { losses, last }, Some(Course { device, .. })) = (&mut self.meter, self.course) else { return };
+        let Some(now) = losses.of(device) else { return };
+        let then = std::mem::replace(last, now);
+        self.lose(Lost::Refused, now.refused.saturating_sub(then.refused));
+        self.lose(Lost::Unsent, now.unsent.saturating_sub(then.unsent));
+        self.lose(Lost::Aborted, now.aborted.saturating_sub(then.aborted));
+    }
+
+    /// Takes up what devices have dropped.
+    fn take(&mut self, all: &BTreeMap<u32, Drops>) {
+        let (Meter::Tc(last), Some(Course { across, .. })) = (&mut self.meter, self.course) else { return };
+        let Some(now) = all.get(&across) else { return };
+        let [device, queue] = now.since(last);
+        *last = now.clone();
+        self.lose(Lost::Device, device);
+        self.lose(Lost::Queue, queue);
+    }
+
+    /// The device that is to be asked what it dropped.
+    fn asks(&self) -> Option<u32> {
+        matches!(self.meter, Meter::Tc(_)).then_some(self.course?.across)
+    }
+
+    /// Counts by other rows from now on.
+    fn count_by(&mut self, rows: Arc<Rows<abi::Crossing>>, since: Sent) {
+        self.rows.push((rows, since));
+        if self.rows.len() > 2 {
+            let (rows, since) = self.rows.remove(0);
+            add(&mut self.past, sent(&rows), since);
+        }
+    }
+}
+
+/// What crosses from all ports, for who puts selectors on them.
+#[derive(Debug, Default)]
+pub struct Crossings {
+    ports: BTreeMap<u32, Arc<Crossing>>,
+    losses: Option<Arc<Losses>>,
+    /// The devices that those watch.
+    watched: BTreeSet<u32>,
+    /// When devices were asked, and how long that took.
+    read: Option<(Instant, Duration)>,
+    told: Told,
+}
+
+impl Crossings {
+    /// What crosses from a port; `None` where nothing ever did.
+    pub fn of(&self, port: u32) -> Option<Arc<Crossing>> {
+        self.ports.get(&port).cloned()
+    }
+
+    /// From now on counts what is lost of the frames from `port` to `peer`: before a selector is put there, so that it meets no
+    /// frame that is not counted.
+    pub fn measure(&mut self, port: u32, peer: u32, course: Course) {
+        self.rest(port);
+        let meter = self.meter(course);
+        match &meter {
+            Ok(_) => {
+                if let Some(news) = self.told.ends() {
+                    tracing::info!("what is lost of the frames that the kernel sends on is known again{news}");
+                }
+            }
+            Err(unknown) => {
+                if let Some(news) = self.told.is(unknown) {
+                    tracing::warn!("what is lost of the frames that the kernel sends on is not known: {news}");
+                }
+            }
+        }
+        let mut counts = self.ports.entry(port).or_default().counts();
+        if counts.peer != peer {
+            // Of another wire.
+            *counts = Counts { peer, ..Counts::default() };
+        }
+        counts.course = Some(course);
+        (counts.meter, counts.unknown) = match meter {
+            Ok(meter) => (meter, String::new()),
+            Err(unknown) => (Meter::None, unknown),
+        };
+    }
+
+    fn meter(&mut self, Course { hook, device, across }: Course) -> Result<Meter, String> {
+        match hook {
+            Hook::Xdp => {
+                let losses = match &self.losses {
+                    Some(losses) => Arc::clone(losses),
+                    None => Arc::new(Losses::open().map_err(|error| error.to_string())?),
+                };
+                losses.watch(device).map_err(|error| error.to_string())?;
+                self.watched.insert(device);
+                let last = losses.of(device).unwrap_or_default();
+                self.losses = Some(Arc::clone(&losses));
+                Ok(Meter::Xdp { losses, last })
+            }
+            Hook::Tc => {
+                let dropped = drops::of([across]).map_err(|error| format!("the devices do not say: {error}"))?;
+                // One that is not there has nothing to say until it is.
+                Ok(dropped.into_values().next().map_or(Meter::None, Meter::Tc))
+            }
+        }
+    }
+
+    /// A selector was put on the port: what it counts in these rows, and what has crossed unseen before.
+    pub fn carries(&mut self, port: u32, rows: Arc<Rows<abi::Crossing>>, unseen: u64) {
+        let mut counts = self.ports.entry(port).or_default().counts();
+        counts.count_by(rows, [0; 3]);
+        counts.unseen += unseen;
+    }
+
+    /// The same selector goes on, or another in its place; perhaps to another port, or to another device.
+    pub fn follow(&mut self, port: u32, peer: u32, course: Course, rows: &Arc<Rows<abi::Crossing>>) {
+        let Some(crossing) = self.of(port) else { return };
+        let is_same_wire = crossing.counts().peer == peer;
+        if !is_same_wire || crossing.counts().course != Some(course) {
+            self.measure(port, peer, course);
+        }
+        let mut counts = crossing.counts();
+        if !counts.rows.last().is_some_and(|(known, _)| Arc::ptr_eq(known, rows)) {
+            let before = if is_same_wire { [0; 3] } else { sent(rows) };
+            counts.count_by(Arc::clone(rows), before);
+        }
+    }
+
+    /// The selector was taken off the port: nothing is lost any more.
+    pub fn rest(&mut self, port: u32) {
+        let Some(crossing) = self.ports.get(&port) else { return };
+        let asks = crossing.counts().asks();
+        let dropped = asks.map(|device| drops::of([device]).unwrap_or_default()).unwrap_or_default();
+        let mut counts = crossing.counts();
+        counts.look();
+        counts.take(&dropped);
+        (counts.meter, counts.course) = (Meter::None, None);
+    }
+
+    /// Asks devices what they dropped, where it is time to.
+    pub fn refresh(&mut self) {
+        if self.read.is_some_and(|(at, cost)| at.elapsed() < READ.max(cost * SHARE)) {
+            return;
+        }
+        let asked: BTreeSet<u32> = self.ports.values().filter_map(|crossing| crossing.counts().asks()).collect();
+        if asked.is_empty() {
+            return;
+        }
+        let start = Instant::now();
+        let dropped = drops::of(asked);
+        self.read = Some((Instant::now(), start.elapsed()));
+        match dropped {
+            Ok(dropped) => self.ports.values().for_each(|crossing| crossing.counts().take(&dropped)),
+            // The next answer has it all.
+            Err(error) => tracing::debug!("the devices do not say what they dropped: {error}"),
+        }
+    }
+
+    /// Forgets the ports that are not wanted any more.
+    pub fn retain(&mut self, is_wanted: impl Fn(u32) -> bool) {
+        self.ports.retain(|&port, _| is_wanted(port));
+        let used = |crossing: &Arc<Crossing>| crossing.counts().course.map(|course| course.device);
+        let used: BTreeSet<u32> = self.ports.values().filter_map(used).collect();
+        if let Some(losses) = &self.losses {
+            self.watched.difference(&used).for_each(|&device| losses.leave(device));
+        }
+        self.watched.retain(|device| used.contains(device));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const TC: Course = Course { hook: Hook::Tc, device: 1, across: 1 };
+
+    fn rows() -> Arc<Rows<abi::Crossing>> {
+        Arc::new(Rows::plain(2).unwrap())
+    }
+
+    fn cross(rows: &Rows<abi::Crossing>, frames: u64) {
+        for at in 0..2 {
+            let row = rows.get(at).unwrap();
+            row.frames.fetch_add(frames, Relaxed);
+            row.bytes.fetch_add(100 * frames, Relaxed);
+        }
+    }
+
+    fn crossed(crossings: &Crossings) -> [u64; CROSSED_VALUES] {
+        crossings.of(11).unwrap().read().crossed
+    }
+
+    #[test]
+    fn counts_stand_while_the_wire_is_wanted() {
+        let mut crossings = Crossings::default();
+        assert!(crossings.of(11).is_none());
+        let all: Vec<_> = (0..4).map(|_| rows()).collect();
+        for (n, rows) in all.iter().enumerate() {
+            crossings.measure(11, 12, TC);
+            crossings.carries(11, Arc::clone(rows), u64::from(n == 0) * 7);
+            crossings.follow(11, 12, TC, rows);
+            cross(rows, 10);
+            crossings.rest(11);
+        }
+        // The last but one meets a frame more.
+        cross(&all[2], 1);
+        assert_eq!(crossed(&crossings), [82, 8200, 0, 7]);
+        crossings.retain(|port| port == 11);
+        assert_eq!(crossed(&crossings)[0], 82);
+        crossings.retain(|_| false);
+        assert!(crossings.of(11).is_none());
+    }
+
+    #[test]
+    fn they_begin_anew_with_another_wire_and_go_on_with_another_selector() {
+        let mut crossings = Crossings::default();
+        let (first, second) = (rows(), rows());
+        crossings.measure(11, 12, TC);
+        crossings.carries(11, Arc::clone(&first), 0);
+        cross(&first, 5);
+        // Exchanged behind its back; to another device.
+        cross(&second, 1);
+        crossings.follow(11, 12, Course { across: 0, ..TC }, &second);
+        assert_eq!(crossed(&crossings)[0], 12);
+        // To another port, by the same selector.
+        crossings.follow(11, 13, TC, &second);
+        assert_eq!(crossed(&crossings), [0; CROSSED_VALUES]);
+        cross(&second, 3);
+        assert_eq!(crossed(&crossings), [6, 600, 0, 0]);
+    }
+
+    #[test]
+    fn what_devices_drop_is_lost_while_they_are_looked_at() {
+        let mut counts = Counts { course: Some(TC), meter: Meter::Tc(Drops::default()), ..Counts::default() };
+        assert_eq!(counts.asks(), Some(1));
+        counts.take(&BTreeMap::from([(1, Drops::of_device(5)), (2, Drops::of_device(9))]));
+        counts.take(&BTreeMap::from([(1, Drops::of_device(8))]));
+        // The device has gone.
+        counts.take(&BTreeMap::new());
+        assert_eq!(counts.lost[Lost::Device as usize], 8);
+        counts.meter = Meter::None;
+        counts.take(&BTreeMap::from([(1, Drops::of_device(80))]));
+        assert_eq!((counts.asks(), counts.lost[Lost::Device as usize]), (None, 8));
+    }
+}
