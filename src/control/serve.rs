@@ -11,17 +11,19 @@
 //! - `exchange`: one request in, one answer out, within the `limits` of bytes and time
 //! - `request`: what it says; `desk`: what it does
 //! - `producer`: what is known of the one who publishes; `record`: what of that is kept
-//! - `status`: what a producer reads of it
+//! - `status`: what a producer reads of it; its `bindings` and `heartbeats`
 //!
 //! A connection carries one exchange: a JSON object and a newline each way. Nothing a client does holds up
 //! another: each has a thread of its own and a deadline for all of its request, and only what is complete comes to
 //! the desk, where changes are made in the order in which they came. All clients together hold a bounded amount of
 //! memory. What is refused is read to its end, so that the client reads why.
 
+mod bindings;
 mod clients;
 mod desk;
 mod error;
 mod exchange;
+mod heartbeats;
 mod limits;
 mod line;
 mod lock;
