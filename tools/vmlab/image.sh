@@ -36,7 +36,7 @@ add_program() {
 add_modules() {
     local root=$1 tree=$VMLAB/linux-$2 name
     : >"$root/modules/order"
-    for name in virtio_pci virtio_net veth igb e1000e vmxnet3 af_packet sch_ingress cls_bpf act_mirred; do
+    for name in virtio_pci virtio_net veth bridge igb e1000e vmxnet3 af_packet sch_ingress cls_bpf act_mirred; do
         add_module "$root" "$tree" "$name"
     done
 }

@@ -20,6 +20,7 @@
 //! - [`frame`]: frames from a seed, each recognisable wherever it turns up;
 //! - [`traffic`]: a paced sender, a capture that knows its own losses;
 //! - [`verify`]: what was sent against what arrived, byte for byte and in order;
+//! - [`clones`]: of a direction, which are right;
 //! - [`exchange`]: both directions at once, and the clones on the monitor;
 //! - [`ledger`]: whether the dataplane's own counters add up.
 //!
@@ -28,6 +29,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod clones;
 pub mod error;
 pub mod exchange;
 pub mod frame;
