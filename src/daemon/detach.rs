@@ -22,7 +22,7 @@ pub enum DetachError {
     Running(PathBuf),
     /// The dataplane ran somewhere else.
     #[error(
-        "what is pinned for {} is of another network namespace: run this in the dataplane's own (ip netns exec, nsenter --net=)",
+        "what was left for {} is in another network namespace: run this in the dataplane's own (ip netns exec, nsenter --net=)",
         .0.display()
     )]
     ElsewhereThan(PathBuf),
@@ -58,7 +58,7 @@ pub fn detach(dir: &Path, pins: Option<&Path>, ports: Option<&[u32]>) -> Result<
         return Err(DetachError::Running(dir.to_owned()));
     }
     let folders = pins::known(dir, pins);
-    if folders.is_empty() && pins::is_elsewhere(dir, pins) {
+    if folders.is_empty() && (pins::is_elsewhere(dir, pins) || Topology::is_elsewhere(dir)) {
         return Err(DetachError::ElsewhereThan(dir.to_owned()));
     }
     let stays = |port: u32| ports.is_some_and(|ports| !ports.contains(&port));

@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use spanwire_lab::exchange::{ExchangeSpec, Mirror, Progress, run};
-use spanwire_lab::topology::{Lab, LabSpec, Wire};
+use spanwire_lab::topology::{Lab, LabSpec, Role, Wire};
 use spanwire_lab::traffic::Pace;
 
 use crate::node::{A, B, MON, Node, check_ledgers, document, document_with, lab, mirror_of, program, signal};
 
 /// The hooks, as `--path` has them.
-const HOOKS: [&str; 2] = ["tc", "xdp"];
+pub const HOOKS: [&str; 2] = ["tc", "xdp"];
 
 /// A lab whose far ends take what a driver redirects to them: a veth does so where its peer's receive path is NAPI's.
 pub fn kernel_lab(spec: LabSpec) -> Lab {
@@ -87,6 +87,32 @@ fn nothing_crosses_any_more_where_it_is_to_be_cut() {
         assert!(!run(&lab, &quick, |_| ()).expect("an exchange").holds, "{hook}: it is cut");
         assert_eq!(crate::signals::ports(&lab), before, "{hook}");
     }
+}
+
+/// What was changed on devices is known where they are: elsewhere nothing of it can be undone, nor is it forgotten.
+#[test]
+fn what_is_left_is_not_taken_off_from_elsewhere() {
+    let lab = kernel_lab(LabSpec::default());
+    let before = crate::signals::ports(&lab);
+    // On the shard path nothing is pinned that would say where.
+    let mut node = Node::start(&lab, &["--path", "shard"]);
+    node.import(&document(&[]));
+    node.wait_for_ports(&[A, B]);
+    node.kill();
+    let record = || std::fs::read_to_string(node.dir.path().join("ports.json")).unwrap();
+    let left = record();
+    let detach = |role: Role| {
+        let mut command = lab.ns(role).command(program("spanctl").to_str().unwrap());
+        command.arg("--dir").arg(node.dir.path()).arg("detach").env("SPANWIRE_PINS", node.pins.path());
+        let done = command.output().unwrap();
+        (done.status.code(), String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned())
+    };
+    let (code, said) = detach(Role::Mon);
+    assert!(code == Some(1) && said.contains("is in another network namespace"), "{said}");
+    assert!(left.contains("rxvlan") && record() == left, "{left}\n{}", record());
+    let (code, said) = detach(Role::Dut);
+    assert!(code == Some(0) && said.contains("changed back"), "{said}");
+    assert_eq!(crate::signals::ports(&lab), before);
 }
 
 /// What a run that was killed has left is taken off, and its devices are as they were.

@@ -66,6 +66,12 @@ impl Record {
         record
     }
 
+    /// Whether what is on record in `dir` is to be undone in another network namespace.
+    pub(super) fn is_elsewhere(dir: &Path) -> bool {
+        let (found, here) = (Lasting::of(dir, FILE).read::<Content>(), Origin::here());
+        found.is_some_and(|found| found.origin.boot == here.boot && found.origin != here && !found.changed.is_empty())
+    }
+
     fn take_over(&mut self, found: Content) {
         let (origin, here) = (&found.origin, &self.content.origin);
         let (is_here, same_boot) = (origin == here, origin.boot == here.boot);

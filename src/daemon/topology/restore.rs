@@ -50,9 +50,18 @@ impl Topology {
         self.record.keep();
     }
 
+    /// Whether what runs that are gone have left on record is to be undone in another network namespace than the calling
+    /// thread's.
+    pub(in crate::daemon) fn is_elsewhere(dir: &Path) -> bool {
+        Record::is_elsewhere(dir)
+    }
+
     /// Undoes what runs that are gone have left on record, in the calling thread's network namespace, but on the devices of
-    /// ports that stay as they are. Returns the devices that were changed back.
+    /// ports that stay as they are. Returns the devices that were changed back. A record of another namespace stays as it is.
     pub(in crate::daemon) fn undo(dir: &Path, stays: impl Fn(u32) -> bool) -> Vec<String> {
+        if Record::is_elsewhere(dir) {
+            return Vec::new();
+        }
         let mut record = Record::open(dir);
         let kept =
             record.ports().values().filter(|known| stays(known.ifindex)).filter_map(|known| known.device.clone());
