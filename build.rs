@@ -15,6 +15,7 @@ fn build() -> Result<(), String> {
         println!("cargo::rerun-if-changed=bpf/{header}");
     }
     ["span", "wire", "tc", "loss"].into_iter().try_for_each(|name| compile::compile("bpf", name))?;
-    // What the tests of the selector run before it.
-    compile::compile("tests/selector", "ahead")
+    // What the tests of the selector run before it, and what others have on ports.
+    compile::compile("tests/selector", "ahead")?;
+    compile::compile("tests/e2e", "foreign")
 }

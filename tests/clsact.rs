@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use spanwire::kernel::clsact::Filter;
-use spanwire::kernel::hold::{self, Hold, Place};
+use spanwire::kernel::hold::{self, Hold, Lost, Place, Seen};
 use spanwire::kernel::maps::Maps;
 use spanwire::kernel::program::{Hook, Instance, Selector};
 use spanwire::xsk::netdev::Netdev;
@@ -200,9 +200,9 @@ fn a_selector_is_held_over_runs() {
     net.enter(|| {
         let selector = to("b1");
         for (at, found) in [(&kept, None), (&kept, Some(1)), (&bare, None), (&bare, None), (&kept, Some(1))] {
-            let hold = Hold::take(&selector, 11, ifindex("a1"), at).unwrap();
+            let mut hold = Hold::take(&selector, 11, ifindex("a1"), at).unwrap();
             assert_eq!(hold.found().map(|found| found.frames > 0), found.map(|_| true), "{at:?}");
-            assert!(hold.is_on() && crosses("a0", "b0", SOON));
+            assert!(hold.look().is_ok() && crosses("a0", "b0", SOON));
             assert_eq!(hold.is_pinned(), at.folder.is_some());
             drop(hold);
             assert!(crosses("a0", "b0", SOON), "{at:?}");
@@ -215,11 +215,11 @@ fn a_selector_is_held_over_runs() {
         assert_eq!(pins.names(), Vec::<String>::new());
 
         // Taken off by somebody, that is seen; and a hold takes itself off.
-        let hold = Hold::take(&selector, 11, ifindex("a1"), &kept).unwrap();
+        let mut hold = Hold::take(&selector, 11, ifindex("a1"), &kept).unwrap();
         Filter::find(ifindex("a1"), "run-1").unwrap().unwrap().detach().unwrap();
-        assert!(!hold.is_on());
-        let hold = Hold::take(&selector, 11, ifindex("a1"), &kept).unwrap();
-        assert!(hold.is_on());
+        assert!(hold.look().is_err());
+        let mut hold = Hold::take(&selector, 11, ifindex("a1"), &kept).unwrap();
+        assert!(hold.look().is_ok());
         hold.detach().unwrap();
         assert!(!crosses("a0", "b0", A_WHILE));
 
@@ -253,6 +253,26 @@ fn what_others_have_at_tc_stays_as_it_is() {
         });
         assert_eq!((net.disciplines("a1"), theirs()), before, "{discipline}");
     }
+}
+
+/// Filters of others that come before ours, an exchanged program, and a discipline that has gone.
+#[test]
+fn what_becomes_of_a_filter_is_seen() {
+    let net = Net::new();
+    let place = Place { folder: None, owner: "one", tcx: false };
+    net.tc("qdisc add dev a1 clsact");
+    let mut hold = net.enter(|| Hold::take(&to("b1"), 11, ifindex("a1"), &place).unwrap());
+    let mut look = || net.enter(|| hold.look());
+    assert_eq!(look(), Ok(Seen::default()));
+    net.tc("filter add dev a1 ingress pref 3 protocol all u32 match u32 0 0 flowid 1:1");
+    let seen = look().unwrap();
+    assert!(seen.remark.contains("frames meet a u32 filter of priority 3 before its selector"), "{}", seen.remark);
+    net.tc("filter del dev a1 ingress pref 3");
+    assert_eq!(look(), Ok(Seen::default()));
+    net.enter(|| drop(attach(&to("c1"), "a1", "one").unwrap()));
+    assert_eq!(look(), Err(Lost::Replaced));
+    net.tc("qdisc del dev a1 clsact");
+    assert_eq!(look(), Err(Lost::Detached));
 }
 
 #[test]

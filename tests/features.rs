@@ -122,7 +122,7 @@ fn tcx_is_there_where_links_can_be_made() {
         let maps = Maps::create(1, 1 << 16).unwrap();
         let selector = Selector::load(Instance { hook: Hook::Tc, port: 0, peer: 1 }, &maps).unwrap();
         let program = selector.program().unwrap();
-        let made = Link::create(program.as_fd(), device("va").ifindex(), Point::TcxIngress);
+        let made = Link::create(program.as_fd(), device("va").ifindex(), Point::TcxIngress { revision: 0 });
         assert_eq!(KernelFacts::probe().tcx, made.is_ok(), "{made:?}");
     })
     .unwrap();

@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::config::{Config, online};
 use super::readers::readers;
-use crate::counters::{Counted, ENTRY_SLOTS};
+use crate::counters::{self, Counted, ENTRY_SLOTS, ShardBlock};
 use crate::kernel::abi::Bell;
 use crate::kernel::features::KernelFacts;
 use crate::kernel::hold::Place;
 use crate::kernel::ledger::Ledger;
-use crate::kernel::maps::{MapError, Maps};
+use crate::kernel::maps::Maps;
 use crate::kernel::past::Past;
 use crate::kernel::path::{Path as KernelPath, PathChoice};
 use crate::kernel::pins;
@@ -22,6 +24,11 @@ use crate::kernel::rows::Rows;
 use crate::snapshot::table::Table;
 use crate::snapshot::upstream::Upstream;
 use crate::told::Told;
+
+/// How long what was selected may take to be sent when mirroring ends.
+const LAST: Duration = Duration::from_millis(500);
+/// Between looks whether it is.
+const NAP: Duration = Duration::from_millis(1);
 
 /// See the module's text.
 #[derive(Debug)]
@@ -49,6 +56,8 @@ struct Force {
     serial: u64,
     /// One that could not be put in force yet.
     due: Option<Arc<Table>>,
+    /// Whether none is to be in force any more.
+    rests: bool,
     told: Told,
 }
 
@@ -93,7 +102,7 @@ impl Carrier {
         let maps = Arc::new(Maps::create(ENTRY_SLOTS as u32, config.clone_ring).map_err(|error| error.to_string())?);
         let folder = match pins::folder(&config.dir, config.pins.as_deref()) {
             Ok(folder) => Some(folder),
-            Err(error) if config.pins.is_some() => return Err(error.to_string()),
+            Err(error) if config.pins.is_some() && config.path != PathChoice::Auto => return Err(error.to_string()),
             Err(error) => {
                 tracing::warn!("wires will not outlive this process: {error}");
                 None
@@ -105,7 +114,7 @@ impl Carrier {
                     "while no spanwired ran {unread} clone(s) were not taken from the rings, and {lost} found them full"
                 );
             }
-            maps.pin(folder).map_err(|error| format!("cannot pin maps in {}: {error}", folder.display()))?;
+            maps.pin(folder);
         }
         let bells = maps.bells().map_err(|error| format!("cannot map bells: {error}"))?;
         let (ledger, policy) = (Ledger::new(Arc::clone(&maps), ENTRY_SLOTS as u32), Policy::new(Arc::clone(&maps)));
@@ -115,18 +124,22 @@ impl Carrier {
     }
 
     /// The clone rings that each shard reads: one for each processor that runs, as any may receive. Clones of one that comes
-    /// later are counted as those of a full ring.
-    ///
-    /// # Errors
-    /// Memory is short.
-    pub fn rings(&self) -> Result<Vec<Vec<Ring>>, MapError> {
+    /// later, or for which there is no memory, are counted as those of a full ring, and wires cross all the same.
+    pub fn rings(&self) -> Vec<Vec<Ring>> {
         let mut rings: Vec<Vec<Ring>> = (0..self.shards).map(|_| Vec::new()).collect();
         let mut processors = online().unwrap_or_else(|| (0..self.maps.processors()).collect());
         processors.retain(|&processor| processor < self.maps.processors());
-        for (&processor, ring) in processors.iter().zip(self.maps.add_rings(processors.iter().copied())?) {
-            rings[self.readers[processor as usize] as usize].push(ring);
+        for processor in processors {
+            match self.maps.add_ring(processor) {
+                Ok(ring) => rings[self.readers[processor as usize] as usize].push(ring),
+                Err(error) => tracing::warn!(
+                    "what is selected on processor {processor} is not mirrored, and counts as mirror_drops_ring_full: {error} \
+                     (--clone-ring {}: a smaller one may fit)",
+                    self.maps.ring_bytes()
+                ),
+            }
         }
-        Ok(rings)
+        rings
     }
 
     /// Where selectors are held.
@@ -152,6 +165,9 @@ impl Carrier {
     /// to be tried again.
     pub fn follow(&self, table: &Arc<Table>) {
         let mut force = self.force();
+        if force.rests {
+            return;
+        }
         for &(a, b) in &table.wires {
             force.number(a);
             force.number(b);
@@ -187,12 +203,36 @@ impl Carrier {
         }
     }
 
-    /// Has the selectors select nothing. When this returns no clone is being made.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn rest(&self) -> Result<(), MapError> {
-        self.policy.clear()
+    /// Ends mirroring: has the selectors select nothing, whatever table comes, then gives the shards a while to send what lies
+    /// in the rings. What they do not get to is theirs to count.
+    pub fn rest(&self, table: &Table, shards: &[Arc<ShardBlock>]) {
+        let cleared = {
+            let mut force = self.force();
+            (force.rests, force.due) = (true, None);
+            self.policy.clear()
+        };
+        match cleared {
+            Ok(()) => {
+                let start = Instant::now();
+                while !self.is_drained(table, shards) && start.elapsed() < LAST {
+                    thread::sleep(NAP);
+                }
+            }
+            Err(error) => tracing::warn!("what is mirrored is still being selected: {error}"),
+        }
+        self.note();
+    }
+
+    /// Whether no clone of a table's entries is on its way, in a ring or with a shard.
+    fn is_drained(&self, table: &Table, shards: &[Arc<ShardBlock>]) -> bool {
+        table.entries.iter().all(|entry| {
+            let counted = || {
+                let mut sum = Counted::default();
+                shards.iter().for_each(|shard| sum += self.counted(entry.slot, shard.id));
+                sum
+            };
+            counters::is_drained(shards.iter().map(|shard| shard.entry(entry.slot)), counted)
+        })
     }
 }
 

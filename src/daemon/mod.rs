@@ -139,12 +139,11 @@ impl Dataplane {
         let table = Arc::new(Current::default());
         let (carrier, facts) = Carrier::of(config).map_err(DaemonError::NoKernelPath)?;
         let stop = Arc::new(Stop::default());
+        // Before there are threads: one for which a control group has too little memory takes all of that for a moment.
+        let rings = carrier.as_ref().map(|carrier| carrier.rings()).unwrap_or_default();
         let workers = Worker::start_all(config, &table, &stop.shards).map_err(system("start a shard"))?;
-        if let Some(carrier) = &carrier {
-            let rings = carrier.rings().map_err(|error| DaemonError::NoKernelPath(error.to_string()))?;
-            for (worker, rings) in workers.iter().zip(rings) {
-                rings.into_iter().for_each(|ring| worker.hand().send(Command::Read(Box::new(ring))));
-            }
+        for (worker, rings) in workers.iter().zip(rings) {
+            rings.into_iter().for_each(|ring| worker.hand().send(Command::Read(Box::new(ring))));
         }
         let blocks: Vec<_> = workers.iter().map(|w| Arc::clone(&w.block)).collect();
         let report = Arc::new(Report::default());
@@ -173,7 +172,7 @@ impl Dataplane {
             (topology.map_err(system("start a thread"))?, follower.map_err(system("start a thread"))?)
         };
         let stats = {
-            let stats = Teller::new(config, publisher, Arc::clone(&table), blocks, Arc::clone(&report));
+            let stats = Teller::new(config, publisher, Arc::clone(&table), blocks.clone(), Arc::clone(&report));
             let stats = stats.map_err(system("start a thread"))?;
             let stats = match &carrier {
                 Some(carrier) => stats.with_upstream(Arc::clone(carrier) as Arc<dyn Upstream>),
@@ -209,11 +208,7 @@ impl Dataplane {
         }
         tracing::info!("stopping");
         // What is selected from here on nobody would send.
-        if let Some(carrier) = &carrier
-            && let Err(error) = carrier.rest()
-        {
-            tracing::warn!("what is mirrored is still being selected: {error}");
-        }
+        carrier.iter().for_each(|carrier| carrier.rest(&table.load(), &blocks));
         // Sockets first, while the shards still answer; the shards; then what only watches.
         stop.topology.store(true, Relaxed);
         join(topology);

@@ -28,6 +28,8 @@ const SPIN: Duration = Duration::from_micros(100);
 const IDLE_BREATHS: u32 = 64;
 /// Completions raise no event: with frames out, look again after this long.
 const NAP_TRANSMITTING: Duration = Duration::from_millis(1);
+/// How long a shard that is to end goes on with what is there already.
+const LAST: Duration = Duration::from_secs(1);
 /// Everything else wakes the thread; this bounds a lost wake.
 const NAP: Duration = Duration::from_millis(100);
 
@@ -238,8 +240,9 @@ fn run(mut shard: Shard<Socket>, block: &ShardBlock, waker: &Waker, stop: &Atomi
             idle = 0;
         }
     }
-    // What other shards have told of clones meanwhile goes into the last statistics.
-    shard.breathe();
+    // What other shards have told of clones meanwhile goes into the last statistics, and what lies in the clone rings.
+    let start = Instant::now();
+    while shard.breathe() > 0 && start.elapsed() < LAST {}
 }
 
 /// Sleeps until a frame or a record arrives, somebody wakes the shard, or it is time to look.

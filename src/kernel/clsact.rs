@@ -164,6 +164,19 @@ impl Filter {
         Ok(Filter::find(self.device, &self.name.owner)?.map(|found| found.device))
     }
 
+    /// The id of the program that it holds, and the filters that meet frames before it does, in words; `None` once it is gone.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn held(&self) -> io::Result<Option<(u32, Vec<String>)>> {
+        let present = filters(self.device, INGRESS)?;
+        let own = present.iter().find(|own| own.name().is_some_and(|name| name.owner == self.name.owner));
+        // What holds the filters of a priority is told of as well.
+        let first = present.iter().filter(|other| other.chain == 0 && other.priority < PRIORITY && other.handle != 0);
+        let first = first.map(|other| format!("a {} filter of priority {}", other.kind, other.priority));
+        Ok(own.and_then(|own| own.program).map(|program| (program, first.collect())))
+    }
+
     /// Exchanges the program: each frame meets the older one or this one.
     ///
     /// # Errors
@@ -245,8 +258,8 @@ struct Present {
     handle: u32,
     /// Of a BPF filter; empty for another.
     name: String,
-    /// Whether it has a program.
-    has_program: bool,
+    /// The id of its program, if it has one.
+    program: Option<u32>,
 }
 
 impl Present {
@@ -262,14 +275,14 @@ impl Present {
             priority: (info >> 16) as u16,
             handle,
             name: attribute(options, TCA_BPF_NAME).filter(|_| is_bpf).and_then(text).unwrap_or_default(),
-            has_program: is_bpf && attribute(options, TCA_BPF_ID).is_some(),
+            program: attribute(options, TCA_BPF_ID).filter(|_| is_bpf).map(word),
             kind,
         })
     }
 
     /// The name of a selector; `None` for what is none of ours.
     fn name(&self) -> Option<Name> {
-        let place = (self.chain, self.priority, self.handle) == (0, PRIORITY, HANDLE) && self.has_program;
+        let place = (self.chain, self.priority, self.handle) == (0, PRIORITY, HANDLE) && self.program.is_some();
         place.then(|| Name::read(&self.name))?
     }
 }

@@ -3,23 +3,22 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use libbpf_rs::MapHandle;
+use libbpf_rs::{MapHandle, ProgramHandle};
 
 use super::abi::{Crossing, LAYOUT};
 use super::clsact::Filter;
-use super::link::{Link, Point, pin};
+pub use super::holder::Place;
+use super::holder::{FILTER, Found, Holder, PinError, Pinned, look, remove};
 use super::program::{Hook, Instance, ProgramError, Selector};
 use super::rows::Rows;
 use super::xdp::{self, LinkError, XdpMode};
+use crate::devices;
 use crate::xsk::netdev;
-
-/// Last word of the name of a filter's pin.
-const FILTER: &str = "filter";
 
 /// Why a selector could not be put on a port.
 #[derive(Debug, thiserror::Error)]
@@ -43,14 +42,6 @@ pub enum HoldError {
     Counters {
         /// Device.
         port: String,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// It could not be pinned.
-    #[error("cannot pin {}: {source}", path.display())]
-    Pin {
-        /// Where.
-        path: PathBuf,
         /// What the kernel said.
         source: io::Error,
     },
@@ -83,115 +74,40 @@ impl Crossed {
     }
 }
 
-/// Where selectors are held, and how.
-#[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
-    /// Where they are pinned; `None` where nothing outlives the process.
-    pub folder: Option<&'a Path>,
-    /// Whose they are: one word, of this dataplane in this network namespace and of no other.
-    pub owner: &'a str,
-    /// Whether links hold them at tc.
-    pub tcx: bool,
-}
-
-/// The names of a port's pins.
-#[derive(Clone, Debug)]
-struct Pinned {
-    link: PathBuf,
-    /// The program of a filter, in the place of a link. It says that there is one: a filter itself cannot be pinned.
-    filter: PathBuf,
-    crossings: PathBuf,
-}
-
-impl Pinned {
-    fn of(folder: &Path, port: u32, hook: Hook) -> Pinned {
-        let file = |name: String| folder.join(name);
-        Pinned {
-            link: file(format!("{port}-{hook}")),
-            filter: file(format!("{port}-{hook}-{FILTER}")),
-            crossings: file(format!("{port}-{hook}-crossings-{LAYOUT}")),
-        }
-    }
-
-    fn remove(&self) {
-        for path in [&self.link, &self.filter, &self.crossings] {
-            remove(path);
-        }
-    }
-}
-
-/// What holds a selector.
+/// A selector that was loaded, and what it counts.
 #[derive(Debug)]
-enum Holder {
-    Link(Link),
-    Filter(Filter),
+struct Loaded {
+    of: Instance,
+    program: ProgramHandle,
+    map: MapHandle,
+    crossings: Arc<Rows<Crossing>>,
 }
 
-impl Holder {
-    /// What holds the selector of a device already.
-    fn find(device: u32, hook: Hook, at: &Place<'_>, pinned: Option<&Pinned>) -> Option<Holder> {
-        if hook == Hook::Tc && !at.tcx {
-            return Filter::find(device, at.owner).ok()?.map(Holder::Filter);
-        }
-        let link = Link::open(&pinned?.link).ok()?;
-        (link.device().ok()? == Some(device)).then_some(Holder::Link(link))
-    }
-
-    fn attach(program: BorrowedFd<'_>, device: u32, port: u32, hook: Hook, at: &Place<'_>) -> io::Result<Holder> {
-        let point = match hook {
-            Hook::Xdp => Point::Xdp(XdpMode::Native),
-            Hook::Tc if at.tcx => Point::TcxIngress,
-            Hook::Tc => return Filter::attach(program, device, at.owner, port).map(Holder::Filter),
-        };
-        Link::create(program, device, point).map(Holder::Link)
-    }
-
-    fn swap(&self, program: BorrowedFd<'_>) -> io::Result<()> {
-        match self {
-            Holder::Link(link) => link.swap(program),
-            Holder::Filter(filter) => filter.swap(program),
-        }
-    }
-
-    fn device(&self) -> io::Result<Option<u32>> {
-        match self {
-            Holder::Link(link) => link.device(),
-            Holder::Filter(filter) => filter.device(),
-        }
-    }
-
-    fn pin(&self, program: BorrowedFd<'_>, pinned: &Pinned) -> Result<(), HoldError> {
-        let (path, done) = match self {
-            Holder::Link(link) => (&pinned.link, link.pin(&pinned.link)),
-            Holder::Filter(_) => {
-                // The older program.
-                remove(&pinned.filter);
-                (&pinned.filter, pin(program, &pinned.filter))
-            }
-        };
-        match done {
-            // It is pinned there: it was taken over.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            done => done.map_err(|source| HoldError::Pin { path: path.clone(), source }),
-        }
-    }
-
-    fn detach(&self) -> io::Result<()> {
-        match self {
-            Holder::Link(link) => link.detach(),
-            Holder::Filter(filter) => filter.detach(),
-        }
+impl Loaded {
+    fn of(selector: &Selector, device: u32) -> Result<Loaded, HoldError> {
+        let (program, map) = (selector.program()?, selector.crossings()?);
+        let crossings = Rows::of(&map).map(Arc::new);
+        let crossings = crossings.map_err(|source| HoldError::Counters { port: netdev::label(device), source })?;
+        Ok(Loaded { of: selector.instance(), program, map, crossings })
     }
 }
 
-/// A pin that is not there is none to be removed; one that stays is tried again by whoever comes next.
-fn remove(path: &Path) {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!("{} cannot be removed: {error}", path.display());
-        }
-        _ => {}
-    }
+/// What has become of a selector that is not where it was put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// It is not there any more: detached, or gone with the device.
+    Detached,
+    /// Another program is in its place.
+    Replaced,
+}
+
+/// What a look at a selector has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// It was pinned again: somebody had removed its pins.
+    pub is_pinned_again: bool,
+    /// What the operator has to know of it for as long as it is so; empty for nothing.
+    pub remark: String,
 }
 
 /// A selector on a port. Dropping it leaves it there where it is pinned, and takes it off where a link holds it that is not.
@@ -199,81 +115,89 @@ fn remove(path: &Path) {
 #[derive(Debug)]
 pub struct Hold {
     holder: Holder,
-    of: Instance,
+    loaded: Loaded,
     device: u32,
-    crossings: Arc<Rows<Crossing>>,
     pinned: Option<Pinned>,
+    /// Why it is not, though there is a place for that.
+    unpinned: Option<PinError>,
     found: Option<Crossed>,
 }
 
 impl Hold {
+    /// Whether others leave room for a selector on the device of port `port`: asked before anything is changed there.
+    ///
+    /// # Errors
+    /// [`HoldError`]: somebody else has the place.
+    pub fn check(port: u32, device: u32, hook: Hook, at: &Place<'_>) -> Result<(), HoldError> {
+        let pinned = at.folder.map(|folder| Pinned::of(folder, port, hook));
+        if Holder::find(device, hook, at, pinned.as_ref()).is_some() {
+            return Ok(());
+        }
+        Holder::check(device, hook, at).map_err(|source| refused(source, device, hook))
+    }
+
     /// Puts a selector on the device of port `port`, ifindex in the snapshot. One of an earlier run that holds there has its
-    /// program exchanged; any other pin in the way is removed.
+    /// program exchanged; any other pin of ours in the way is removed. Where it cannot be pinned it crosses all the same:
+    /// [`Hold::look`] says why.
     ///
     /// # Errors
     /// [`HoldError`]: nothing has changed.
     pub fn take(selector: &Selector, port: u32, device: u32, at: &Place<'_>) -> Result<Hold, HoldError> {
-        let of = selector.instance();
-        let program = selector.program()?;
-        let crossings_map = selector.crossings()?;
-        let crossings = map_crossings(&crossings_map, device)?;
-        let pinned = at.folder.map(|folder| Pinned::of(folder, port, of.hook));
-        let found = Holder::find(device, of.hook, at, pinned.as_ref());
-        let (holder, before) = match found {
-            Some(holder) if holder.swap(program.as_fd()).is_ok() => (holder, pinned.as_ref().and_then(crossed_before)),
+        let loaded = Loaded::of(selector, device)?;
+        let (program, hook) = (loaded.program.as_fd(), loaded.of.hook);
+        let pinned = at.folder.map(|folder| Pinned::of(folder, port, hook));
+        let (holder, found) = match Holder::find(device, hook, at, pinned.as_ref()) {
+            Some(holder) if holder.swap(program).is_ok() => (holder, pinned.as_ref().and_then(crossed_before)),
             _ => {
                 // Of another device, or of none any more.
                 pinned.iter().for_each(Pinned::remove);
-                let attached = Holder::attach(program.as_fd(), device, port, of.hook, at);
-                (attached.map_err(|source| refused(source, device, of.hook))?, None)
+                let attached = Holder::attach(program, device, port, hook, at);
+                (attached.map_err(|source| refused(source, device, hook))?, None)
             }
         };
-        let hold = Hold { holder, of, device, crossings, pinned, found: before };
-        hold.pin(program.as_fd(), &crossings_map)?;
+        let mut hold = Hold { holder, loaded, device, pinned, unpinned: None, found };
+        hold.pin();
         Ok(hold)
     }
 
-    fn pin(&self, program: BorrowedFd<'_>, crossings: &MapHandle) -> Result<(), HoldError> {
-        let Some(pinned) = &self.pinned else { return Ok(()) };
-        // The older program's, if any.
-        remove(&pinned.crossings);
-        let done = pin(crossings.as_fd(), &pinned.crossings);
-        done.map_err(|source| HoldError::Pin { path: pinned.crossings.clone(), source })?;
-        self.holder.pin(program, pinned)
+    fn pin(&mut self) {
+        let put = |pinned: &Pinned| pinned.put(&self.holder, self.loaded.program.as_fd(), &self.loaded.map).err();
+        self.unpinned = self.pinned.as_ref().and_then(put);
     }
 
-    /// Exchanges the selector, for another peer say.
+    /// Exchanges the selector, for another peer say, or for what somebody has put in its place.
     ///
     /// # Errors
     /// [`HoldError`]: the older one stays.
     pub fn swap(&mut self, selector: &Selector) -> Result<(), HoldError> {
-        let (program, map) = (selector.program()?, selector.crossings()?);
-        let crossings = map_crossings(&map, self.device)?;
-        self.holder.swap(program.as_fd()).map_err(|source| refused(source, self.device, self.of.hook))?;
+        let loaded = Loaded::of(selector, self.device)?;
+        let swapped = self.holder.swap(loaded.program.as_fd());
+        swapped.map_err(|source| refused(source, self.device, loaded.of.hook))?;
         let before = self.crossed();
-        (self.of, self.crossings) = (selector.instance(), crossings);
+        self.loaded = loaded;
         self.found = Some(add(self.found.unwrap_or_default(), before));
-        self.pin(program.as_fd(), &map)
+        self.pin();
+        Ok(())
     }
 
     /// What it is for.
     pub fn instance(&self) -> Instance {
-        self.of
+        self.loaded.of
     }
 
     /// Where the program counts: also the frame that it may be meeting on another processor when it is taken off.
     pub fn rows(&self) -> Arc<Rows<Crossing>> {
-        Arc::clone(&self.crossings)
+        Arc::clone(&self.loaded.crossings)
     }
 
     /// What crossed since the program was taken.
     pub fn crossed(&self) -> Crossed {
-        Crossed::of(&self.crossings)
+        Crossed::of(&self.loaded.crossings)
     }
 
     /// Takes note of what crossed so far: what a later run finds beyond it crossed when nobody looked.
     pub fn note(&self) {
-        if let Some(row) = self.crossings.get(0) {
+        if let Some(row) = self.loaded.crossings.get(0) {
             row.seen.store(self.crossed().frames, Relaxed);
         }
     }
@@ -283,14 +207,35 @@ impl Hold {
         self.found
     }
 
-    /// Whether the program is still where it was put: the device is there, and nobody has detached it.
-    pub fn is_on(&self) -> bool {
-        self.holder.device().is_ok_and(|device| device == Some(self.device))
+    /// Looks whether the program is still where it was put, and pins it again where somebody has removed the pins.
+    ///
+    /// # Errors
+    /// [`Lost`]: it is not there.
+    pub fn look(&mut self) -> Result<Seen, Lost> {
+        let standing = self.holder.standing(self.device).ok().flatten().ok_or(Lost::Detached)?;
+        if standing.program != self.loaded.program.id() {
+            return Err(Lost::Replaced);
+        }
+        let was_removed = self.is_pinned() && self.pinned.as_ref().is_some_and(|pinned| !pinned.have(&self.holder));
+        if was_removed || self.unpinned.is_some() {
+            self.pin();
+        }
+        let is_pinned_again = was_removed && self.is_pinned();
+        let mut before = standing.before;
+        if self.loaded.of.hook == Hook::Tc && devices::has_xdp(self.device).unwrap_or(false) {
+            before.insert(0, "the XDP program of another".to_owned());
+        }
+        before.dedup();
+        let first = (!before.is_empty())
+            .then(|| format!("frames meet {} before its selector: what that takes does not cross", before.join(", ")));
+        let stays = self.unpinned.as_ref().map(|error| format!("does not outlive this process: {error}"));
+        let remark = first.into_iter().chain(stays).collect::<Vec<_>>().join("; ");
+        Ok(Seen { is_pinned_again, remark })
     }
 
     /// Whether it outlives the process.
     pub fn is_pinned(&self) -> bool {
-        self.pinned.is_some()
+        self.pinned.is_some() && self.unpinned.is_none()
     }
 
     /// Takes it off.
@@ -310,10 +255,6 @@ fn add(one: Crossed, other: Crossed) -> Crossed {
         no_peer: one.no_peer + other.no_peer,
         unseen: one.unseen + other.unseen,
     }
-}
-
-fn map_crossings(map: &MapHandle, device: u32) -> Result<Arc<Rows<Crossing>>, HoldError> {
-    Rows::of(map).map(Arc::new).map_err(|source| HoldError::Counters { port: netdev::label(device), source })
 }
 
 /// What crossed by the program that is pinned, where that can be told: another layout's may count otherwise.
@@ -354,9 +295,16 @@ pub fn sweep(folder: &Path, wanted: impl Fn(u32, Hook) -> bool) -> io::Result<us
             // The folder's name is the owner's.
             let owner = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             sweep_filters(owner, |other| other != port)?;
-        } else if let Ok(link) = Link::open(&path) {
-            // Gone with its device, it needs no detaching.
-            let _ = link.detach();
+        } else {
+            match look(&path, hook) {
+                // Gone with its device, it needs no detaching.
+                Found::Link(link, _) => drop(link.detach()),
+                Found::Nothing => {}
+                Found::Other(what) => {
+                    tracing::debug!("{}: {what} is none of ours, and is left as it is", path.display());
+                    continue;
+                }
+            }
         }
         Pinned::of(folder, port, hook).remove();
         swept += 1;

@@ -58,7 +58,8 @@ impl Maps {
         let chunks = slots.div_ceil(CHUNK_SLOTS);
         let a_bank = bank(1)?;
         let a_chunk = chunk(processors)?;
-        let a_ring = ring(ring_bytes)?;
+        // Of a ring its kind is all that counts.
+        let a_ring = ring(u32::try_from(rustix::param::page_size()).unwrap_or(ring_bytes))?;
         let of_maps = |name, of: &MapHandle, len| create(MapType::ArrayOfMaps, name, 4, len, 0, Some(of.as_fd()));
         Ok(Maps {
             policy: of_maps("policy", &a_bank, 1)?,
@@ -88,28 +89,35 @@ impl Maps {
         Some(map.as_fd())
     }
 
-    /// Pins what tells a later run what became of clones meanwhile, in place of what an earlier one has pinned: the bells, and
-    /// from now on each ledger and ring that is added. By themselves, because an inner map is found through the outer one only
-    /// with CAP_SYS_ADMIN, and before Linux 6.8 each look waits until no program runs.
-    ///
-    /// # Errors
-    /// No bpffs.
-    pub fn pin(&self, folder: &Path) -> io::Result<()> {
-        for entry in fs::read_dir(folder)? {
-            let path = entry?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if PINNED.iter().any(|kind| name.split('-').next() == Some(kind)) {
-                fs::remove_file(&path)?;
-            }
-        }
-        link::pin(self.bells.as_fd(), &pin_of(folder, BELLS, 0))?;
-        // Of two folders, which nobody gives, the first stays.
-        let _ = self.folder.set(folder.to_owned());
-        Ok(())
+    /// Bytes of a clone ring.
+    pub fn ring_bytes(&self) -> u32 {
+        self.ring_bytes
     }
 
-    fn keep(&self, map: &MapHandle, kind: &str, at: u32) -> io::Result<()> {
-        self.folder.get().map_or(Ok(()), |folder| link::pin(map.as_fd(), &pin_of(folder, kind, at)))
+    /// Pins what tells a later run what became of clones meanwhile, in place of what an earlier one has pinned: the bells, and
+    /// from now on each ledger and ring that is added. By themselves, because an inner map is found through the outer one only
+    /// with CAP_SYS_ADMIN, and before Linux 6.8 each look waits until no program runs. What cannot be pinned is told, and
+    /// costs no more than that.
+    pub fn pin(&self, folder: &Path) {
+        let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let kind = |path: &PathBuf| path.file_name()?.to_str()?.split('-').next().map(str::to_owned);
+        for path in names.filter(|path| kind(path).is_some_and(|kind| PINNED.contains(&kind.as_str()))) {
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!("{} is in the way of a pin, and cannot be removed: {error}", path.display());
+            }
+        }
+        // Of two folders, which nobody gives, the first stays.
+        let _ = self.folder.set(folder.to_owned());
+        self.keep(&self.bells, BELLS, 0);
+    }
+
+    fn keep(&self, map: &MapHandle, kind: &str, at: u32) {
+        let Some(folder) = self.folder.get() else { return };
+        let path = pin_of(folder, kind, at);
+        if let Err(error) = link::pin(map.as_fd(), &path) {
+            let path = path.display();
+            tracing::warn!("the next run cannot tell all that becomes of clones meanwhile: cannot pin {path}: {error}");
+        }
     }
 
     /// Puts a bank in force and waits until no packet sees the older one; `None` for none, which mirrors nothing.
@@ -129,7 +137,7 @@ impl Maps {
         let chunk = chunk(self.processors)?;
         let rows = Rows::of(&chunk).map_err(MapError::of("map ledgers"))?;
         self.cells.update(&at.to_ne_bytes(), &fd(&chunk), MapFlags::ANY).map_err(MapError::of("add ledgers"))?;
-        self.keep(&chunk, CHUNK, at).map_err(MapError::of("pin ledgers"))?;
+        self.keep(&chunk, CHUNK, at);
         Ok(rows)
     }
 
@@ -146,17 +154,24 @@ impl Maps {
     /// # Errors
     /// Memory is short.
     pub fn add_rings(&self, processors: impl IntoIterator<Item = u32>) -> Result<Vec<Ring>, MapError> {
+        processors.into_iter().map(|processor| self.add_ring(processor)).collect()
+    }
+
+    /// Makes the clone ring of a processor.
+    ///
+    /// # Errors
+    /// Memory is short.
+    pub fn add_ring(&self, processor: u32) -> Result<Ring, MapError> {
         let bells = Arc::new(Rows::of(&self.bells).map_err(MapError::of("map bells"))?);
-        let add = |processor: u32| {
-            let map = ring(self.ring_bytes)?;
-            let done = self.rings.update(&processor.to_ne_bytes(), &fd(&map), MapFlags::ANY);
-            done.map_err(MapError::of("add a clone ring"))?;
-            self.keep(&map, RING, processor).map_err(MapError::of("pin a clone ring"))?;
-            let owned: io::Result<OwnedFd> = map.as_fd().try_clone_to_owned();
-            let ring = owned.and_then(|map| Ring::of(map, self.ring_bytes, Arc::clone(&bells), processor as usize));
-            ring.map_err(MapError::of("map a clone ring"))
-        };
-        processors.into_iter().map(add).collect()
+        let map = ring(self.ring_bytes)?;
+        let owned: io::Result<OwnedFd> = map.as_fd().try_clone_to_owned();
+        let ring = owned.and_then(|map| Ring::of(map, self.ring_bytes, bells, processor as usize));
+        let ring = ring.map_err(MapError::of("map a clone ring"))?;
+        // Now that somebody can read it.
+        let done = self.rings.update(&processor.to_ne_bytes(), &fd(&map), MapFlags::ANY);
+        done.map_err(MapError::of("add a clone ring"))?;
+        self.keep(&map, RING, processor);
+        Ok(ring)
     }
 }
 

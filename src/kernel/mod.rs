@@ -17,9 +17,9 @@
 //! - [`loss`]: what the kernel loses of frames on their way, by its tracepoints
 //! - [`past`]: what became of clones while no spanwired ran
 //! - [`rows`]: array maps as memory
-//! - [`hold`]: a selector on a port, over runs of the process; [`pins`] is where it is kept meanwhile
+//! - [`hold`]: a selector on a port, over runs of the process; `holder` is what holds it, [`pins`] where it is kept meanwhile
 //! - [`link`]: what holds a program on a device; [`xdp`] of them those of XDP, for as long as a value lives
-//! - [`clsact`]: what holds a selector at tc where the kernel has no links there
+//! - [`clsact`]: what holds a selector at tc where the kernel has no links there; [`tcx`]: what is there where it has
 //! - [`features`]: what the kernel and the drivers can; [`path`]: the way of a wire's frames that follows from it
 //! - [`steer`]: the program of one port of the shard path, and the map from its receive queues to AF_XDP sockets
 
@@ -27,6 +27,7 @@ pub mod abi;
 pub mod clsact;
 pub mod features;
 pub mod hold;
+mod holder;
 pub mod ledger;
 pub mod link;
 pub mod loss;
@@ -39,5 +40,6 @@ pub mod program;
 pub mod rings;
 pub mod rows;
 pub mod steer;
+pub mod tcx;
 pub mod writer;
 pub mod xdp;

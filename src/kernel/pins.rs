@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::statfs;
@@ -26,15 +26,39 @@ pub enum PinsError {
     #[error("--pins: {} is in no bpffs (mount one: mount -t bpf bpf {BPFFS})", .0.display())]
     NoBpffs(PathBuf),
     /// It cannot be made.
-    #[error("--pins: cannot make {}: {source}", path.display())]
+    #[error("cannot make the folder for pins {}: {source}; --pins DIR takes another one", path.display())]
     Make {
         /// The folder.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
     },
+    /// What has its name is none.
+    #[error("{} is no folder for pins: {found}; remove it, or give another one with --pins", path.display())]
+    Type {
+        /// What was to be the folder.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+    },
+    /// Others may put something there, which would be taken for ours.
+    #[error(
+        "the folder for pins {} belongs to user {owner} and has mode {mode:04o}; allowed: a folder of this user or of root that \
+         nobody else may write (0700): chown and chmod it, or remove it", path.display()
+    )]
+    Shared {
+        /// The folder.
+        path: PathBuf,
+        /// Its owner's user id.
+        owner: u32,
+        /// Its permissions.
+        mode: u32,
+    },
     /// There is no bpffs, and none can be mounted.
-    #[error("no bpffs at {BPFFS}, and none can be mounted at {}: {source}", path.display())]
+    #[error(
+        "no bpffs at {BPFFS}, and none can be mounted at {}: {source}; mount one (mount -t bpf bpf {BPFFS}), or give a folder \
+         in one with --pins", path.display()
+    )]
     Mount {
         /// Where it was tried.
         path: PathBuf,
@@ -50,25 +74,51 @@ pub enum PinsError {
 /// [`PinsError`].
 pub fn folder(dir: &Path, given: Option<&Path>) -> Result<PathBuf, PinsError> {
     let root = match given {
-        Some(given) => {
-            let above = given.ancestors().find(|path| path.exists()).unwrap_or(given);
-            if !is_bpffs(above) {
-                return Err(PinsError::NoBpffs(given.to_owned()));
-            }
-            given.to_owned()
-        }
+        Some(given) => given.to_owned(),
         None if is_bpffs(Path::new(BPFFS)) => Path::new(BPFFS).join("spanwire"),
         None => own(dir)?,
     };
     let folder = root.join(name(dir));
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-    made.map_err(|source| PinsError::Make { path: folder.clone(), source })?;
-    Ok(folder)
+    match make(&folder) {
+        Err(PinsError::NoBpffs(_)) => Err(PinsError::NoBpffs(root)),
+        made => made.map(|()| folder),
+    }
+}
+
+/// Makes a folder for pins where it is not there.
+///
+/// # Errors
+/// It is in no bpffs, cannot be made, or is one that others may write.
+pub(super) fn make(folder: &Path) -> Result<(), PinsError> {
+    let above = folder.ancestors().find(|path| path.exists()).unwrap_or(folder);
+    if !is_bpffs(above) {
+        return Err(PinsError::NoBpffs(folder.to_owned()));
+    }
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|source| PinsError::Make { path: folder.to_owned(), source })?;
+    check(folder)
+}
+
+/// Whether what is found in a folder can be taken for ours.
+fn check(folder: &Path) -> Result<(), PinsError> {
+    let path = || folder.to_owned();
+    let meta = fs::symlink_metadata(folder).map_err(|source| PinsError::Make { path: path(), source })?;
+    if !meta.is_dir() {
+        let found = if meta.is_symlink() { "a symbolic link" } else { "not a directory" };
+        return Err(PinsError::Type { path: path(), found });
+    }
+    let (me, owner, mode) = (rustix::process::geteuid().as_raw(), meta.uid(), meta.mode() & 0o7777);
+    if (owner != me && owner != 0) || mode & 0o022 != 0 {
+        return Err(PinsError::Shared { path: path(), owner, mode });
+    }
+    Ok(())
 }
 
 /// Every folder there may be for the pins of `dir`, without making one: for who takes everything off.
 pub fn known(dir: &Path, given: Option<&Path>) -> Vec<PathBuf> {
-    roots(dir, given).into_iter().map(|root| root.join(name(dir))).filter(|folder| folder.is_dir()).collect()
+    let folders = roots(dir, given).into_iter().map(|root| root.join(name(dir))).filter(|folder| folder.is_dir());
+    let is_ours = |folder: &PathBuf| check(folder).inspect_err(|error| tracing::warn!("{error}")).is_ok();
+    folders.filter(is_ours).collect()
 }
 
 /// Whether there are pins of `dir` made in another network namespace.

@@ -29,6 +29,11 @@ impl Hook {
         }
     }
 
+    /// The name of its selectors in the kernel.
+    pub(super) fn program(self) -> &'static str {
+        self.object().1
+    }
+
     /// The object, and the program's name in it.
     pub(super) fn object(self) -> (&'static [u8], &'static str) {
         static XDP: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/wire.bpf.o")));

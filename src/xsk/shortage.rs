@@ -10,7 +10,7 @@ pub fn shortage(error: &io::Error) -> &'static str {
 /// As [`shortage`], of an error that is at hand only as the text the standard library makes of one.
 pub fn shortage_in(text: &str) -> &'static str {
     let named = |errno: &&i32| text.contains(&format!("(os error {errno})"));
-    of([libc::EMFILE, libc::ENFILE].iter().find(named).copied())
+    of([libc::EMFILE, libc::ENFILE, libc::ENOMEM].iter().find(named).copied())
 }
 
 /// Whether it is one of those that another way of doing the same would meet as well.
@@ -24,6 +24,10 @@ fn of(errno: Option<i32>) -> &'static str {
             "; this process may have no more open files: raise its hard limit (ulimit -Hn, LimitNOFILE= of a unit)"
         }
         Some(libc::ENFILE) => "; the system has no more open files to give (sysctl fs.file-max)",
+        Some(libc::ENOMEM) => {
+            "; there is no memory for it: of the machine, or of the control group of this process (memory.max, MemoryMax= of a \
+             unit)"
+        }
         _ => "",
     }
 }
@@ -37,6 +41,8 @@ mod tests {
         let no_files = io::Error::from_raw_os_error(libc::EMFILE);
         assert!(is_shortage(&no_files) && shortage(&no_files).contains("LimitNOFILE"));
         assert_eq!(shortage_in(&format!("loading: {no_files}")), shortage(&no_files));
+        let no_memory = io::Error::from_raw_os_error(libc::ENOMEM);
+        assert!(is_shortage(&no_memory) && shortage_in(&no_memory.to_string()).contains("MemoryMax="));
         let refused = io::Error::from_raw_os_error(libc::EINVAL);
         assert!(!is_shortage(&refused) && shortage(&refused).is_empty() && shortage_in("os error 240").is_empty());
     }

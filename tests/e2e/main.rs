@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
+mod bad_days;
 mod chaos;
 mod container;
 mod devices;
@@ -10,6 +11,7 @@ mod down;
 mod failover;
 mod far_end;
 mod flapping;
+mod foreign;
 mod helper;
 mod identity;
 mod lifecycle;

@@ -22,8 +22,10 @@ use super::serve::lead_in;
 use super::sighting::Sighting;
 use super::{FIRST_REST, Failed, LONGEST_REST, Plan, Topology, Want};
 use crate::devices::promiscuity;
+use crate::kernel::hold::Hold;
 use crate::kernel::program::Hook;
-use crate::kernel::steer::PortProgram;
+use crate::kernel::steer::{PortProgram, SteerError};
+use crate::kernel::xdp::LinkError;
 use crate::xsk::abi::{ETH_HLEN, VLAN_HLEN, max_rx_len};
 use crate::xsk::netdev::{LinkState, Netdev};
 use crate::xsk::offload::VlanOffload;
@@ -88,6 +90,7 @@ impl Topology {
             offload: None,
             is_changed: false,
             is_lost: false,
+            remark: String::new(),
             device,
         };
         if let Some(problem) = port.device.no_ethernet() {
@@ -95,11 +98,8 @@ impl Topology {
         }
         if port.want.role() == PortRole::Wire {
             match port.way.as_ref().and_then(Way::hook) {
-                Some(hook) => self.prepare(&mut port, hook)?,
-                None => {
-                    self.take_off(ifindex)?;
-                    self.take_over(&mut port)?;
-                }
+                Some(hook) => self.prepare(&mut port, ifindex, hook)?,
+                None => self.take_over(&mut port, ifindex)?,
             }
         }
         let peer = match want {
@@ -110,7 +110,7 @@ impl Topology {
     }
 
     /// Prepares the device of a wire port, so that its frames can be led to sockets; until they are, the kernel has them.
-    fn take_over(&self, port: &mut Attached) -> Result<(), String> {
+    fn take_over(&self, port: &mut Attached, ifindex: u32) -> Result<(), String> {
         let text = |e: &dyn std::error::Error| e.to_string();
         if let Some(problem) = mtu_problem(port.link.mtu, self.config.frame_size) {
             return Err(problem);
@@ -121,7 +121,14 @@ impl Topology {
         port.offload = Some(VlanOffload::look(&port.device, found).map_err(|e| text(&e))?);
         // First of what is changed: a device that another program holds is left as it is.
         let device = port.device.ifindex();
-        let program = PortProgram::attach(device, self.config.xdp_mode, port.lanes.sockets, port.device.driver());
+        let (mode, queues, driver) = (self.config.xdp_mode, port.lanes.sockets, port.device.driver());
+        let attach = || PortProgram::attach(device, mode, queues, driver);
+        let program = match attach() {
+            // A selector that an earlier run has left carries the frames until it is certain that a socket can. One at tc stays
+            // until none come there any more.
+            Err(SteerError::Attach(LinkError::Busy { .. })) if self.take_off(ifindex)? > 0 => attach(),
+            attached => attached,
+        };
         port.program = Some(program.map_err(|e| text(&e))?);
         let joined = match self.attached.values().find_map(|port| port.promiscuous.as_ref()) {
             Some(other) => other.join_also(device),
@@ -132,7 +139,10 @@ impl Topology {
     }
 
     /// Prepares the device of a wire port whose frames the kernel is to carry.
-    fn prepare(&self, port: &mut Attached, hook: Hook) -> Result<(), String> {
+    fn prepare(&self, port: &mut Attached, ifindex: u32, hook: Hook) -> Result<(), String> {
+        // A device that another program holds is left as it is, however often it is tried.
+        let place = self.carrier.as_ref().ok_or("there is no kernel path here")?.place();
+        Hold::check(ifindex, port.device.ifindex(), hook, &place).map_err(|error| error.to_string())?;
         // An skb has its tag beside it; in the driver it is in the frame or lost.
         if hook == Hook::Xdp {
             let found = &self.record.changed_on(&Sighting::of(&port.device)).offloads;

@@ -51,6 +51,8 @@ pub(super) struct Attached {
     pub(super) way: Option<Way>,
     /// Carries them in the kernel.
     pub(super) hold: Option<Hold>,
+    /// What the operator has to know of that; empty for nothing.
+    pub(super) remark: String,
     /// Leads them to sockets.
     pub(super) program: Option<PortProgram>,
     /// Held for what they undo when dropped.

@@ -5,20 +5,22 @@ use std::time::{Duration, Instant};
 
 use super::attached::Attached;
 use super::identity::Place;
+use super::news::News;
 use super::{Places, Plan, Topology, Want};
+use crate::daemon::carrier::Carrier;
 use crate::daemon::config::OnExit;
 use crate::daemon::crossing::Course;
 use crate::kernel::clsact::Filter;
 use crate::kernel::features::PortFacts;
-use crate::kernel::hold::{self, Hold};
+use crate::kernel::hold::{self, Hold, Lost};
 use crate::kernel::path::{Path, choose};
 use crate::kernel::pins;
-use crate::kernel::program::Hook;
+use crate::kernel::program::{Hook, Instance};
 use crate::snapshot::table::Table;
 use crate::xsk::netdev::Netdev;
 
 /// How often selectors are looked for that somebody has taken off.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(500);
 
 /// How a wire's frames cross.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,22 +151,28 @@ impl Topology {
         self.carrier.iter().for_each(|carrier| carrier.note());
     }
 
-    /// Whether a selector is not where it was put, asked now and then.
+    /// Looks after the selectors now and then. Whether one is not where it was put, and is to be put there anew.
     pub(super) fn misses_a_selector(&mut self) -> bool {
         if self.looked.elapsed() < LOOK {
             return false;
         }
         self.looked = Instant::now();
-        let mut lost = false;
-        for (&ifindex, port) in &mut self.attached {
-            if port.hold.as_ref().is_some_and(|hold| !hold.is_on()) {
-                let what = "somebody has detached its selector: it is put back".to_owned();
-                self.news.warn(ifindex, port.device.name(), what);
-                port.is_lost = true;
-                lost = true;
+        let mut is_missing = false;
+        for (&ifindex, port) in self.attached.iter_mut().filter(|(_, port)| !port.is_lost) {
+            let Err(lost) = look(port, ifindex, &mut self.news, &mut self.remarks) else { continue };
+            let what = match lost {
+                Lost::Detached => "detached its selector",
+                Lost::Replaced => "put another program in the place of its selector",
+            };
+            // Else it went with its device.
+            if port.is_there().is_ok() {
+                self.news.warn(ifindex, port.device.name(), format!("somebody has {what}: it is put back"));
             }
+            let is_back = lost == Lost::Replaced && self.carrier.as_ref().is_some_and(|of| put_back(port, ifindex, of));
+            port.is_lost = !is_back;
+            is_missing |= port.is_lost;
         }
-        lost
+        is_missing
     }
 
     /// Takes off what is pinned for ports that are not wanted, or that another program serves by now.
@@ -181,9 +189,9 @@ impl Topology {
         }
     }
 
-    /// Takes off what an earlier run has left on a port.
-    pub(super) fn take_off(&self, ifindex: u32) -> Result<(), String> {
-        self.sweep_all(|port, _| port != ifindex).map(drop)
+    /// Takes off what an earlier run has left on a port. Returns how many selectors.
+    pub(super) fn take_off(&self, ifindex: u32) -> Result<usize, String> {
+        self.sweep_all(|port, _| port != ifindex)
     }
 
     fn sweep_all(&self, wanted: impl Fn(u32, Hook) -> bool) -> Result<usize, String> {
@@ -219,6 +227,30 @@ impl Topology {
     pub(super) fn stays(&self, port: &Attached) -> bool {
         self.config.on_exit == OnExit::Keep && port.hold.as_ref().is_some_and(Hold::is_pinned)
     }
+}
+
+/// Exchanges what somebody has put in the place of a port's selector. Whether that could be done.
+fn put_back(port: &mut Attached, ifindex: u32, carrier: &Carrier) -> bool {
+    let Some(hold) = &mut port.hold else { return false };
+    let Instance { hook, peer, .. } = hold.instance();
+    carrier.selector(ifindex, hook, peer).is_ok_and(|selector| hold.swap(&selector).is_ok())
+}
+
+/// Looks at the selector of a port, if it has one.
+fn look(port: &mut Attached, ifindex: u32, news: &mut News, remarks: &mut News) -> Result<(), Lost> {
+    let Some(hold) = &mut port.hold else { return Ok(()) };
+    let seen = hold.look()?;
+    if seen.is_pinned_again {
+        let what = "somebody has removed its pins: it is pinned again".to_owned();
+        news.warn(ifindex, port.device.name(), what);
+    }
+    if seen.remark.is_empty() {
+        remarks.ends(ifindex);
+    } else {
+        remarks.warn(ifindex, port.device.name(), seen.remark.clone());
+    }
+    port.remark = seen.remark;
+    Ok(())
 }
 
 #[cfg(test)]

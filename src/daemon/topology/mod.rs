@@ -157,6 +157,8 @@ pub struct Topology {
     record: Record,
     lookout: Lookout,
     news: News,
+    /// What lasts of the selectors on ports.
+    remarks: News,
     totals: Totals,
     crossings: Crossings,
     sights: BTreeMap<u32, Sights>,
@@ -193,6 +195,7 @@ impl Topology {
             attached: BTreeMap::new(),
             failed: HashMap::new(),
             news: News::default(),
+            remarks: News::default(),
             totals: Totals::default(),
             crossings: Crossings::default(),
             sights: BTreeMap::new(),
@@ -289,9 +292,14 @@ impl Topology {
         let held: Vec<u32> = self.attached.keys().copied().collect();
         let gone: Vec<u32> = held.into_iter().filter(|&ifindex| self.must_go(ifindex, plan)).collect();
         self.detach(&gone);
+        // Before another port is put where such a one was.
+        if plan.table.generation != 0 {
+            self.sweep(plan);
+        }
         self.repoint(plan);
         self.failed.retain(|ifindex, _| wanted.contains_key(ifindex));
         self.news.retain(|ifindex| wanted.contains_key(&ifindex));
+        self.remarks.retain(|ifindex| wanted.contains_key(&ifindex));
         self.totals.retain(|ifindex| wanted.contains_key(&ifindex));
         self.crossings.retain(|ifindex| wanted.contains_key(&ifindex));
         self.sights.retain(|ifindex, _| wanted.contains_key(ifindex));

@@ -37,6 +37,11 @@ impl News {
         news
     }
 
+    /// Nothing is to be told of a port any more.
+    pub(super) fn ends(&mut self, ifindex: u32) {
+        self.0.remove(&ifindex);
+    }
+
     /// Tells what came too soon to be told.
     pub(super) fn catch_up(&mut self) {
         for Port { told, label, what } in self.0.values_mut() {

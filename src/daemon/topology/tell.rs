@@ -107,7 +107,7 @@ impl Topology {
                     let program = port.program.as_ref().and_then(|p| p.note()).unwrap_or_default();
                     let bind = self.bind_note(port).unwrap_or_default();
                     let sights = self.sights.get(&ifindex).map_or("", Sights::note);
-                    let notes = [news, program, bind, sights].into_iter().filter(|note| !note.is_empty());
+                    let notes = [news, &port.remark, program, bind, sights].into_iter().filter(|note| !note.is_empty());
                     notes.collect::<Vec<_>>().join("; ")
                 } else {
                     LINK_DOWN.to_owned()

@@ -104,7 +104,7 @@ fn redirect(lab: &Lab, port: &Port, to: [&Port; 2], mode: Mode) -> Result<AtTc> 
 }
 
 fn at_tc(lab: &Lab, program: BorrowedFd<'_>, port: &Port) -> Result<AtTc> {
-    match Link::create(program, port.ifindex, Point::TcxIngress) {
+    match Link::create(program, port.ifindex, Point::TcxIngress { revision: 0 }) {
         Ok(link) => return Ok(AtTc::Tcx(link)),
         // Before Linux 6.6.
         Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {}
