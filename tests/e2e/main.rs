@@ -25,6 +25,7 @@ mod promiscuity;
 mod refused;
 mod script;
 mod signals;
+mod steady;
 mod super_frames;
 mod survival;
 mod units;

@@ -21,6 +21,7 @@
 //! - [`traffic`]: a paced sender, a capture that knows its own losses;
 //! - [`verify`]: what was sent against what arrived, byte for byte and in order;
 //! - [`clones`]: of a direction, which are right;
+//! - [`steady`]: numbered frames for as long as they are wanted, checked as they arrive;
 //! - [`exchange`]: both directions at once, and the clones on the monitor;
 //! - [`ledger`]: whether the dataplane's own counters add up.
 //!
@@ -36,6 +37,7 @@ pub mod frame;
 pub mod ledger;
 mod links;
 pub mod netns;
+pub mod steady;
 pub mod topology;
 pub mod traffic;
 pub mod verify;

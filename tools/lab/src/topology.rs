@@ -320,7 +320,8 @@ impl Lab {
         })
     }
 
-    fn open_host(&self, port: &Port) -> Result<WireIo> {
+    /// The host end of `port`'s cable.
+    pub fn open_host(&self, port: &Port) -> Result<WireIo> {
         self.ns(port.host).enter(|| WireIo::open(port.host_ifindex))?
     }
 
