@@ -108,8 +108,8 @@ fn a_run_that_ends_at_once_leaves_what_crosses_as_it_is() {
             assert!(start.elapsed() < Duration::from_secs(60), "SIGTERM is not held back");
             std::thread::yield_now();
         }
-        node.stop();
-        assert_eq!(flags(&lab), [crosses, true], "{exit}");
+        let log = node.stop();
+        assert_eq!(flags(&lab), [crosses, true], "{exit}: {log}");
         assert_eq!(run(&lab, &quick, |_| ()).unwrap().holds, crosses, "{exit}");
         // Something to kill.
         node.launch(&lab, &["--path", "tc"]);
