@@ -149,9 +149,6 @@ struct constants {
 	__u32 port;
 	/* Rows of `crossings`, and of each ledger: processors there can be. */
 	__u32 processors;
-	/* The wire's other port, ifindex, for tc; 0 for none. */
-	__u32 peer;
-	__u32 reserved;
 	/* None of them, and here for the BTF alone: the test that compares abi.rs with it finds the types by this. */
 	enum numbers numbers[0];
 	struct bank_header banks[0];

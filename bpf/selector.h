@@ -4,7 +4,7 @@
  * frame into the clone ring of this processor. The hooks differ in how they
  * read a frame and send it on, and in nothing else.
  *
- * Each port has an instance of a program, with its own constants and its own
+ * Each port has an instance of a program, with its own constants, `peer` and
  * `crossings`; the other maps are shared by all ports of a directory.
  *
  * Before it includes this a hook defines HOOK_CTX, the program's context, and
@@ -68,6 +68,17 @@ struct {
 	__type(key, __u32);
 	__type(value, struct bell);
 } bells SEC(".maps");
+
+/*
+ * The wire's other port. A device that goes the kernel takes out here, so that
+ * no frame can go to a stranger with the same ifindex.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} peer SEC(".maps");
 
 /* What crossed from this port, by processor. */
 struct {

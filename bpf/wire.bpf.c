@@ -8,17 +8,6 @@
 #define HOOK_CTX struct xdp_md
 #include "selector.h"
 
-/*
- * The wire's other port. Of the devices the kernel removes it takes them out
- * here, so that no frame can go to a stranger with the same ifindex.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_DEVMAP);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u32);
-} peer SEC(".maps");
-
 static __always_inline __u16 hook_vlan(struct xdp_md *ctx)
 {
 	return vlan_at_hand(ctx, (void *)(long)ctx->data, (void *)(long)ctx->data_end);

@@ -15,10 +15,6 @@ pub struct Constants {
     pub port: u32,
     /// Processors there can be.
     pub processors: u32,
-    /// The wire's other port, ifindex, for tc; 0 for none.
-    pub peer: u32,
-    /// Zero.
-    pub reserved: u32,
 }
 
 /// `struct bank_header`: the first row of a bank.
@@ -247,7 +243,7 @@ mod tests {
             at: [u16; 8],
         }
         let ours = [
-            ("constants", layout!(Constants { port, processors, peer, reserved })),
+            ("constants", layout!(Constants { port, processors })),
             ("bank_header", layout!(BankHeader { serial, rows, ports })),
             ("port_row", layout!(PortRow { plain, vlans, taps, reserved })),
             ("vlan_row", layout!(VlanRow { at })),

@@ -14,7 +14,7 @@ use super::abi::{Crossing, LAYOUT};
 use super::clsact::Filter;
 pub use super::holder::Place;
 use super::holder::{FILTER, Found, Holder, PinError, Pinned, look, remove};
-use super::program::{Hook, Instance, ProgramError, Selector};
+use super::program::{Hook, Instance, Peer, ProgramError, Selector};
 use super::rows::Rows;
 use super::xdp::{self, LinkError, XdpMode};
 use crate::devices;
@@ -79,16 +79,17 @@ impl Crossed {
 struct Loaded {
     of: Instance,
     program: ProgramHandle,
+    peer: Peer,
     map: MapHandle,
     crossings: Arc<Rows<Crossing>>,
 }
 
 impl Loaded {
     fn of(selector: &Selector, device: u32) -> Result<Loaded, HoldError> {
-        let (program, map) = (selector.program()?, selector.crossings()?);
+        let (program, peer, map) = (selector.program()?, selector.peer()?, selector.crossings()?);
         let crossings = Rows::of(&map).map(Arc::new);
         let crossings = crossings.map_err(|source| HoldError::Counters { port: netdev::label(device), source })?;
-        Ok(Loaded { of: selector.instance(), program, map, crossings })
+        Ok(Loaded { of: selector.instance(), program, peer, map, crossings })
     }
 }
 
@@ -165,7 +166,17 @@ impl Hold {
         self.unpinned = self.pinned.as_ref().and_then(put);
     }
 
-    /// Exchanges the selector, for another peer say, or for what somebody has put in its place.
+    /// Has its frames go to this device, ifindex in this network namespace, 0 for none.
+    ///
+    /// # Errors
+    /// There is no such device.
+    pub fn point(&mut self, device: u32) -> libbpf_rs::Result<()> {
+        self.loaded.peer.set(device)?;
+        self.loaded.of.peer = device;
+        Ok(())
+    }
+
+    /// Exchanges the selector for what somebody has put in its place.
     ///
     /// # Errors
     /// [`HoldError`]: the older one stays.

@@ -58,8 +58,36 @@ pub struct Instance {
     pub hook: Hook,
     /// The port's number in the policy.
     pub port: u32,
-    /// Device of the wire's other port, ifindex in this network namespace.
+    /// Device of the wire's other port, ifindex in this network namespace; 0 for none.
     pub peer: u32,
+}
+
+/// The map that a selector has its wire's other port in.
+const PEER: &str = "peer";
+
+/// The device that a selector's frames go to. The kernel takes one that goes out of it.
+#[derive(Debug)]
+pub struct Peer(MapHandle);
+
+impl Peer {
+    /// Has them go to this device, ifindex in this network namespace, 0 for none; also where it is another one by now that has
+    /// the ifindex.
+    ///
+    /// # Errors
+    /// There is no such device.
+    pub fn set(&self, device: u32) -> libbpf_rs::Result<()> {
+        let at = 0u32.to_ne_bytes();
+        if self.0.lookup(&at, MapFlags::ANY)?.is_some_and(|there| there == device.to_ne_bytes()) {
+            return Ok(());
+        }
+        if device != 0 {
+            return self.0.update(&at, &device.to_ne_bytes(), MapFlags::ANY);
+        }
+        match self.0.delete(&at) {
+            Err(error) if error.kind() != libbpf_rs::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Why the kernel did not take a selector. The verifier's log is included.
@@ -90,7 +118,7 @@ impl Selector {
     /// Loads an instance over the shared maps.
     ///
     /// # Errors
-    /// [`ProgramError`]: the kernel lacks something, or rights are missing; with xdp, `peer` is no device.
+    /// [`ProgramError`]: the kernel lacks something, or rights are missing, or `peer` is no device.
     pub fn load(of: Instance, maps: &Maps) -> Result<Selector, ProgramError> {
         let (loaded, log) = with_libbpf_log(|| load(of, maps));
         let object = loaded.map_err(|source| ProgramError { hook: of.hook, source, log })?;
@@ -116,6 +144,14 @@ impl Selector {
     /// Descriptors are short.
     pub fn crossings(&self) -> Result<MapHandle, ProgramError> {
         map_of(&self.object, "crossings").map_err(|source| self.error(source))
+    }
+
+    /// Where its frames go.
+    ///
+    /// # Errors
+    /// Descriptors are short.
+    pub fn peer(&self) -> Result<Peer, ProgramError> {
+        map_of(&self.object, PEER).map(Peer).map_err(|source| self.error(source))
     }
 
     /// Runs it on a frame, without a device, and returns its verdict: as the kernel tries programs (`BPF_PROG_TEST_RUN`).
@@ -149,8 +185,7 @@ impl Selector {
 fn load(of: Instance, maps: &Maps) -> libbpf_rs::Result<Object> {
     let (bytes, _) = of.hook.object();
     let mut open = ObjectBuilder::default().open_memory(bytes)?;
-    let Instance { port, peer, .. } = of;
-    let constants = Constants { port, processors: maps.processors(), peer, reserved: 0 };
+    let constants = Constants { port: of.port, processors: maps.processors() };
     for mut map in open.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
         if let Some(shared) = maps.named(&name) {
@@ -162,9 +197,7 @@ fn load(of: Instance, maps: &Maps) -> libbpf_rs::Result<Object> {
         }
     }
     let object = open.load()?;
-    if of.hook == Hook::Xdp && peer != 0 {
-        map_of(&object, "peer")?.update(&0u32.to_ne_bytes(), &peer.to_ne_bytes(), MapFlags::ANY)?;
-    }
+    Peer(map_of(&object, PEER)?).set(of.peer)?;
     Ok(object)
 }
 

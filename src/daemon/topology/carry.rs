@@ -85,12 +85,19 @@ impl Topology {
         let mut ways = Ways::new();
         for (a_port, b_port) in &table.wires {
             let (Some(of_a), Some(of_b)) = (facts(a_port), facts(b_port)) else { continue };
-            let way = of_a.and_then(|a| Ok((a, of_b?))).and_then(|(a, b)| {
-                let (path, reason) = choose(self.config.path, &a, &b, &self.facts)?;
-                let tried = [(device_of(a_port), a.mtu), (device_of(b_port), b.mtu)];
-                let is_tried = a.has_program && b.has_program;
-                Ok(self.trials.judge((*a_port, *b_port), tried, is_tried, Way { path, reason }))
-            });
+            let read = of_a.and_then(|a| Ok((a, of_b?)));
+            let now = |port| self.attached.get(port).and_then(|port| port.way.clone());
+            // A device that is being renamed cannot be read just then: in use it stays as it is.
+            let kept = now(a_port).zip(now(b_port)).filter(|_| read.is_err()).map(|(way, _)| way);
+            let way = match kept {
+                Some(way) => Ok(way),
+                None => read.and_then(|(a, b)| {
+                    let (path, reason) = choose(self.config.path, &a, &b, &self.facts)?;
+                    let tried = [(device_of(a_port), a.mtu), (device_of(b_port), b.mtu)];
+                    let is_tried = a.has_program && b.has_program;
+                    Ok(self.trials.judge((*a_port, *b_port), tried, is_tried, Way { path, reason }))
+                }),
+            };
             ways.insert(*a_port, way.clone());
             ways.insert(*b_port, way);
         }
@@ -116,20 +123,15 @@ impl Topology {
         Ok(())
     }
 
-    /// Has the selectors send to the devices that are their peers by now.
+    /// Has the selectors send to the devices that are their peers by now, or to none.
     pub(super) fn repoint(&mut self, Plan { places, .. }: &Plan) {
-        let Some(carrier) = &self.carrier else { return };
         for (&ifindex, port) in &mut self.attached {
             let (Some(hold), Want::Wire { peer }) = (&mut port.hold, port.want) else { continue };
-            let Some(device) = places.get(&peer).and_then(Place::device) else { continue };
-            let of = hold.instance();
-            if of.peer == device {
-                continue;
-            }
-            let selector = carrier.selector(ifindex, of.hook, device).map_err(|error| error.to_string());
-            if let Err(error) = selector.and_then(|new| hold.swap(&new).map_err(|error| error.to_string())) {
-                self.news.warn(ifindex, port.device.name(), error);
-                port.is_lost = true;
+            let device = places.get(&peer).and_then(Place::device).unwrap_or(0);
+            // One that has gone meanwhile there is news of.
+            if let Err(error) = hold.point(device) {
+                let what = format!("its frames do not go to ifindex {device}, the wire's other port: {error}");
+                self.news.warn(ifindex, port.device.name(), what);
             }
         }
     }
@@ -223,9 +225,12 @@ impl Topology {
         pinned.chain(filters.iter().map(Filter::port)).collect()
     }
 
-    /// The ports whose wires go on crossing when this process ends.
+    /// The ports whose wires go on crossing when this process ends. Of one that is not whole the frames of one port would
+    /// cross, and those of the other be the kernel's own: nothing of it stays.
     pub(super) fn stays(&self, port: &Attached) -> bool {
-        self.config.on_exit == OnExit::Keep && port.hold.as_ref().is_some_and(Hold::is_pinned)
+        let Want::Wire { peer } = port.want else { return false };
+        let is_pinned = port.hold.as_ref().is_some_and(Hold::is_pinned);
+        self.config.on_exit == OnExit::Keep && is_pinned && self.left_crossing().contains(&peer)
     }
 }
 

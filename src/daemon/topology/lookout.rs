@@ -83,13 +83,20 @@ impl Topology {
         table.link_loss.iter().map(|&(a, b)| [end(a), end(b)]).collect()
     }
 
-    /// Notes the ports whose devices are gone, also where each has been made again under its ifindex: the sockets know.
+    /// Notes the ports whose devices are gone, also where each has been made again under its ifindex: the sockets know, and
+    /// what holds the selectors.
     fn find_lost(&mut self) {
         for (&ifindex, port) in self.attached.iter_mut().filter(|(_, port)| !port.is_lost) {
-            if let Some(error) = port.bound.iter().find_map(|bound| bound.socket.take_error()) {
-                self.news.warn(ifindex, port.device.name(), format!("gone: {error}"));
-                port.is_lost = true;
-            }
+            let error = port.bound.iter().find_map(|bound| bound.socket.take_error());
+            let has_gone = self.lookout.gone.iter().any(|gone| gone.ifindex == port.device.ifindex());
+            let is_off = port.hold.as_mut().is_some_and(|hold| has_gone && hold.look().is_err());
+            let what = match error {
+                Some(error) => format!("gone: {error}"),
+                None if is_off => "gone, and its selector with it".to_owned(),
+                None => continue,
+            };
+            self.news.warn(ifindex, port.device.name(), what);
+            port.is_lost = true;
         }
     }
 
