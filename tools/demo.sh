@@ -9,10 +9,10 @@ usage: sudo tools/demo.sh [--frames N] [--keep]
 
 Installs what is missing, builds, lays a wire with a host at each end and one at the monitor port, starts spanwired
 on it, publishes a snapshot as a Go control plane writes it, and sends real frames both ways. Each frame and each
-copy is compared byte for byte, and each ledger is added up. The rate is changed while traffic runs. Then everything
-is removed again.
+copy is compared byte for byte, and each ledger is added up. While traffic runs the rate is changed, and spanwired is
+killed and started again. Then everything is removed again.
 
-  --frames N   frames each way in each of the three exchanges (default 6000)
+  --frames N   frames each way in each of the six exchanges (default 6000)
   --keep       leave the namespaces and spanwired standing, and say how to look at them
   --help       this
 
@@ -51,7 +51,7 @@ fail() {
 
 # --- whatever happens, nothing stays -----------------------------------------------------------------------------
 
-LAB='' DIR='' DAEMON='' CHILD=''
+LAB='' DIR='' DUT='' DAEMON='' CHILD=''
 ended() { ! kill -0 "$1" 2>/dev/null; }
 stop_daemon() {
     local code=0
@@ -81,6 +81,7 @@ cleanup() {
         exit 0
     fi
     [[ -z $DAEMON ]] || stop_daemon || true
+    [[ -z $DUT ]] || detach >/dev/null || true
     [[ -z $LAB ]] || "$BIN/spanlab" down "$LAB" || code=1
     [[ -z $DIR ]] || rm -rf "$DIR" || code=1
     exit "$code"
@@ -121,6 +122,9 @@ run as_owner cargo build --release --locked --package spanwire --package spanctl
     fail "the build"
 BIN=$TARGET/release
 spanctl() { "$BIN/spanctl" --dir "$DIR" "$@"; }
+# The network namespace alone: "ip netns exec" has a mount namespace of its own too, and what is pinned there goes with it.
+in_dut() { nsenter --net="/run/netns/$DUT" "$@"; }
+detach() { in_dut "$BIN/spanctl" --dir "$DIR" detach; }
 
 # --- a wire with spanwired on it -----------------------------------------------------------------------------------
 
@@ -141,8 +145,25 @@ say "spanwired, before there is any snapshot"
 # them where that is allowed.
 AHEAD=(chrt --fifo 1)
 "${AHEAD[@]}" true 2>/dev/null || AHEAD=()
-NO_COLOR=1 setsid "${AHEAD[@]}" ip netns exec "$DUT" "$BIN/spanwired" --dir "$DIR" >"$DIR/spanwired.log" 2>&1 </dev/null &
-DAEMON=$!
+launch() {
+    NO_COLOR=1 setsid "${AHEAD[@]}" nsenter --net="/run/netns/$DUT" "$BIN/spanwired" --dir "$DIR" \
+        >>"$DIR/spanwired.log" 2>&1 </dev/null &
+    DAEMON=$!
+}
+# Waits until this process has every port and entry in use.
+in_use() {
+    local shown attempt
+    for attempt in {1..100}; do
+        shown=$(spanctl --json show) || fail "spanctl show"
+        grep -q "\"pid\": $DAEMON," <<<"$shown" && grep -q '"state": "active"' <<<"$shown" &&
+            ! grep -qE '"state": "(inactive|unknown)"' <<<"$shown" && return
+        ended "$DAEMON" && fail "spanwired ended"
+        sleep 0.1
+    done
+    spanctl show
+    fail "not everything is active after 10 s"
+}
+launch
 
 say "a snapshot as a Go control plane writes it: 11 -> 22 at 1 in 100, 12 -> 22 every frame"
 GENERATION=
@@ -155,14 +176,7 @@ publish() {
 }
 publish tests/fixtures/two-instances.snapshot.json --wire 11:12
 spanctl wait --generation "$GENERATION" || fail "the snapshot is not in use"
-for attempt in {1..100}; do
-    shown=$(spanctl --json show) || fail "spanctl show"
-    # Of the mirror entries and of the ports.
-    grep -q '"state": "active"' <<<"$shown" && ! grep -qE '"state": "(inactive|unknown)"' <<<"$shown" && break
-    ended "$DAEMON" && fail "spanwired ended"
-    ((attempt < 100)) || { spanctl show; fail "not everything is active after 10 s"; }
-    sleep 0.1
-done
+in_use
 spanctl show
 
 # --- traffic -------------------------------------------------------------------------------------------------------
@@ -210,6 +224,37 @@ run "$BIN/spanlab" exchange --lab "$LAB" --seed 3 --frames "$FRAMES" --pps 10000
     fail "the third exchange"
 audit --observed "11=$((SEEN + FRAMES))" --observed "12=$((3 * FRAMES))"
 
+say "$FRAMES frames each way while spanwired is killed, and started again a second later"
+start "$BIN/spanlab" exchange --lab "$LAB" --seed 4 --frames "$FRAMES" --pps $((FRAMES / 4)) --no-monitor
+for _ in {1..200}; do
+    (($(observed 12) > 3 * FRAMES)) && break
+    sleep 0.02
+done
+kill -KILL "$DAEMON"
+wait "$DAEMON" 2>/dev/null || true
+DAEMON=''
+sleep 1
+launch
+in_use
+running=1
+ended "$CHILD" && running=
+finish || fail "a frame was lost, or came twice, while spanwired was gone"
+[[ $running ]] || fail "traffic had ended before spanwired was back"
+grep -E 'frames have crossed unseen|while no spanwired ran' "$DIR/spanwired.log" | sed 's/^/  /'
+(($(grep -c 'its selector was found on it; [1-9][0-9]* frames have crossed unseen' "$DIR/spanwired.log") == 2)) ||
+    fail "the second spanwired has not taken over what crossed"
+# Ledgers begin anew with the process.
+audit
+SEEN=$(observed 11) || fail "a ledger"
+SEEN_B=$(observed 12) || fail "a ledger"
+((SEEN > 0 && SEEN < FRAMES)) || fail "the second spanwired saw $SEEN of $FRAMES frames"
+echo "the second spanwired saw the last $SEEN of them"
+
+say "$FRAMES frames each way, mirrored as before"
+run "$BIN/spanlab" exchange --lab "$LAB" --seed 5 --frames "$FRAMES" --pps 10000 --mirror-a 7 --seen-a "$SEEN" --mirror-b 0 ||
+    fail "the exchange after the death"
+audit --observed "11=$((SEEN + FRAMES))" --observed "12=$((SEEN_B + FRAMES))"
+
 # --- the end -------------------------------------------------------------------------------------------------------
 
 if [[ $KEEP ]]; then
@@ -218,13 +263,19 @@ if [[ $KEEP ]]; then
 look:    sudo $BIN/spanctl --dir $DIR show
 send:    sudo $BIN/spanlab exchange --lab $LAB --no-monitor
 watch:   sudo ip netns exec ${DUT%-dut}-mon tcpdump -e -i m0
-remove:  sudo kill $DAEMON; sudo $BIN/spanlab down $LAB; sudo rm -r $DIR
+remove:  sudo kill $DAEMON; sudo nsenter --net=/run/netns/$DUT $BIN/spanctl --dir $DIR detach
+         sudo $BIN/spanlab down $LAB; sudo rm -r $DIR
 END
 else
-    say "stopping: nothing may stay attached"
+    say "stopping: frames go on crossing, and nothing is mirrored"
     stop_daemon || fail "spanwired did not end cleanly"
-    ! ip -n "$DUT" -d link show | grep -q 'prog/xdp' || fail "an XDP program is still attached"
+    run "$BIN/spanlab" exchange --lab "$LAB" --seed 6 --frames "$FRAMES" --pps 10000 || fail "the exchange after the stop"
+
+    say "taking it off: nothing may stay attached"
+    detach || fail "spanctl detach"
+    ! "$BIN/spanlab" exchange --lab "$LAB" --seed 7 --frames 100 --idle-ms 300 >/dev/null || fail "frames still cross"
+    ! ip -n "$DUT" -d link show | grep -qE 'prog/xdp|PROMISC' || fail "a port is not as it was"
 fi
 printf '\nall held: %d frames crossed byte for byte and in order, copies exact at 1 in 100, at 1 in 7 and at every frame,\n' \
-    $((6 * FRAMES))
-echo 'the rate changed under traffic, every ledger closed'
+    $(((KEEP ? 10 : 12) * FRAMES))
+echo 'the rate changed and spanwired killed under traffic, every ledger closed'

@@ -15,8 +15,8 @@ use crate::xsk::socket::BindMode;
 /// Forwards frames between the ports of wires and mirrors sampled copies to monitor ports.
 ///
 /// What to forward and what to mirror comes from the snapshot that `spanctl import` publishes; it may be
-/// published before or after this starts. Ends on SIGTERM, SIGINT or SIGQUIT, leaves nothing attached, and ignores other
-/// signals.
+/// published before or after this starts. Ends on SIGTERM, SIGINT or SIGQUIT, and ignores other signals. Wires that the
+/// kernel carries go on crossing then (--on-exit); nothing else stays attached.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "spanwired", version)]
 pub struct Config {
@@ -35,8 +35,8 @@ pub struct Config {
     /// Bytes of a frame: 2048 takes an MTU up to 1770, 4096 up to 3818
     #[arg(long, env = "SPANWIRE_FRAME_SIZE", default_value = "2048", value_name = "BYTES", value_parser = frame_size)]
     pub frame_size: u32,
-    /// How frames cross: xdp and tc in the kernel, shard through AF_XDP sockets; auto chooses for each wire
-    #[arg(long, env = "SPANWIRE_PATH", default_value = "shard", value_name = "auto|xdp|tc|shard")]
+    /// How frames cross: xdp and tc in the kernel, shard through AF_XDP sockets; auto: in the kernel where it can
+    #[arg(long, env = "SPANWIRE_PATH", default_value = "auto", value_name = "auto|xdp|tc|shard")]
     pub path: PathChoice,
     /// Whether wires on the kernel path go on crossing when this stops: keep, or cut for those who must fail closed
     #[arg(long, env = "SPANWIRE_ON_EXIT", value_enum, default_value_t = OnExit::Keep)]
@@ -261,6 +261,7 @@ mod tests {
         let config = Config::try_parse_from(line.split_whitespace()).unwrap().resolve(&[0, 1]).unwrap();
         assert_eq!((config.cpus.as_slice(), config.frames, config.frame_size), (&[0, 1][..], Some(4096), 4096));
         let config = Config::try_parse_from(["spanwired"]).unwrap();
+        assert_eq!(config.path, PathChoice::Auto);
         assert_eq!(config.clone().resolve(&[0, 3]).unwrap().cpus, [3]);
         assert!(config.resolve(&[]).is_err());
         for bad in [["--frame-size", "1024"], ["--frames", "1"], ["--xdp-mode", "fast"], ["--cpus", "x"]] {

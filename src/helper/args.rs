@@ -17,9 +17,9 @@ use crate::usage;
 
 /// Dataplane and control socket in one process, for a producer to start in place of its own helper.
 ///
-/// Answers at the socket at once, whatever ports there are. Ends on a `shutdown` request, SIGTERM, SIGINT or SIGQUIT, and
-/// leaves nothing attached; other signals are ignored, and so are options that it does not know. It goes on where the
-/// producer that started it has ended.
+/// Answers at the socket at once, whatever ports there are. Ends on a `shutdown` request, SIGTERM, SIGINT or SIGQUIT; other
+/// signals are ignored, and so are options that it does not know. Wires that the kernel carries go on crossing then
+/// (--on-exit); nothing else stays attached. It goes on where the producer that started it has ended.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "spanwire-helper", version, args_override_self = true)]
 pub struct Args {

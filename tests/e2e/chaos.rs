@@ -12,7 +12,8 @@ use spanwire_lab::topology::{Lab, LabSpec, Port};
 use spanwire_lab::traffic::{Capture, Pace};
 
 use super::down::set;
-use super::node::{A, B, MON, Node, check_ledgers, document_with, lab, port_of};
+use super::node::{A, B, MON, Node, check_ledgers, document_with, port_of};
+use super::paths::{Path, is_long, on_each_path};
 use super::producer::Serve;
 use super::udp;
 
@@ -85,16 +86,13 @@ fn tell(what: &str, mut all: Vec<Duration>) -> Duration {
     at(50)
 }
 
-fn is_long() -> bool {
-    std::env::var_os("SPANWIRE_LONG").is_some()
-}
+on_each_path!(long xdp: a_restored_wire_carries_soon_however_many_ports_cannot_be_bound, everything_at_once_breaks_nothing);
 
-#[test]
-fn a_restored_wire_carries_soon_however_many_ports_cannot_be_bound() {
-    let lab = lab(LabSpec { monitors: 1 + BUSY, ..LabSpec::default() });
+fn a_restored_wire_carries_soon_however_many_ports_cannot_be_bound(path: Path) {
+    let lab = path.lab(LabSpec { monitors: 1 + BUSY, ..LabSpec::default() });
     let monitors: Vec<&Port> = (0..=BUSY).map(|at| lab.monitor(at).unwrap()).collect();
     let held: Vec<Holder> = monitors[1..].iter().map(|port| hold(&lab, port)).collect();
-    let node = Node::start(&lab, &[]);
+    let node = path.start(&lab, &[]);
     node.import(&snapshot(&monitors, 100));
     node.wait_for_ports(&[A, B, MON]);
     let busy = |show: &Value| {
@@ -107,7 +105,7 @@ fn a_restored_wire_carries_soon_however_many_ports_cannot_be_bound() {
         scope.spawn(|| send_until(&lab, &stop));
         let end = End(&stop);
         let arrivals = lab.capture(&lab.wire(0).unwrap().b).unwrap();
-        let rounds = if is_long() { 200 } else { 15 };
+        let rounds = if is_long() { 200 } else { 10 };
         let all =
             (0..rounds).map(|_| reaction(&lab, &node, &arrivals, Duration::from_millis(dice.below(2000)))).collect();
         let median = tell(&format!("{BUSY} busy monitors"), all);
@@ -178,15 +176,14 @@ impl Dice {
     }
 }
 
-#[test]
-fn chaos() {
+fn everything_at_once_breaks_nothing(path: Path) {
     const OTHERS: usize = 3;
     let mut dice = Dice::new();
-    let time = Duration::from_secs(if is_long() { 600 } else { 12 });
-    let lab = lab(LabSpec { monitors: 1 + OTHERS, ..LabSpec::default() });
+    let time = Duration::from_secs(if is_long() { 600 } else { 8 });
+    let lab = path.lab(LabSpec { monitors: 1 + OTHERS, ..LabSpec::default() });
     let monitors: Vec<&Port> = (0..=OTHERS).map(|at| lab.monitor(at).unwrap()).collect();
     let mut held: Vec<Option<Holder>> = monitors[1..].iter().map(|port| Some(hold(&lab, port))).collect();
-    let node = Node::start(&lab, &[]);
+    let node = path.start(&lab, &[]);
     let mut serve = Serve::start(&node);
     // MON is wanted whoever publishes; of the others only those that somebody wants now.
     let chosen = |wanted: &[bool], rate: u32| {

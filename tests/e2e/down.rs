@@ -8,7 +8,10 @@ use spanwire_lab::topology::{Lab, LabSpec, Port};
 use spanwire_lab::traffic::Pace;
 
 use super::node::{A, B, MON, Node, document, lab, mirror_of, port_of};
+use super::paths::{Path, on_each_path};
 use super::{exchange, udp};
+
+on_each_path!(long xdp: a_monitor_sends_nothing_old_when_its_link_comes_back);
 
 /// What the thread of shard 0 has had of a processor.
 fn shard_time(node: &Node) -> Duration {
@@ -81,10 +84,11 @@ fn goes_down_with_frames(lab: &Lab, node: &Node, port: &Port, lost: impl Fn(&Val
     panic!("the port never held a frame when it went down: {:#}", node.json(&["stats"]));
 }
 
+/// Frames that it has not sent a port has on the shard path alone.
 #[test]
 fn a_wire_port_sends_nothing_old_when_its_link_comes_back() {
     let lab = lab(LabSpec::default());
-    let node = Node::start(&lab, &["--cpus", "0"]);
+    let node = Path::Shard.start(&lab, &["--cpus", "0"]);
     node.import(&document(&[(A, MON, 100)]));
     node.wait_for_ports(&[A, B, MON]);
     goes_down_with_frames(&lab, &node, &lab.wire(0).unwrap().b, |stats| count(stats, B, "tx_lost"));
@@ -97,10 +101,9 @@ fn a_wire_port_sends_nothing_old_when_its_link_comes_back() {
     exchange(&lab, 1, 500, None, None);
 }
 
-#[test]
-fn a_monitor_sends_nothing_old_when_its_link_comes_back() {
-    let lab = lab(LabSpec::default());
-    let node = Node::start(&lab, &["--cpus", "0"]);
+fn a_monitor_sends_nothing_old_when_its_link_comes_back(path: Path) {
+    let lab = path.lab(LabSpec::default());
+    let node = path.start(&lab, &["--cpus", "0"]);
     node.import(&document(&[(A, MON, 1)]));
     node.wait_for_ports(&[A, B, MON]);
     let lost = |stats: &Value| mirror_of(stats, A)["mirror_drops_output_down"].as_u64().unwrap();
@@ -123,7 +126,7 @@ fn totals(node: &Node) -> BTreeMap<(u64, String), u64> {
 #[test]
 fn what_a_port_has_counted_stands_while_it_is_wanted() {
     let lab = lab(LabSpec::default());
-    let node = Node::start(&lab, &[]);
+    let node = Path::Shard.start(&lab, &[]);
     let wanted = document(&[(A, MON, 1)]);
     node.import(&wanted);
     node.wait_for_ports(&[A, B, MON]);

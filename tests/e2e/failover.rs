@@ -1,6 +1,5 @@
 //! Two nodes, and keepalived's VRRP between them: the clones come from one at a time, the frames cross both.
 
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -11,8 +10,11 @@ use spanwire_lab::topology::{Lab, LabSpec};
 use spanwire_lab::traffic::{Capture, Pace};
 use tempfile::TempDir;
 
-use super::node::{A, B, MON, Node, copy_program, document, lab, mirror_of, signal, wait};
+use super::node::{A, B, MON, Node, copy_program, document, mirror_of, signal, wait};
+use super::paths::{Path, on_each_path};
 use super::tagged;
+
+on_each_path!(long xdp: the_clones_move_with_the_vrrp_master_and_the_frames_cross_both_nodes);
 
 /// Of the example configuration, seconds: three times the interval of the advertisements, and the skew of priority
 /// 100.
@@ -30,9 +32,9 @@ struct Peer {
 }
 
 impl Peer {
-    fn new(priority: u32) -> Peer {
-        let lab = lab(LabSpec::default());
-        let node = Node::start(&lab, &[]);
+    fn new(path: Path, priority: u32) -> Peer {
+        let lab = path.lab(LabSpec::default());
+        let node = path.start(&lab, &[]);
         // As at boot: who has never heard of a role is active.
         node.json(&["role", "standby"]);
         node.import(&document(&[(A, MON, 1)]));
@@ -42,7 +44,7 @@ impl Peer {
 
     /// keepalived with the example's configuration and script.
     fn keepalived(&mut self) {
-        let example = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/keepalived").join(name);
+        let example = |name: &str| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/keepalived").join(name);
         let at = |name: &str| self.files.path().join(name);
         // Beside the configuration: a script below a directory that others own is not run.
         copy_program(&example("notify.sh"), &at("notify.sh"));
@@ -170,9 +172,8 @@ impl Sent {
     }
 }
 
-#[test]
-fn the_clones_move_with_the_vrrp_master_and_the_frames_cross_both_nodes() {
-    let (mut one, mut two) = (Peer::new(150), Peer::new(100));
+fn the_clones_move_with_the_vrrp_master_and_the_frames_cross_both_nodes(path: Path) {
+    let (mut one, mut two) = (Peer::new(path, 150), Peer::new(path, 100));
     // The link that VRRP runs over.
     one.lab
         .dut()

@@ -1,4 +1,5 @@
-//! Hosts on veth that leave work to hardware there is none of: checksums, cutting large segments.
+//! Hosts on veth that leave work to hardware there is none of: checksums, cutting large segments. On the shard path nobody
+//! else does it.
 
 use std::net::UdpSocket;
 use std::time::Duration;
@@ -7,7 +8,8 @@ use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 use serde_json::Value;
 use spanwire_lab::topology::{Lab, LabSpec, Port};
 
-use crate::node::{A, B, Node, document, lab, port_of};
+use crate::node::{A, B, document, lab, port_of};
+use crate::paths::Path;
 
 pub const SENDER: &str = "10.77.9.1";
 pub const RECEIVER: &str = "10.77.9.2";
@@ -51,7 +53,7 @@ fn counted(stats: &Value, ifindex: u32, counter: &str) -> u64 {
 fn frames_with_unfinished_checksums_are_counted_and_told_of_with_the_remedy() {
     for mode in ["generic", "native"] {
         let lab = lab(LabSpec::default());
-        let mut node = Node::start(&lab, &["--xdp-mode", mode]);
+        let mut node = Path::Shard.start(&lab, &["--xdp-mode", mode]);
         node.import(&document(&[]));
         node.wait_for_ports(&[A, B]);
         let (left, right) = hosts(&lab);
@@ -89,7 +91,7 @@ fn frames_with_unfinished_checksums_are_counted_and_told_of_with_the_remedy() {
 #[test]
 fn frames_that_nobody_has_cut_are_told_of() {
     let lab = lab(LabSpec::default());
-    let node = Node::start(&lab, &["--xdp-mode", "generic"]);
+    let node = Path::Shard.start(&lab, &["--xdp-mode", "generic"]);
     node.import(&document(&[]));
     node.wait_for_ports(&[A, B]);
     let (left, _) = hosts(&lab);

@@ -2,13 +2,15 @@
 
 use spanwire_lab::topology::LabSpec;
 
-use crate::node::{A, B, Node, document, lab, port_of};
+use crate::node::{A, B, document, port_of};
+use crate::paths::{Path, on_each_path};
 
-#[test]
-fn a_link_that_flaps_is_told_of_now_and_then() {
+on_each_path!(long xdp: a_link_that_flaps_is_told_of_now_and_then);
+
+fn a_link_that_flaps_is_told_of_now_and_then(path: Path) {
     const FLAPS: usize = 15;
-    let lab = lab(LabSpec::default());
-    let mut node = Node::start(&lab, &[]);
+    let lab = path.lab(LabSpec::default());
+    let mut node = path.start(&lab, &[]);
     node.import(&document(&[]));
     node.wait_for_ports(&[A, B]);
     let port = &lab.wire(0).unwrap().a;

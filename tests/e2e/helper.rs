@@ -11,7 +11,7 @@ use spanwire_lab::topology::{Lab, LabSpec};
 use super::exchange;
 use super::node::{A, B, MON, Node, lab, mirror_of, program, signal, wait};
 use super::script::Producer;
-use super::signals::ports;
+use super::signals::{check_left, ports};
 
 /// Within this a producer wants its first ping answered.
 const PING: Duration = Duration::from_secs(5);
@@ -87,12 +87,13 @@ fn start(lab: &Lab, node: &Node, more: &[&str]) -> Child {
     // By the names of the devices, which are not those of the producer's interfaces.
     let wire = lab.wire(0).unwrap();
     command.env("SPANWIRE_WIRES", format!("{}:{}", wire.a.name, wire.b.name)).env("SPANWIRE_DIR", node.dir.path());
+    command.env("SPANWIRE_PINS", node.pins.path());
     command.envs(UNFILLED.map(|name| (name, "")));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// Variables that the file of a unit has, with nothing in them.
-const UNFILLED: [&str; 10] = [
+const UNFILLED: [&str; 13] = [
     "SPANWIRE_PROTOCOL",
     "SPANWIRE_ON_AMBIGUOUS",
     "SPANWIRE_LOG",
@@ -100,6 +101,9 @@ const UNFILLED: [&str; 10] = [
     "SPANWIRE_FRAMES",
     "SPANWIRE_MIRROR_FRAMES",
     "SPANWIRE_FRAME_SIZE",
+    "SPANWIRE_PATH",
+    "SPANWIRE_ON_EXIT",
+    "SPANWIRE_CLONE_RING",
     "SPANWIRE_XDP_MODE",
     "SPANWIRE_BIND",
     "SPANWIRE_BUSY",
@@ -173,7 +177,7 @@ fn a_producer_starts_it_publishes_and_shuts_it_down() {
         let sum = |counter: &str| -> u64 {
             status["bindings"].as_array().unwrap().iter().map(|row| row[counter].as_u64().unwrap()).sum()
         };
-        assert_eq!((sum("mirrored_packets"), sum("rx_packets")), (500 + 2000, 4000), "{status:#}");
+        assert_eq!(sum("mirrored_packets"), 500 + 2000, "{status:#}");
         assert_eq!(status["enabled"], true);
 
         // Disarmed and armed, standby and active, over the one process.
@@ -194,7 +198,7 @@ fn a_producer_starts_it_publishes_and_shuts_it_down() {
         let took = asked.elapsed();
         assert!(took < patience(&lab, END), "a producer would have killed it");
         eprintln!("version {version}: the end took {took:?}");
-        assert_eq!(ports(&lab), before);
+        check_left(&lab, &helper.node, &before);
         for words in ["--event-socket /nowhere", "--numa=0", "--quick", "--busy=perhaps"] {
             assert!(log.contains(&format!("{words} on the command line is unknown here and ignored")), "{log}");
         }
@@ -222,12 +226,14 @@ fn a_signal_ends_it_and_the_next_one_goes_on() {
         let log = helper.ended();
         assert!(asked.elapsed() < patience(&lab, END), "{name}");
         assert!(log.contains("SIGHUP is ignored") && log.contains(&format!("SIG{name} asks for the end")), "{log}");
-        assert_eq!(ports(&lab), before, "{name}");
+        check_left(&lab, &helper.node, &before);
         helper.child = Some(start(&lab, &helper.node, &[]));
         helper.producer.wait(patience(&lab, PING));
     }
     helper.producer.done(&json!({"type": "shutdown"}));
     helper.ended();
+    // It may have had no time to take the wire into use.
+    helper.node.detach(&lab, &[]);
     assert_eq!(ports(&lab), before);
 }
 
@@ -280,6 +286,7 @@ fn it_outlives_its_producer() {
         .arg(Path::new("/proc/no/such/state"))
         .arg(format!("{A}:{B}"))
         .env("SPANWIRE_DIR", node.dir.path())
+        .env("SPANWIRE_PINS", node.pins.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -294,5 +301,5 @@ fn it_outlives_its_producer() {
     assert_eq!(producer.status()["pid"], pid);
     producer.done(&json!({"type": "shutdown"}));
     node.wait_for("its end", |show| show["dataplane"]["running"] == false && !socket.exists());
-    assert_eq!(ports(&lab), before);
+    check_left(&lab, &node, &before);
 }

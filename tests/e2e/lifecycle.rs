@@ -10,6 +10,19 @@ use spanwire_lab::topology::{Lab, LabSpec, Role};
 use super::exchange;
 use super::node::{A, B, MON, Node, copy_program, document, document_with, lab, mirror_of, port_of, program, signal};
 use super::offloads::{are_on, vlan_offloads};
+use super::paths::{Path, on_each_path};
+
+on_each_path!(
+    the_snapshot_may_come_first_and_the_stop_leaves_nothing,
+    a_killed_dataplane_can_be_started_again_at_once,
+    a_monitor_that_flaps_or_goes_costs_the_wire_nothing,
+    a_wire_follows_the_queues_of_both_its_ports,
+);
+on_each_path!(
+    long xdp: entries_come_alive_with_their_ports,
+    a_port_replaced_between_two_looks_is_noticed,
+    damage_to_the_regions_stops_nothing,
+);
 
 fn xdp_programs(lab: &Lab) -> usize {
     let links = lab.dut().ip(&["-d", "link"]).unwrap();
@@ -27,20 +40,20 @@ fn the_kernel_tells_of_a_changed_device() {
     assert!(links.wait(Duration::from_secs(20)), "the MTU has changed");
 }
 
-#[test]
-fn the_snapshot_may_come_first_and_the_stop_leaves_nothing() {
-    let lab = lab(LabSpec::default());
+/// Nothing but wires that go on crossing, where the kernel carries them and it is not told to cut.
+fn the_snapshot_may_come_first_and_the_stop_leaves_nothing(path: Path) {
+    let lab = path.lab(LabSpec::default());
     let device = &lab.wire(0).unwrap().a.name;
     let before = vlan_offloads(&lab, device);
     assert!(before.iter().any(|line| line.ends_with(": on")), "{before:?}");
 
-    let mut node = Node::idle();
+    let mut node = path.node();
     node.publish(&document(&[(A, MON, 2)]));
-    node.launch(&lab, &[]);
+    node.launch(&lab, &["--on-exit", "cut"]);
     node.wait_for_ports(&[A, B, MON]);
-    assert_eq!(xdp_programs(&lab), 2);
+    assert_eq!(xdp_programs(&lab), path.xdp_programs());
     let during = vlan_offloads(&lab, device);
-    assert_eq!(are_on(&during), 0, "{during:?}");
+    assert!(path == Path::Tc || are_on(&during) == 0, "{during:?}");
     exchange(&lab, 1, 500, Some(2), None);
 
     node.stop();
@@ -49,21 +62,24 @@ fn the_snapshot_may_come_first_and_the_stop_leaves_nothing() {
     assert_eq!(node.json(&["show"])["dataplane"]["running"], false);
 
     // And again: nothing of the first run is in the way.
-    node.launch(&lab, &[]);
+    node.launch(&lab, &["--on-exit", "cut"]);
     node.wait_for_ports(&[A, B, MON]);
     exchange(&lab, 2, 500, Some(2), None);
     signal(node.pid(), "INT");
 }
 
-#[test]
-fn a_killed_dataplane_can_be_started_again_at_once() {
-    let lab = lab(LabSpec::default());
-    let mut node = Node::start(&lab, &[]);
+fn a_killed_dataplane_can_be_started_again_at_once(path: Path) {
+    let lab = path.lab(LabSpec::default());
+    let mut node = path.start(&lab, &[]);
     node.import(&document(&[(A, MON, 1)]));
     node.wait_for_ports(&[A, B, MON]);
     for seed in 0..3 {
         node.kill();
-        assert_eq!(xdp_programs(&lab), 0, "the kernel takes the program with the process");
+        if path == Path::Shard {
+            assert_eq!(xdp_programs(&lab), 0, "the kernel takes the program with the process");
+        } else {
+            exchange(&lab, 10 + seed, 300, None, None);
+        }
         node.launch(&lab, &[]);
         let pid = node.pid();
         node.wait_for("the new process", |show| {
@@ -152,10 +168,9 @@ fn a_start_that_cannot_work_says_why() {
     node.stop();
 }
 
-#[test]
-fn entries_come_alive_with_their_ports() {
-    let lab = lab(LabSpec::default());
-    let node = Node::start(&lab, &[]);
+fn entries_come_alive_with_their_ports(path: Path) {
+    let lab = path.lab(LabSpec::default());
+    let node = path.start(&lab, &[]);
     // 23 is not there, 30 is on no wire.
     node.import(&document(&[(A, MON, 1), (B, 23, 1), (30, MON, 1)]));
     node.wait_for_ports(&[A, B, MON]);
@@ -181,10 +196,9 @@ fn entries_come_alive_with_their_ports() {
     }
 }
 
-#[test]
-fn a_monitor_that_flaps_or_goes_costs_the_wire_nothing() {
-    let lab = lab(LabSpec::default());
-    let node = Node::start(&lab, &[]);
+fn a_monitor_that_flaps_or_goes_costs_the_wire_nothing(path: Path) {
+    let lab = path.lab(LabSpec::default());
+    let node = path.start(&lab, &[]);
     node.import(&document(&[(A, MON, 1)]));
     node.wait_for_ports(&[A, B, MON]);
     let monitor = lab.monitor(0).unwrap().name.clone();
@@ -228,7 +242,7 @@ fn a_monitor_that_flaps_or_goes_costs_the_wire_nothing() {
 #[test]
 fn a_port_whose_mtu_does_not_fit_is_refused_by_name() {
     let lab = lab(LabSpec { mtu: 3000, ..LabSpec::default() });
-    let mut node = Node::start(&lab, &[]);
+    let mut node = Path::Shard.start(&lab, &[]);
     node.import(&document(&[(A, MON, 1)]));
     let show = node.wait_for("the refusal", |show| {
         port_of(show, A).is_some_and(|p| p["reason"].as_str().is_some_and(|r| r.contains("3000")))
@@ -245,7 +259,7 @@ fn a_port_whose_mtu_does_not_fit_is_refused_by_name() {
 #[test]
 fn native_mode_works_too_and_is_shown() {
     let lab = lab(LabSpec::default());
-    let node = Node::start(&lab, &["--xdp-mode", "native", "--bind", "copy"]);
+    let node = Path::Shard.start(&lab, &["--xdp-mode", "native", "--bind", "copy"]);
     node.import(&document(&[(A, MON, 3)]));
     node.wait_for_ports(&[A, B, MON]);
     let show = node.json(&["show"]);
@@ -257,7 +271,7 @@ fn native_mode_works_too_and_is_shown() {
 #[test]
 fn zero_copy_is_warned_of_and_no_port_is_in_use_that_cannot_send() {
     let lab = lab(LabSpec::default());
-    let mut node = Node::start(&lab, &["--bind", "zerocopy"]);
+    let mut node = Path::Shard.start(&lab, &["--bind", "zerocopy"]);
     node.import(&document(&[(A, MON, 1)]));
     node.wait_for_ports(&[A, B, MON]);
     let show = node.json(&["show"]);
@@ -283,10 +297,9 @@ fn zero_copy_is_warned_of_and_no_port_is_in_use_that_cannot_send() {
 }
 
 /// Deleted and made again under the same ifindex faster than anyone looks: the sockets of the old one are dead.
-#[test]
-fn a_port_replaced_between_two_looks_is_noticed() {
-    let lab = lab(LabSpec::default());
-    let node = Node::start(&lab, &[]);
+fn a_port_replaced_between_two_looks_is_noticed(path: Path) {
+    let lab = path.lab(LabSpec::default());
+    let node = path.start(&lab, &[]);
     node.import(&document(&[(A, MON, 1)]));
     node.wait_for_ports(&[A, B, MON]);
     let monitor = lab.monitor(0).unwrap();
@@ -310,10 +323,9 @@ fn a_port_replaced_between_two_looks_is_noticed() {
 }
 
 /// The wire's ends differ in queues, and the narrow one comes late: with two shards every frame still crosses.
-#[test]
-fn a_wire_follows_the_queues_of_both_its_ports() {
-    let lab = lab(LabSpec { queues: 2, ..LabSpec::default() });
-    let node = Node::start(&lab, &["--cpus", "0,1"]);
+fn a_wire_follows_the_queues_of_both_its_ports(path: Path) {
+    let lab = path.lab(LabSpec { queues: 2, ..LabSpec::default() });
+    let node = path.start(&lab, &["--cpus", "0,1"]);
     let wire = lab.wire(0).unwrap();
     let (sink, b, host) = (lab.ns(Role::Sink).name(), &wire.b.name, &wire.b.host_name);
     lab.dut().ip(&["link", "del", b]).unwrap();
@@ -349,10 +361,11 @@ fn a_wire_follows_the_queues_of_both_its_ports() {
             .unwrap();
         lab.dut().ip(&["link", "set", b, "up"]).unwrap();
         lab.ns(Role::Sink).ip(&["link", "set", host, "up"]).unwrap();
+        path.ready(lab.ns(Role::Sink), host);
         node.wait_for_ports(&[A, B]);
-        node.wait_for("both ends to agree", |show| {
-            port_of(show, B).is_some_and(|port| port["queues"] == queues.parse::<u32>().unwrap())
-        });
+        // Sockets are what has a queue.
+        let sockets = if path.is_carried() { 0 } else { queues.parse::<u32>().unwrap() };
+        node.wait_for("both ends to agree", |show| port_of(show, B).is_some_and(|port| port["queues"] == sockets));
         // A port may still be between two attachments.
         std::thread::sleep(Duration::from_millis(300));
         node.wait_for_ports(&[A, B]);
@@ -377,10 +390,9 @@ fn ifindex_of(device: &str) -> u32 {
 }
 
 /// Region files truncated, replaced, and the whole directory gone, while traffic is mirrored.
-#[test]
-fn damage_to_the_regions_stops_nothing() {
-    let lab = lab(LabSpec::default());
-    let mut node = Node::start(&lab, &[]);
+fn damage_to_the_regions_stops_nothing(path: Path) {
+    let lab = path.lab(LabSpec::default());
+    let mut node = path.start(&lab, &[]);
     node.import(&document(&[(A, MON, 1)]));
     node.wait_for_ports(&[A, B, MON]);
     let dir = node.dir.path().to_owned();

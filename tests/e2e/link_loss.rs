@@ -8,8 +8,9 @@ use spanwire_lab::topology::{Lab, LabSpec, Port, Role};
 
 use super::down::set;
 use super::exchange;
-use super::node::{A, B, Node, document_with, lab, port_of, program};
+use super::node::{A, B, Node, document_with, lab, port_of};
 use super::offloads::wait_for_start;
+use super::survival::kernel_lab;
 
 /// The lab's wire, forwarding.
 fn forwarding() -> String {
@@ -98,8 +99,8 @@ fn record(node: &Node) -> String {
 
 #[test]
 fn a_loss_is_forwarded_each_way_and_so_is_the_return() {
-    let lab = lab(LabSpec::default());
-    for args in [&[][..], &["--path", "shard"], &["--path", "tc", "--on-exit", "cut"]] {
+    let lab = kernel_lab(LabSpec::default());
+    for args in [&[][..], &["--path", "xdp"], &["--path", "shard"], &["--path", "tc", "--on-exit", "cut"]] {
         let mut node = start(&lab, args);
         for (lost, other) in each_way(&lab) {
             for seed in 0..2 {
@@ -265,17 +266,8 @@ fn what_was_left_down_is_taken_up_when_it_is_asked_for() {
     until("the loss is forwarded", || !sees_a_link(&lab, other));
     node.kill();
     let detach = |args: &[&str]| {
-        let mut command = lab.dut().command(program("spanctl").to_str().unwrap());
-        let done = command
-            .arg("--dir")
-            .arg(node.dir.path())
-            .arg("detach")
-            .args(args)
-            .env("SPANWIRE_PINS", node.pins.path())
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
-        assert!(done.status.success(), "{said}");
+        let (code, said) = node.detach(&lab, args);
+        assert_eq!(code, Some(0), "{said}");
         said
     };
     detach(&["--wire", "absent"]);

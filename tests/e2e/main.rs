@@ -20,12 +20,14 @@ mod losses;
 mod no_ethernet;
 mod node;
 mod offloads;
+mod paths;
 mod producer;
 mod promiscuity;
 mod refused;
 mod script;
 mod signals;
 mod steady;
+mod straits;
 mod super_frames;
 mod survival;
 mod units;
@@ -35,14 +37,15 @@ mod wires;
 use std::time::Duration;
 
 use node::{A, B, MON, Node, check_ledgers, document, document_with, lab, mirror_of};
+use paths::{Path, is_long, on_each_path};
 use shm_layout::header::RegionKind;
 use shm_layout::image::Image;
 use spanwire::control::admit;
 use spanwire::control::compile::{Provenance, compile};
 use spanwire::region::{CONFIG_FILE, Publisher};
 use spanwire_lab::exchange::{ExchangeSpec, Mirror, Report, run};
-use spanwire_lab::topology::{Lab, LabSpec};
-use spanwire_lab::traffic::Pace;
+use spanwire_lab::topology::{Lab, LabSpec, Role};
+use spanwire_lab::traffic::{ON_THE_WAY, Pace};
 
 /// Frames in each direction of a full exchange.
 const FRAMES: u32 = 6000;
@@ -58,11 +61,20 @@ fn exchange(lab: &Lab, seed: u64, frames: u32, a: Option<u32>, b: Option<u32>) -
     report
 }
 
+on_each_path!(
+    every_rate_mirrors_exactly_what_it_selects,
+    an_import_under_traffic_loses_and_repeats_nothing,
+    a_go_snapshot_is_mirrored_as_written,
+    a_vlan_entry_mirrors_its_tag_with_the_tag,
+    two_shards_serve_two_queues,
+    publishes_at_full_speed_under_traffic_lose_nothing,
+    a_monitor_with_one_queue_serves_two_shards,
+);
+
 /// Every frame crosses, byte for byte and in order; the clones are exactly the selected frames.
-#[test]
-fn every_rate_mirrors_exactly_what_it_selects() {
-    let lab = lab(LabSpec::default());
-    let node = Node::start(&lab, &[]);
+fn every_rate_mirrors_exactly_what_it_selects(path: Path) {
+    let lab = path.lab(LabSpec::default());
+    let node = path.start(&lab, &[]);
     for (seed, rate, mode) in [(1, 0, "one way"), (2, 1, "one way"), (3, 7, "one way"), (4, 7, "both"), (5, 0, "none")]
     {
         let mirrors: &[_] = match mode {
@@ -92,10 +104,9 @@ fn every_rate_mirrors_exactly_what_it_selects() {
 }
 
 /// A change of rate while frames cross: none is lost, none repeated, and the new rate counts.
-#[test]
-fn an_import_under_traffic_loses_and_repeats_nothing() {
-    let lab = lab(LabSpec::default());
-    let node = Node::start(&lab, &[]);
+fn an_import_under_traffic_loses_and_repeats_nothing(path: Path) {
+    let lab = path.lab(LabSpec::default());
+    let node = path.start(&lab, &[]);
     node.import(&document(&[(A, MON, 1)]));
     node.wait_for_ports(&[A, B, MON]);
     let report = std::thread::scope(|scope| {
@@ -123,10 +134,9 @@ fn an_import_under_traffic_loses_and_repeats_nothing() {
 }
 
 /// The snapshot the Go control plane really wrote.
-#[test]
-fn a_go_snapshot_is_mirrored_as_written() {
-    let lab = lab(LabSpec::default());
-    let node = Node::start(&lab, &[]);
+fn a_go_snapshot_is_mirrored_as_written(path: Path) {
+    let lab = path.lab(LabSpec::default());
+    let node = path.start(&lab, &[]);
     let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/two-instances.snapshot.json");
     let published = node.json(&["import", fixture, "--wire", "ge-0/0/0.0:ge-0/0/1.0"]);
     let generation = published["generation"].to_string();
@@ -181,10 +191,9 @@ fn a_junos_configuration_is_mirrored_as_written() {
 }
 
 /// Entries of VLAN interfaces sample their own tag on the parent, the parent's own entry the rest.
-#[test]
-fn a_vlan_entry_mirrors_its_tag_with_the_tag() {
-    let lab = lab(LabSpec::default());
-    let node = Node::start(&lab, &[]);
+fn a_vlan_entry_mirrors_its_tag_with_the_tag(path: Path) {
+    let lab = path.lab(LabSpec::default());
+    let node = path.start(&lab, &[]);
     let vlan = 1 << 30;
     let interfaces = format!(r#"{{"name":"ge-0/0/0.42","ifindex":{vlan},"parent_ifindex":{A},"vlan_id":42}}"#);
     node.import(&document_with(&[(A, B)], &[(vlan, MON, 2)], &interfaces));
@@ -215,28 +224,25 @@ fn tagged(number: u32, vlan: Option<u16>) -> Vec<u8> {
     frame
 }
 
-/// Two shards, two queues on each wire port: everything crosses, per queue in order.
-#[test]
-fn two_shards_serve_two_queues() {
-    let lab = lab(LabSpec { queues: 2, ..LabSpec::default() });
-    let node = Node::start(&lab, &["--cpus", "0,1"]);
+/// Two shards, two queues on each wire port: everything crosses, per queue in order. Sockets they have on the shard path.
+fn two_shards_serve_two_queues(path: Path) {
+    let lab = path.lab(LabSpec { queues: 2, ..LabSpec::default() });
+    let node = path.start(&lab, &["--cpus", "0,1"]);
     node.import(&document(&[]));
     node.wait_for_ports(&[A, B]);
     let spec = ExchangeSpec { in_order: false, monitor: None, ..ExchangeSpec::new(&lab, 30, FRAMES) };
     let report = run(&lab, &spec, |_| ()).expect("an exchange");
     assert!(report.holds, "{report}");
     let stats = node.settled_stats();
-    assert_eq!(stats["bindings"].as_array().unwrap().len(), 4);
+    assert_eq!(stats["bindings"].as_array().unwrap().len(), if path.is_carried() { 0 } else { 4 });
     assert_eq!(stats["shards"].as_array().unwrap().len(), 2);
 }
 
 /// Publishes at full speed while frames cross real sockets: none lost, none repeated, no ledger open.
-#[test]
-fn publishes_at_full_speed_under_traffic_lose_nothing() {
-    let long = std::env::var_os("SPANWIRE_LONG").is_some();
-    let (frames, publishes) = if long { (500_000, 10_000) } else { (10_000, 300) };
-    let lab = lab(LabSpec::default());
-    let node = Node::start(&lab, &[]);
+fn publishes_at_full_speed_under_traffic_lose_nothing(path: Path) {
+    let (frames, publishes) = if is_long() { (500_000, 10_000) } else { (10_000, 300) };
+    let lab = path.lab(LabSpec::default());
+    let node = path.start(&lab, &[]);
     node.import(&document(&[(A, MON, 100)]));
     node.wait_for_ports(&[A, B, MON]);
     let images: Vec<Image> = [100, 50].map(|rate| compiled(&document(&[(A, MON, 100), (B, MON, rate)]))).into();
@@ -273,14 +279,19 @@ fn compiled(document: &str) -> Image {
     compile(&snapshot, &admit(&snapshot), &Provenance::of(document.as_bytes()))
 }
 
-/// Two shards, traffic on both queues of the wire, one monitor queue: every frame crosses and every frame is cloned,
-/// byte for byte, each flow in order, none twice.
-#[test]
-fn a_monitor_with_one_queue_serves_two_shards() {
+/// Two shards, frames for both, one monitor queue: every frame crosses and every frame is cloned, byte for byte, each flow
+/// in order, none twice. Whose a frame is its queue says on the shard path, and else the processor that receives it.
+fn a_monitor_with_one_queue_serves_two_shards(path: Path) {
     const FLOWS: u32 = 16;
-    let lab = lab(LabSpec { queues: 2, ..LabSpec::default() });
+    let lab = path.lab(LabSpec { queues: 2, ..LabSpec::default() });
+    // Each processor sends by a queue of its own, as a device's queues are received by one processor each.
+    let (host, device) = (lab.ns(Role::Gen), &lab.wire(0).unwrap().a.host_name);
+    for (queue, mask) in [(0, "1"), (1, "2")] {
+        let file = format!("/sys/class/net/{device}/queues/tx-{queue}/xps_cpus");
+        host.exec("sh", &["-c", &format!("echo {mask} > {file}")]).unwrap();
+    }
     // Native: generic XDP on veth takes the sender's queue 1 for rx queue 0.
-    let node = Node::start(&lab, &["--cpus", "0,1", "--xdp-mode", "native"]);
+    let node = path.start(&lab, &["--cpus", "0,1", "--xdp-mode", "native"]);
     node.import(&document(&[(A, MON, 1)]));
     node.wait_for_ports(&[A, B, MON]);
     let wire = lab.wire(0).unwrap();
@@ -289,7 +300,17 @@ fn a_monitor_with_one_queue_serves_two_shards() {
     let monitor = lab.capture(lab.monitor(0).unwrap()).unwrap();
     // A shard is lent frames once it has said that it wants some, within its first breaths.
     node.wait_for("loans", |_| node.json(&["stats"])["umem"].to_string().contains("\"lent\":512"));
-    lab.sender(&wire.a).unwrap().send_ahead_of(&frames, Pace::per_second(20_000), &[&sink, &monitor]).unwrap();
+    std::thread::scope(|scope| {
+        for processor in 0..2 {
+            let (lab, sink, monitor) = (&lab, &sink, &monitor);
+            let of_it: Vec<_> = frames.iter().skip(processor).step_by(2).cloned().collect();
+            let room = move |sent: usize| [sink, monitor].iter().all(|capture| 2 * sent < capture.count() + ON_THE_WAY);
+            scope.spawn(move || {
+                let mut sender = lab.sender(&wire.a).unwrap().on(Some(processor));
+                sender.send_while(&of_it, Pace::per_second(10_000), room).unwrap();
+            });
+        }
+    });
     let idle = Duration::from_secs(5);
     let of_flow = |frames: &[Vec<u8>], flow: u32| -> Vec<Vec<u8>> {
         frames.iter().filter(|f| f[34..36] == (5000 + flow as u16).to_be_bytes()).cloned().collect()
@@ -305,7 +326,7 @@ fn a_monitor_with_one_queue_serves_two_shards() {
     let entry = mirror_of(&stats, A);
     assert_eq!(entry["mirrored_packets"], frames.len(), "{entry}");
     for shard in entry["shards"].as_array().unwrap() {
-        assert!(shard["mirrored_packets"].as_u64().unwrap() > 0, "the flows took one queue: {entry}");
+        assert!(shard["mirrored_packets"].as_u64().unwrap() > 0, "the frames were all one shard's: {entry}");
     }
 }
 

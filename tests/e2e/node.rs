@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::{self, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,8 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::Value;
 use spanwire_lab::topology::{Lab, LabSpec};
 use tempfile::TempDir;
+
+use crate::paths::Path;
 
 /// The first wire's ports and the first monitor of every lab.
 pub const A: u32 = 11;
@@ -26,7 +28,7 @@ pub fn lab(spec: LabSpec) -> Lab {
 }
 
 pub fn program(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_BIN_EXE_spanwired")).with_file_name(name);
+    let path = path::Path::new(env!("CARGO_BIN_EXE_spanwired")).with_file_name(name);
     assert!(path.exists(), "{} is not built: run `cargo test --workspace`", path.display());
     path
 }
@@ -36,6 +38,8 @@ pub struct Node {
     pub dir: TempDir,
     /// A bpffs: what is pinned there goes with it, and what that holds on devices.
     pub pins: TempDir,
+    /// How frames are to cross; `None`: as it does by default.
+    pub path: Option<Path>,
     daemon: Option<Child>,
 }
 
@@ -44,7 +48,7 @@ impl Node {
     pub fn idle() -> Node {
         let [dir, pins] = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
         mount("bpf", pins.path(), "bpf", MountFlags::empty(), None).expect("a bpffs");
-        Node { dir, pins, daemon: None }
+        Node { dir, pins, path: None, daemon: None }
     }
 
     /// What is pinned for it.
@@ -74,6 +78,7 @@ impl Node {
     pub fn command(&self, lab: &Lab, args: &[&str]) -> Command {
         let mut command = lab.dut().command(env!("CARGO_BIN_EXE_spanwired"));
         command.arg("--dir").arg(self.dir.path()).args(args).env("SPANWIRE_PINS", self.pins.path());
+        command.envs(self.path.map(|path| ("SPANWIRE_PATH", path.as_str())));
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command
     }
@@ -124,6 +129,15 @@ impl Node {
             .stdin(Stdio::null())
             .output()
             .expect("spanctl")
+    }
+
+    /// Takes off what a dataplane that has ended left, in its namespace. The exit code, and what is said.
+    pub fn detach(&self, lab: &Lab, args: &[&str]) -> (Option<i32>, String) {
+        let spanctl = program("spanctl");
+        let mut command = lab.dut().command(spanctl.to_str().expect("a path"));
+        command.arg("--dir").arg(self.dir.path()).arg("detach").args(args).env("SPANWIRE_PINS", self.pins.path());
+        let done = command.stdin(Stdio::null()).output().expect("spanctl");
+        (done.status.code(), String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned())
     }
 
     /// Runs spanctl, which must succeed, and reads its JSON.
@@ -225,7 +239,7 @@ fn log_of(daemon: &mut Child) -> String {
 
 /// Copies a program that is to be run, by another process: what this one has open for writing, a process that another
 /// test starts just now has too for a moment, and a file that is open for writing is not run (ETXTBSY).
-pub fn copy_program(from: &Path, to: &Path) {
+pub fn copy_program(from: &path::Path, to: &path::Path) {
     let copied = Command::new("cp").args([from, to]).status().expect("cp");
     assert!(copied.success(), "cp {} {}: {copied}", from.display(), to.display());
 }

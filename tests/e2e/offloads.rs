@@ -1,10 +1,11 @@
-//! What is changed on ports is put back, by this run or by the next.
+//! What is changed on ports of the shard path is put back, by this run or by the next.
 
 use spanwire::xsk::endpoint::Sender as Holder;
 use spanwire::xsk::netdev::Netdev;
 use spanwire_lab::topology::{Lab, LabSpec};
 
 use super::node::{A, B, MON, Node, document, document_with, lab};
+use super::paths::Path;
 
 /// The VLAN offloads of a device of the middle namespace.
 pub fn vlan_offloads(lab: &Lab, device: &str) -> Vec<String> {
@@ -25,7 +26,7 @@ fn killed(lab: &Lab) -> (Node, [Vec<String>; 2]) {
     lab.dut().exec("ethtool", &["-K", &wire.a.name, "rxvlan", "off"]).unwrap();
     let before = [&wire.a.name, &wire.b.name].map(|name| vlan_offloads(lab, name));
     assert!(are_on(&before[0]) > 0 && are_on(&before[0]) < are_on(&before[1]), "{before:?}");
-    let mut node = Node::start(lab, &[]);
+    let mut node = Path::Shard.start(lab, &[]);
     node.import(&document(&[(A, MON, 1)]));
     node.wait_for_ports(&[A, B, MON]);
     node.kill();
@@ -133,7 +134,7 @@ fn what_a_killed_run_turned_off_is_on_again_where_the_next_has_no_use_of_the_por
 fn a_device_in_use_elsewhere_is_put_back_later() {
     let lab = lab(LabSpec::default());
     let (mut first, before) = killed(&lab);
-    let mut second = Node::start(&lab, &[]);
+    let mut second = Path::Shard.start(&lab, &[]);
     second.import(&document(&[]));
     second.wait_for_ports(&[A, B]);
     first.launch(&lab, &[]);
@@ -190,7 +191,7 @@ fn a_device_that_was_moved_away_and_back_has_its_offloads_back() {
 #[test]
 fn a_device_that_was_moved_away_is_told_of() {
     let lab = lab(LabSpec::default());
-    let mut node = Node::start(&lab, &[]);
+    let mut node = Path::Shard.start(&lab, &[]);
     node.import(&document(&[]));
     node.wait_for_ports(&[A, B]);
     let (device, far) = (&lab.wire(0).unwrap().a.name, lab.ns(spanwire_lab::topology::Role::Mon).name());

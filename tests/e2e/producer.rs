@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -17,7 +17,10 @@ use spanwire_lab::traffic::Pace;
 
 use super::exchange;
 use super::node::{A, B, MON, Node, lab, mirror_of, program, signal, wait};
+use super::paths::{Path, on_each_path};
 use super::script::{Producer, send};
+
+on_each_path!(long xdp: a_producer_arms_disarms_and_sets_the_role);
 
 /// A server, and a producer that speaks to it. Killed when dropped.
 pub struct Serve {
@@ -46,7 +49,7 @@ impl Serve {
         self.producer.wait(Duration::from_secs(60));
     }
 
-    fn socket(&self) -> &Path {
+    fn socket(&self) -> &path::Path {
         self.producer.socket()
     }
 
@@ -60,7 +63,7 @@ impl Serve {
     }
 }
 
-fn spawn(node: &Node, socket: &Path) -> Child {
+fn spawn(node: &Node, socket: &path::Path) -> Child {
     Command::new(program("spanctl"))
         .arg("--dir")
         .arg(node.dir.path())
@@ -95,7 +98,7 @@ fn total(status: &Value, counter: &str) -> u64 {
 fn a_producer_configures_and_reads_the_counters_while_frames_cross() {
     const FRAMES: u32 = 20_000;
     let lab = lab(LabSpec::default());
-    let node = Node::start(&lab, &[]);
+    let node = Path::Shard.start(&lab, &[]);
     let mut serve = Serve::start(&node);
     node.wait_for_running();
     let status = serve.producer.republish(1001, &[(A, MON, 4)]);
@@ -155,7 +158,8 @@ fn a_stranger_is_refused() {
     const GROUP: u32 = 54_321;
     let node = Node::idle();
     let serve = Serve::start(&node);
-    let chmod = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    let chmod =
+        |path: &path::Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     chmod(node.dir.path(), 0o755);
     rustix::fs::chown(serve.socket(), None, Some(Gid::from_raw(GROUP))).unwrap();
     // The credentials are the thread's that connects, and are gone with it.
@@ -196,7 +200,7 @@ fn time_of(text: &Value) -> Duration {
 fn the_counters_of_all_bindings_add_up() {
     for cpus in ["0", "0,1"] {
         let lab = lab(LabSpec { queues: 2, monitor_queues: 2, ..LabSpec::default() });
-        let node = Node::start(&lab, &["--cpus", cpus]);
+        let node = Path::Shard.start(&lab, &["--cpus", cpus]);
         let mut serve = Serve::start(&node);
         serve.producer.republish(1, &[(A, MON, 1)]);
         node.wait_for_ports(&[A, B, MON]);
@@ -215,10 +219,9 @@ fn the_counters_of_all_bindings_add_up() {
     }
 }
 
-#[test]
-fn a_producer_arms_disarms_and_sets_the_role() {
-    let lab = lab(LabSpec::default());
-    let mut node = Node::start(&lab, &[]);
+fn a_producer_arms_disarms_and_sets_the_role(path: Path) {
+    let lab = path.lab(LabSpec::default());
+    let mut node = path.start(&lab, &[]);
     let mut serve = Serve::start(&node);
     node.wait_for_running();
     serve.producer.republish(1, &[(A, MON, 7)]);

@@ -6,19 +6,21 @@ use serde_json::Value;
 use spanwire_lab::exchange::{ExchangeSpec, run};
 use spanwire_lab::topology::LabSpec;
 
-use crate::node::{A, B, MON, Node, check_ledgers, document, lab, mirror_of};
+use crate::node::{A, B, MON, check_ledgers, document, mirror_of};
+use crate::paths::{Path, on_each_path};
+
+on_each_path!(a_clone_that_the_monitors_device_refuses_is_not_a_mirrored_one);
 
 fn at(row: &Value, key: &str) -> u64 {
     row[key].as_u64().unwrap_or_else(|| panic!("{key} in {row}"))
 }
 
-#[test]
-fn a_clone_that_the_monitors_device_refuses_is_not_a_mirrored_one() {
-    let lab = lab(LabSpec::default());
+fn a_clone_that_the_monitors_device_refuses_is_not_a_mirrored_one(path: Path) {
+    let lab = path.lab(LabSpec::default());
     // A pair of veth refuses what the other end's MTU does not take.
     let monitor = lab.monitor(0).unwrap();
     lab.ns(monitor.host).ip(&["link", "set", &monitor.host_name, "mtu", "500"]).unwrap();
-    let node = Node::start(&lab, &[]);
+    let node = path.start(&lab, &[]);
     node.import(&document(&[(A, MON, 1)]));
     node.wait_for_ports(&[A, B, MON]);
     let seen = lab.capture(monitor).unwrap();

@@ -7,7 +7,8 @@ use spanwire_lab::exchange::{ExchangeSpec, Mirror, Progress, run};
 use spanwire_lab::topology::{Lab, LabSpec, Role, Wire};
 use spanwire_lab::traffic::Pace;
 
-use crate::node::{A, B, MON, Node, check_ledgers, document, document_with, lab, mirror_of, program, signal};
+use crate::node::{A, B, MON, Node, check_ledgers, document, document_with, lab, mirror_of, port_of, program, signal};
+use crate::paths::Path;
 
 /// The hooks, as `--path` has them.
 pub const HOOKS: [&str; 2] = ["tc", "xdp"];
@@ -115,6 +116,24 @@ fn what_is_left_is_not_taken_off_from_elsewhere() {
     assert_eq!(crate::signals::ports(&lab), before);
 }
 
+/// A port that another program holds keeps the wire from being whole.
+#[test]
+fn half_a_wire_does_not_outlive_the_process() {
+    let lab = lab(LabSpec { wires: 2, ..LabSpec::default() });
+    let other = Path::Shard.start(&lab, &[]);
+    let others = (B, lab.wire(1).unwrap().a.ifindex);
+    other.import(&document_with(&[others], &[], ""));
+    other.wait_for_ports(&[others.0, others.1]);
+    let before = crate::signals::ports(&lab);
+    let mut node = Path::Xdp.start(&lab, &[]);
+    node.import(&document(&[]));
+    node.wait_for_ports(&[A]);
+    node.wait_for("the refusal", |show| port_of(show, B).is_some_and(|port| port["reason"] != ""));
+    assert_ne!(crate::signals::ports(&lab), before, "one of them has its selector");
+    node.stop();
+    assert_eq!(crate::signals::ports(&lab), before);
+}
+
 /// What a run that was killed has left is taken off, and its devices are as they were.
 #[test]
 fn what_is_left_is_taken_off_when_it_is_asked_for() {
@@ -125,27 +144,14 @@ fn what_is_left_is_taken_off_when_it_is_asked_for() {
     let mut node = Node::start(&lab, &["--path", "xdp"]);
     node.import(&document_with(&[ends(&first), ends(&second)], &[], ""));
     node.wait_for_ports(&[first.a.ifindex, first.b.ifindex, second.a.ifindex, second.b.ifindex]);
-    let detach = |node: &Node, args: &[&str]| {
-        let program = program("spanctl");
-        let mut command = lab.dut().command(program.to_str().expect("a path"));
-        let done = command
-            .arg("--dir")
-            .arg(node.dir.path())
-            .arg("detach")
-            .args(args)
-            .env("SPANWIRE_PINS", node.pins.path())
-            .output()
-            .expect("spanctl");
-        (done.status.code(), String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned())
-    };
-    let (code, said) = detach(&node, &[]);
+    let (code, said) = node.detach(&lab, &[]);
     assert!(code == Some(1) && said.contains("spanwired runs"), "{said}");
     node.kill();
 
-    let (code, said) = detach(&node, &["--wire", "none"]);
+    let (code, said) = node.detach(&lab, &["--wire", "none"]);
     assert!(code == Some(1) && said.contains("no wire is called \"none\""), "{said}");
     let name = format!("w{}", second.a.ifindex);
-    let (code, said) = detach(&node, &["--wire", &name]);
+    let (code, said) = node.detach(&lab, &["--wire", &name]);
     assert!(code == Some(0) && said.contains("2 selector(s)"), "{said}");
     let crosses = |wire: usize| {
         let idle = Duration::from_millis(300);
@@ -153,7 +159,7 @@ fn what_is_left_is_taken_off_when_it_is_asked_for() {
         run(&lab, &spec, |_| ()).expect("an exchange").holds
     };
     assert!(crosses(0) && !crosses(1), "only one wire was asked for");
-    let (code, said) = detach(&node, &[]);
+    let (code, said) = node.detach(&lab, &[]);
     assert!(code == Some(0) && said.contains("2 selector(s)"), "{said}");
     assert!(!crosses(0));
     assert_eq!(crate::signals::ports(&lab), before);
@@ -171,8 +177,7 @@ fn clones_are_what_was_selected() {
             node.import(&document(&[]));
             node.import(&document(&[(A, MON, rate), (B, MON, rate)]));
             node.wait_for_ports(&[A, B, MON]);
-            let mirror = Some(Mirror::new(rate));
-            let samplers = if rate == 1 { 1 } else { processors };
+            let (mirror, samplers) = (Some(Mirror::new(rate)), processors);
             // Two processors put what they select into two rings, and the order between those is not kept.
             let in_order = false;
             let spec = ExchangeSpec { samplers, in_order, ..ExchangeSpec::new(&lab, seed, 6000) };

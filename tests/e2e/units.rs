@@ -6,7 +6,13 @@ use serde_json::{Value, json};
 use spanwire_lab::topology::{Lab, LabSpec};
 use spanwire_lab::traffic::Pace;
 
-use super::node::{A, B, MON, Node, document_with, lab, mirror_of, port_of};
+use super::node::{A, B, MON, document_with, mirror_of, port_of};
+use super::paths::{Path, on_each_path};
+
+on_each_path!(
+    untagged_frames_are_mirrored_by_the_native_vlans_entry,
+    clones_to_a_vlan_unit_leave_by_its_port_as_they_came
+);
 
 /// ifindexes of interfaces without a device.
 const SYNTHETIC: u32 = 1 << 30;
@@ -56,10 +62,9 @@ fn place(entry: &Value) -> Value {
 }
 
 /// Frames without a tag and those with VLAN id 0 are of the unit whose VLAN is the port's native one.
-#[test]
-fn untagged_frames_are_mirrored_by_the_native_vlans_entry() {
-    let lab = lab(LabSpec { monitors: 3, ..LabSpec::default() });
-    let node = Node::start(&lab, &[]);
+fn untagged_frames_are_mirrored_by_the_native_vlans_entry(path: Path) {
+    let lab = path.lab(LabSpec { monitors: 3, ..LabSpec::default() });
+    let node = path.start(&lab, &[]);
     let (native, other) = (SYNTHETIC + 10, SYNTHETIC + 20);
     let unit = |ifindex, vlan| json!({"ifindex": ifindex, "parent_ifindex": A, "vlan_id": vlan}).to_string();
     let port =
@@ -101,10 +106,9 @@ fn untagged_frames_are_mirrored_by_the_native_vlans_entry() {
 }
 
 /// An output that is a VLAN unit sends by its port, with no tag added, and no device is looked for by its ifindex.
-#[test]
-fn clones_to_a_vlan_unit_leave_by_its_port_as_they_came() {
-    let lab = lab(LabSpec::default());
-    let node = Node::start(&lab, &[]);
+fn clones_to_a_vlan_unit_leave_by_its_port_as_they_came(path: Path) {
+    let lab = path.lab(LabSpec::default());
+    let node = path.start(&lab, &[]);
     // Its devices are those a snapshot is judged by.
     node.wait_for_running();
     let (unit, stacked) = (SYNTHETIC + 7, SYNTHETIC + 8);

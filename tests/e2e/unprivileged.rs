@@ -18,15 +18,25 @@ const USER: u32 = 65534;
 const PATIENCE: Duration = Duration::from_secs(60);
 const NAP: Duration = Duration::from_millis(20);
 
+/// What spanwired needs.
+const CAPS: [&str; 5] = ["net_admin", "net_raw", "ipc_lock", "bpf", "perfmon"];
+
 /// A user's own directory, with programs in it: the build directory may be closed to others.
 struct Home {
     node: Node,
     daemon: u32,
+    caps: &'static [&'static str],
+    has_pins: bool,
 }
 
 impl Home {
     /// Its user's dataplane in the lab's middle namespace.
     fn start(lab: &Lab, args: &[&str]) -> Home {
+        Home::with(lab, &CAPS, true, args)
+    }
+
+    /// With these capabilities alone, and a bpffs of its own or none.
+    fn with(lab: &Lab, caps: &'static [&'static str], has_pins: bool, args: &[&str]) -> Home {
         let node = Node::idle();
         for name in ["spanwired", "spanctl"] {
             copy_program(&program(name), &node.dir.path().join(name));
@@ -34,18 +44,14 @@ impl Home {
         for place in [&node.dir, &node.pins] {
             chown(place.path(), Some(Uid::from_raw(USER)), None).unwrap();
         }
-        let mut home = Home { daemon: 0, node };
+        let mut home = Home { daemon: 0, node, caps, has_pins };
         home.launch(lab, args);
         home
     }
 
     fn launch(&mut self, lab: &Lab, args: &[&str]) {
-        let caps = "-all,+net_admin,+net_raw,+bpf,+perfmon,+ipc_lock";
-        let mut setpriv = lab.dut().command("setpriv");
-        setpriv.args(["--inh-caps", caps, "--ambient-caps", caps, "--bounding-set", caps]);
-        let pins = self.node.pins.path().to_owned();
-        let program = as_user(&mut setpriv, self.node.dir.path(), "spanwired");
-        self.node.adopt(program.args(args).env("SPANWIRE_PINS", pins));
+        let mut spanwired = self.command(lab, args);
+        self.node.adopt(&mut spanwired);
         self.daemon = self.node.pid();
         let start = Instant::now();
         let runs = |show: &Value| show["dataplane"]["pid"] == self.daemon && show["dataplane"]["running"] == true;
@@ -53,6 +59,22 @@ impl Home {
             assert!(start.elapsed() < PATIENCE, "the dataplane does not tell of itself");
             std::thread::sleep(NAP);
         }
+    }
+
+    fn command(&self, lab: &Lab, args: &[&str]) -> Command {
+        let caps = format!("-all,+{}", self.caps.join(",+"));
+        let mut setpriv = lab.dut().command("setpriv");
+        setpriv.args(["--inh-caps", &caps, "--ambient-caps", &caps, "--bounding-set", &caps]);
+        as_user(&mut setpriv, self.node.dir.path(), "spanwired").args(args);
+        setpriv.envs(self.has_pins.then(|| ("SPANWIRE_PINS", self.node.pins.path())));
+        setpriv
+    }
+
+    /// Publishes a wire whose frames from port A are mirrored, which must come into use.
+    fn mirror(&self) {
+        let file = self.node.file(&document(&[(A, MON, 1)]));
+        self.json(&["import", file.to_str().unwrap()]);
+        self.wait_for_ports(&[A, B, MON]);
     }
 
     fn wait_for_ports(&self, ports: &[u32]) {
@@ -135,9 +157,7 @@ fn what_became_of_clones_meanwhile_is_told() {
     for path in ["tc", "xdp"] {
         let lab = kernel_lab(LabSpec::default());
         let mut home = Home::start(&lab, &["--path", path]);
-        let file = home.node.file(&document(&[(A, MON, 1)]));
-        home.json(&["import", file.to_str().unwrap()]);
-        home.wait_for_ports(&[A, B, MON]);
+        home.mirror();
         home.node.kill();
         let spec = ExchangeSpec { monitor: None, ..ExchangeSpec::new(&lab, 64, FRAMES) };
         let report = run(&lab, &spec, |_| ()).unwrap();
@@ -148,4 +168,43 @@ fn what_became_of_clones_meanwhile_is_told() {
         let told = format!("{FRAMES} clone(s) were not taken from the rings, and 0 found them full");
         assert!(log.contains(&told) && log.contains(&format!("{FRAMES} frames have crossed unseen")), "{path}: {log}");
     }
+}
+
+/// Whether frames cross.
+fn crosses(lab: &Lab) -> bool {
+    let idle = Duration::from_millis(300);
+    run(lab, &ExchangeSpec { idle, monitor: None, ..ExchangeSpec::new(lab, 65, 100) }, |_| ()).unwrap().holds
+}
+
+/// Nothing else is lost by it, and who wants no other path than one that there is not is told why.
+#[test]
+fn without_the_rights_for_the_kernel_path_frames_cross_through_shards_with_a_warning() {
+    let lab = lab(LabSpec::default());
+    let mut home = Home::with(&lab, &CAPS[..4], true, &[]);
+    home.mirror();
+    exchange(&lab, 1, 300, Some(1), None);
+    let log = home.node.stop();
+    let told = log.lines().find(|line| line.contains("frames cross through shards: "));
+    assert!(told.is_some_and(|line| line.contains("WARN") && line.contains("CAP_PERFMON")), "{log}");
+    assert!(!crosses(&lab), "they stop with it");
+    for path in ["tc", "xdp"] {
+        let refused = home.command(&lab, &["--path", path]).output().unwrap();
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(said.contains(&format!("--path {path}: ")) && said.contains("CAP_PERFMON"), "{said}");
+    }
+}
+
+/// The kernel carries them, for as long as the process runs.
+#[test]
+fn without_a_place_for_pins_wires_end_with_the_process_and_a_warning_says_so() {
+    let lab = lab(LabSpec::default());
+    let mut home = Home::with(&lab, &CAPS, false, &[]);
+    home.mirror();
+    exchange(&lab, 1, 300, Some(1), None);
+    let log = home.node.stop();
+    let told = log.lines().find(|line| line.contains("wires will not outlive this process: "));
+    assert!(told.is_some_and(|line| line.contains("WARN") && line.contains("no bpffs")), "{log}");
+    assert!(log.contains("frames cross by tc"), "{log}");
+    assert!(!crosses(&lab));
 }

@@ -7,18 +7,20 @@ use spanwire_lab::exchange::{ExchangeSpec, run};
 use spanwire_lab::topology::{Lab, LabSpec};
 use spanwire_lab::traffic::Pace;
 
-use super::node::{Node, document_with, lab, port_of};
+use super::node::{Node, document_with, port_of};
+use super::paths::{Path, is_long, on_each_path};
+
+on_each_path!(
+    long xdp: every_wire_forwards_from_the_first_frame_whatever_their_number,
+    a_wire_that_comes_or_goes_costs_the_others_nothing,
+);
 
 /// Frames each way on each wire, in one burst.
 const BURST: usize = 300;
 
-fn is_long() -> bool {
-    std::env::var_os("SPANWIRE_LONG").is_some()
-}
-
 /// A lab of so many wires, whose ports have so many queues.
-fn wires(count: usize, queues: u32) -> Lab {
-    lab(LabSpec { wires: count, queues, monitors: 0, first_wire_ifindex: 1001, ..LabSpec::default() })
+fn wires(path: Path, count: usize, queues: u32) -> Lab {
+    path.lab(LabSpec { wires: count, queues, monitors: 0, first_wire_ifindex: 1001, ..LabSpec::default() })
 }
 
 /// The ports of the first `count` wires.
@@ -55,15 +57,14 @@ fn frames(stats: &Value) -> u64 {
     rows.map(|row| row["size"].as_u64().expect("a number")).sum()
 }
 
-#[test]
-fn every_wire_forwards_from_the_first_frame_whatever_their_number() {
+fn every_wire_forwards_from_the_first_frame_whatever_their_number(path: Path) {
     let short = [(1, 1, 1), (5, 1, 1), (1, 4, 1), (2, 4, 2), (16, 1, 2), (16, 4, 2), (64, 1, 1)];
     let all = [1, 2, 5, 16, 64].into_iter().flat_map(|wires| [(wires, 1), (wires, 4)]);
     let all = all.flat_map(|(wires, queues)| [(wires, queues, 1), (wires, queues, 2)]);
     let cases: Vec<(usize, u32, usize)> = if is_long() { all.collect() } else { short.into() };
     for (count, queues, shards) in cases {
-        let lab = wires(count, queues);
-        let node = Node::start(&lab, &["--cpus", if shards == 1 { "1" } else { "0,1" }]);
+        let lab = wires(path, count, queues);
+        let node = path.start(&lab, &["--cpus", if shards == 1 { "1" } else { "0,1" }]);
         serve(&node, &lab, count);
         let start = Instant::now();
         // The one that came last first: it is what others leave it.
@@ -71,7 +72,8 @@ fn every_wire_forwards_from_the_first_frame_whatever_their_number() {
             burst(&node, &lab, wire, wire as u64);
         }
         let stats = node.settled_stats();
-        assert_eq!(stats["bindings"].as_array().expect("rows").len(), 2 * count * queues as usize);
+        let sockets = if path.is_carried() { 0 } else { 2 * count * queues as usize };
+        assert_eq!(stats["bindings"].as_array().expect("rows").len(), sockets);
         eprintln!(
             "{count} wires of {queues} queues on {shards} shards: {} frames, exchanged in {:?}",
             frames(&stats),
@@ -81,10 +83,9 @@ fn every_wire_forwards_from_the_first_frame_whatever_their_number() {
 }
 
 /// Wires that come while others are idle or busy, and go again: those that stay lose nothing.
-#[test]
-fn a_wire_that_comes_or_goes_costs_the_others_nothing() {
-    let lab = wires(6, 1);
-    let node = Node::start(&lab, &[]);
+fn a_wire_that_comes_or_goes_costs_the_others_nothing(path: Path) {
+    let lab = wires(path, 6, 1);
+    let node = path.start(&lab, &[]);
     serve(&node, &lab, 2);
     let alone = frames(&node.json(&["stats"]));
     let report = std::thread::scope(|scope| {
@@ -112,8 +113,8 @@ fn a_wire_that_comes_or_goes_costs_the_others_nothing() {
 /// A given `--frames` is kept: a snapshot or a port that needs more is refused with the figure, and the rest goes on.
 #[test]
 fn what_a_given_number_of_frames_cannot_serve_is_refused_with_the_figure() {
-    let lab = wires(3, 4);
-    let node = Node::start(&lab, &["--frames", "256"]);
+    let lab = wires(Path::Shard, 3, 4);
+    let node = Path::Shard.start(&lab, &["--frames", "256"]);
     serve(&node, &lab, 1);
     assert_eq!(frames(&node.json(&["stats"])), 256, "8 sockets of 32 frames");
     bursts_of(&node, &lab, 0, 24);
@@ -125,7 +126,7 @@ fn what_a_given_number_of_frames_cannot_serve_is_refused_with_the_figure() {
     assert_eq!(node.json(&["show"])["wires"].as_array().map(Vec::len), Some(1));
 
     // What no dataplane has said is found out by the one that has to do it.
-    let mut idle = Node::idle();
+    let mut idle = Path::Shard.node();
     idle.publish(&document_with(&ends(&lab, 2), &[], ""));
     drop(node);
     idle.launch(&lab, &["--frames", "256"]);
@@ -144,8 +145,8 @@ fn what_a_given_number_of_frames_cannot_serve_is_refused_with_the_figure() {
 /// Wires that come one after the other: those that came first give back what the later ones need.
 #[test]
 fn a_given_number_of_frames_goes_to_every_wire_it_is_enough_for() {
-    let lab = wires(20, 1);
-    let node = Node::start(&lab, &["--frames", "8192"]);
+    let lab = wires(Path::Shard, 20, 1);
+    let node = Path::Shard.start(&lab, &["--frames", "8192"]);
     for count in 1..=20 {
         serve(&node, &lab, count);
     }
@@ -159,8 +160,8 @@ fn a_given_number_of_frames_goes_to_every_wire_it_is_enough_for() {
 /// What runs is never refused, whatever of it is not there.
 #[test]
 fn the_running_document_is_taken_again_while_far_ends_are_gone() {
-    let lab = wires(2, 4);
-    let node = Node::start(&lab, &["--cpus", "0,1", "--frames", "256"]);
+    let lab = wires(Path::Shard, 2, 4);
+    let node = Path::Shard.start(&lab, &["--cpus", "0,1", "--frames", "256"]);
     serve(&node, &lab, 2);
     for wire in &lab.info().wires {
         let done = lab.dut().command("ip").args(["link", "del", &wire.b.name]).status().expect("ip");
@@ -184,9 +185,9 @@ fn bursts_of(node: &Node, lab: &Lab, wire: usize, frames: u32) {
 #[test]
 fn open_files_are_used_up_to_the_hard_limit_which_is_named_where_it_is_short() {
     let count = if is_long() { 120 } else { 24 };
-    let lab = wires(count, 1);
+    let lab = wires(Path::Shard, count, 1);
     let all = ports(&ends(&lab, count));
-    let mut node = Node::idle();
+    let mut node = Path::Shard.node();
     node.publish(&document_with(&ends(&lab, count), &[], ""));
     let mut stop = || {
         launch_with_files(&mut node, &lab, "64:4096");
@@ -222,6 +223,7 @@ fn open_files_are_used_up_to_the_hard_limit_which_is_named_where_it_is_short() {
 fn launch_with_files(node: &mut Node, lab: &Lab, limits: &str) {
     let mut command = lab.dut().command("prlimit");
     command.arg(format!("--nofile={limits}")).arg(env!("CARGO_BIN_EXE_spanwired")).arg("--dir").arg(node.dir.path());
+    command.args(["--path", Path::Shard.as_str()]);
     // What it tells of each port would fill the pipe.
     node.adopt(command.env("SPANWIRE_LOG", "warn"));
 }

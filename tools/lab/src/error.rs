@@ -63,7 +63,7 @@ pub enum LabError {
     /// Sending or receiving raw frames failed.
     #[error("{action} on ifindex {ifindex} failed: {source}")]
     Wire {
-        /// `open`, `send` or `receive`.
+        /// `open`, `send`, `receive`, or what these take.
         action: &'static str,
         /// The interface, as its namespace numbers it.
         ifindex: u32,

@@ -43,8 +43,8 @@ pub struct ExchangeSpec {
     pub on_the_way: usize,
     /// Silence after which a capture that still misses frames gives up.
     pub idle: Duration,
-    /// Samplers per mirror entry: one a shard. With one, exactly the selected frames are asked for; with more, any
-    /// frames in the number that many samplers can pick.
+    /// Samplers per mirror entry: one a shard, or a processor. With one, each side sends from one processor, and exactly the
+    /// selected frames are asked for; with more, any frames in the number that many samplers can pick.
     pub samplers: u32,
     /// Ask for the order of sending, which flows spread over several queues do not keep.
     pub in_order: bool,
@@ -137,7 +137,8 @@ pub fn run(lab: &Lab, spec: &ExchangeSpec, mut observe: impl FnMut(Progress)) ->
     let [a_frames, b_frames] = [Direction::AToB, Direction::BToA].map(|way| frames.clone().direction(way).build());
 
     // Senders first: a capture must not be left running when a sender cannot be opened.
-    let (mut a_sender, mut b_sender) = (lab.sender(&wire.a)?, lab.sender(&wire.b)?);
+    let sender = |port| lab.sender(port).map(|sender| sender.on((spec.samplers <= 1).then_some(0)));
+    let (mut a_sender, mut b_sender) = (sender(&wire.a)?, sender(&wire.b)?);
     let monitor = spec.monitor.map(|index| lab.capture(lab.monitor(index)?)).transpose()?;
     let (at_sink, at_gen) = (lab.capture(&wire.b)?, lab.capture(&wire.a)?);
 

@@ -37,6 +37,7 @@ pub mod frame;
 pub mod ledger;
 mod links;
 pub mod netns;
+mod processor;
 pub mod steady;
 pub mod topology;
 pub mod traffic;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 pub use crate::frame::{Direction, FrameSpec, MAX_FRAME, MIN_FRAME, Tag, frames};
 
 use crate::error::{LabError, Result};
+use crate::processor::Kept;
 use crate::wire_io::{Sent, WireIo};
 
 /// How long a full transmit path is retried before the sender gives up.
@@ -64,16 +65,25 @@ pub struct SendReport {
     pub retries: usize,
 }
 
-/// Sends raw frames out of one interface.
+/// Sends raw frames out of one interface, from one processor: a veth receives on the processor that sends, so what looks
+/// at the frames in the kernel does so on one, and in their order.
 #[derive(Debug)]
 pub struct Sender {
     io: WireIo,
+    /// Which of the processors there are; `None`: any.
+    processor: Option<usize>,
 }
 
 impl Sender {
-    /// A sender over an open interface.
+    /// A sender over an open interface, on the first processor.
     pub fn new(io: WireIo) -> Self {
-        Self { io }
+        Self { io, processor: Some(0) }
+    }
+
+    /// Sends on this one of the processors that the thread may use, counted over those there are, or on any.
+    #[must_use]
+    pub fn on(self, processor: Option<usize>) -> Self {
+        Self { processor, ..self }
     }
 
     /// Sends every frame, in order, at `pace`.
@@ -96,6 +106,8 @@ impl Sender {
         pace: Pace,
         has_room: impl Fn(usize) -> bool,
     ) -> Result<SendReport> {
+        let kept = self.processor.map(Kept::on).transpose();
+        let _kept = kept.map_err(|source| self.io.error("keep to one processor", source))?;
         let mut report = SendReport::default();
         let mut waits = true;
         match pace {

@@ -80,7 +80,7 @@ impl WireIo {
         self.socket.drops().map_err(|error| self.error("receive", error))
     }
 
-    fn error(&self, action: &'static str, source: io::Error) -> LabError {
+    pub(crate) fn error(&self, action: &'static str, source: io::Error) -> LabError {
         LabError::Wire { action, ifindex: self.ifindex, source }
     }
 }
