@@ -1,9 +1,11 @@
 //! What crosses in the kernel is counted, and so is what it loses on the way, for whatever reason.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use spanwire::kernel::link::Link;
 use spanwire_lab::topology::{Lab, LabSpec};
 use spanwire_lab::traffic::Pace;
 
@@ -61,6 +63,13 @@ fn burst(lab: &Lab, node: &Node, crossed: u64, lost: u64) -> Value {
         assert!(start.elapsed() < Duration::from_secs(60), "crossed, lost: {told:?}, not {:?}: {way}", (crossed, lost));
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Where the link of port A's selector is pinned.
+fn pinned(node: &Node, hook: &str) -> PathBuf {
+    let folders = node.pinned();
+    let mut places = folders.iter().map(|folder| folder.join(format!("{A}-{hook}")));
+    places.find(|place| place.exists()).unwrap_or_else(|| panic!("no selector of {A} in {folders:?}"))
 }
 
 /// A way to have frames lost on the way out of port B.
@@ -147,6 +156,19 @@ fn everything_is_counted(hook: &str, troubles: &[Trouble]) {
     assert_eq!(number(way_of(&node.json(&["stats"]), B), "crossed_packets"), 0, "nothing was sent the other way");
     let way = way_of(&other.json(&["stats"]), A).clone();
     assert_eq!((number(&way, "crossed_packets"), number(&way, "lost")), (0, 0), "{way}");
+
+    // Its selector is detached behind its back, and put back: the counts stand.
+    let place = pinned(&node, hook);
+    Link::open(&place).unwrap().detach().unwrap();
+    let start = Instant::now();
+    let is_back = || Link::open(&place).is_ok_and(|link| link.held().is_ok_and(|held| held.device.is_some()));
+    while !is_back() {
+        assert!(start.elapsed() < Duration::from_secs(60), "{hook}: the selector is not put back");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    node.wait_for_ports(&[A, B]);
+    crossed += each;
+    burst(&lab, &node, crossed, lost);
 
     // While nobody looks: told apart, and counts begin anew. What has crossed before is on record after some turns.
     std::thread::sleep(Duration::from_millis(500));
