@@ -37,6 +37,8 @@ pub struct Course {
     pub device: u32,
     /// The device of the wire's other port.
     pub across: u32,
+    /// Whether that has a link.
+    pub is_up: bool,
 }
 
 /// Counts of selectors: frames sent on, their bytes, frames without another port.
@@ -64,7 +66,11 @@ enum Meter {
         losses: Arc<Losses>,
         last: Loss,
     },
-    Tc(Drops),
+    Tc {
+        last: Drops,
+        /// Where the other port is down since then: what it had dropped and what had crossed.
+        down: Option<(Drops, u64)>,
+    },
 }
 
 /// What crosses from a port.
@@ -106,16 +112,26 @@ impl Crossing {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn settle(&self) {
+        // First, so that none of them is on its way to the device still. And nobody waits here for the kernel, who may take
+        // its time.
+        let (asks, [crossed, ..]) = {
+            let counts = self.counts();
+            (counts.asks(), counts.sent())
+        };
+        let dropped = asks.map(|device| drops::of([device]).unwrap_or_default()).unwrap_or_default();
+        self.counts().settle(crossed, &dropped);
+    }
+
     /// What has crossed by now, and what was lost by the last look at devices or, by xdp, by now.
     pub fn read(&self) -> Reading {
         let mut counts = self.counts();
         // First, as what is lost has crossed before.
         counts.look();
-        let mut all = counts.past;
-        counts.rows.iter().for_each(|(rows, since)| add(&mut all, sent(rows), *since));
-        let [frames, bytes, no_peer] = all;
-        let crossed = [frames, bytes, no_peer, counts.unseen];
-        Reading { crossed, lost: counts.lost, unknown: counts.unknown.clone() }
+        let [frames, bytes, no_peer] = counts.sent();
+        let mut lost = counts.lost;
+        lost[Lost::Device as usize] += counts.untold(frames);
+        Reading { crossed: [frames, bytes, no_peer, counts.unseen], lost, unknown: counts.unknown.clone() }
     }
 }
 
@@ -134,9 +150,24 @@ impl Counts {
         self.lose(Lost::Aborted, now.aborted.saturating_sub(then.aborted));
     }
 
+    /// What has crossed by now.
+    fn sent(&self) -> Sent {
+        let mut all = self.past;
+        self.rows.iter().for_each(|(rows, since)| add(&mut all, sent(rows), *since));
+        all
+    }
+
+    /// Of so many frames that have crossed by now those that nobody tells of: before Linux 6.11 no count has those that are given
+    /// to a device that is down, and none of them is sent.
+    fn untold(&self, crossed: u64) -> u64 {
+        let Meter::Tc { last, down: Some((then, before)) } = &self.meter else { return 0 };
+        let [told, _] = last.since(then);
+        if told > 0 { 0 } else { crossed.saturating_sub(*before).saturating_sub(last.sent_since(then)) }
+    }
+
     /// Takes up what devices have dropped.
     fn take(&mut self, all: &BTreeMap<u32, Drops>) {
-        let (Meter::Tc(last), Some(Course { across, .. })) = (&mut self.meter, self.course) else { return };
+        let (Meter::Tc { last, .. }, Some(Course { across, .. })) = (&mut self.meter, self.course) else { return };
         let Some(now) = all.get(&across) else { return };
         let [device, queue] = now.since(last);
         *last = now.clone();
@@ -144,9 +175,26 @@ impl Counts {
         self.lose(Lost::Queue, queue);
     }
 
+    /// Takes the last look before something changes: so many frames had crossed, and then devices had dropped this.
+    fn settle(&mut self, crossed: u64, all: &BTreeMap<u32, Drops>) {
+        self.look();
+        self.take(all);
+        let untold = self.untold(crossed);
+        self.lose(Lost::Device, untold);
+    }
+
+    /// Goes on from the last look, with what has changed.
+    fn turn(&mut self, course: Course) {
+        self.course = Some(course);
+        let [crossed, ..] = self.sent();
+        if let Meter::Tc { last, down } = &mut self.meter {
+            *down = (!course.is_up).then(|| (last.clone(), crossed));
+        }
+    }
+
     /// The device that is to be asked what it dropped.
     fn asks(&self) -> Option<u32> {
-        matches!(self.meter, Meter::Tc(_)).then_some(self.course?.across)
+        matches!(self.meter, Meter::Tc { .. }).then_some(self.course?.across)
     }
 
     /// Counts by other rows from now on.
@@ -199,14 +247,14 @@ impl Crossings {
             // Of another wire.
             *counts = Counts { peer, ..Counts::default() };
         }
-        counts.course = Some(course);
         (counts.meter, counts.unknown) = match meter {
             Ok(meter) => (meter, String::new()),
             Err(unknown) => (Meter::None, unknown),
         };
+        counts.turn(course);
     }
 
-    fn meter(&mut self, Course { hook, device, across }: Course) -> Result<Meter, String> {
+    fn meter(&mut self, Course { hook, device, across, .. }: Course) -> Result<Meter, String> {
         match hook {
             Hook::Xdp => {
                 let losses = match &self.losses {
@@ -222,7 +270,7 @@ impl Crossings {
             Hook::Tc => {
                 let dropped = drops::of([across]).map_err(|error| format!("the devices do not say: {error}"))?;
                 // One that is not there has nothing to say until it is.
-                Ok(dropped.into_values().next().map_or(Meter::None, Meter::Tc))
+                Ok(dropped.into_values().next().map_or(Meter::None, |last| Meter::Tc { last, down: None }))
             }
         }
     }
@@ -237,9 +285,19 @@ impl Crossings {
     /// The same selector goes on, or another in its place; perhaps to another port, or to another device.
     pub fn follow(&mut self, port: u32, peer: u32, course: Course, rows: &Arc<Rows<abi::Crossing>>) {
         let Some(crossing) = self.of(port) else { return };
-        let is_same_wire = crossing.counts().peer == peer;
-        if !is_same_wire || crossing.counts().course != Some(course) {
-            self.measure(port, peer, course);
+        let (before, is_same_wire) = {
+            let counts = crossing.counts();
+            (counts.course, counts.peer == peer)
+        };
+        match before {
+            Some(before) if is_same_wire && Course { is_up: course.is_up, ..before } == course => {
+                // Without a gap in what is looked at.
+                if before != course {
+                    crossing.settle();
+                    crossing.counts().turn(course);
+                }
+            }
+            _ => self.measure(port, peer, course),
         }
         let mut counts = crossing.counts();
         if !counts.rows.last().is_some_and(|(known, _)| Arc::ptr_eq(known, rows)) {
@@ -251,11 +309,8 @@ impl Crossings {
     /// The selector was taken off the port: nothing is lost any more.
     pub fn rest(&mut self, port: u32) {
         let Some(crossing) = self.ports.get(&port) else { return };
-        let asks = crossing.counts().asks();
-        let dropped = asks.map(|device| drops::of([device]).unwrap_or_default()).unwrap_or_default();
+        crossing.settle();
         let mut counts = crossing.counts();
-        counts.look();
-        counts.take(&dropped);
         (counts.meter, counts.course) = (Meter::None, None);
     }
 
@@ -292,77 +347,4 @@ impl Crossings {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    const TC: Course = Course { hook: Hook::Tc, device: 1, across: 1 };
-
-    fn rows() -> Arc<Rows<abi::Crossing>> {
-        Arc::new(Rows::plain(2).unwrap())
-    }
-
-    fn cross(rows: &Rows<abi::Crossing>, frames: u64) {
-        for at in 0..2 {
-            let row = rows.get(at).unwrap();
-            row.frames.fetch_add(frames, Relaxed);
-            row.bytes.fetch_add(100 * frames, Relaxed);
-        }
-    }
-
-    fn crossed(crossings: &Crossings) -> [u64; CROSSED_VALUES] {
-        crossings.of(11).unwrap().read().crossed
-    }
-
-    #[test]
-    fn counts_stand_while_the_wire_is_wanted() {
-        let mut crossings = Crossings::default();
-        assert!(crossings.of(11).is_none());
-        let all: Vec<_> = (0..4).map(|_| rows()).collect();
-        for (n, rows) in all.iter().enumerate() {
-            crossings.measure(11, 12, TC);
-            crossings.carries(11, Arc::clone(rows), u64::from(n == 0) * 7);
-            crossings.follow(11, 12, TC, rows);
-            cross(rows, 10);
-            crossings.rest(11);
-        }
-        // The last but one meets a frame more.
-        cross(&all[2], 1);
-        assert_eq!(crossed(&crossings), [82, 8200, 0, 7]);
-        crossings.retain(|port| port == 11);
-        assert_eq!(crossed(&crossings)[0], 82);
-        crossings.retain(|_| false);
-        assert!(crossings.of(11).is_none());
-    }
-
-    #[test]
-    fn they_begin_anew_with_another_wire_and_go_on_with_another_selector() {
-        let mut crossings = Crossings::default();
-        let (first, second) = (rows(), rows());
-        crossings.measure(11, 12, TC);
-        crossings.carries(11, Arc::clone(&first), 0);
-        cross(&first, 5);
-        // Exchanged behind its back; to another device.
-        cross(&second, 1);
-        crossings.follow(11, 12, Course { across: 0, ..TC }, &second);
-        assert_eq!(crossed(&crossings)[0], 12);
-        // To another port, by the same selector.
-        crossings.follow(11, 13, TC, &second);
-        assert_eq!(crossed(&crossings), [0; CROSSED_VALUES]);
-        cross(&second, 3);
-        assert_eq!(crossed(&crossings), [6, 600, 0, 0]);
-    }
-
-    #[test]
-    fn what_devices_drop_is_lost_while_they_are_looked_at() {
-        let mut counts = Counts { course: Some(TC), meter: Meter::Tc(Drops::default()), ..Counts::default() };
-        assert_eq!(counts.asks(), Some(1));
-        counts.take(&BTreeMap::from([(1, Drops::of_device(5)), (2, Drops::of_device(9))]));
-        counts.take(&BTreeMap::from([(1, Drops::of_device(8))]));
-        // The device has gone.
-        counts.take(&BTreeMap::new());
-        assert_eq!(counts.lost[Lost::Device as usize], 8);
-        counts.meter = Meter::None;
-        counts.take(&BTreeMap::from([(1, Drops::of_device(80))]));
-        assert_eq!((counts.asks(), counts.lost[Lost::Device as usize]), (None, 8));
-    }
-}
+mod tests;

@@ -9,7 +9,8 @@ use super::netlink::{self, LINKS, broken, number};
 // linux/if_link.h
 const IFLA_QDISC: u16 = 6;
 const IFLA_STATS64: u16 = 23;
-/// Where `tx_dropped` is in `struct rtnl_link_stats64`.
+/// Where `tx_packets` and `tx_dropped` are in `struct rtnl_link_stats64`.
+const TX_PACKETS: usize = 8;
 const TX_DROPPED: usize = 7 * 8;
 
 // linux/rtnetlink.h, linux/gen_stats.h, linux/pkt_sched.h
@@ -27,6 +28,8 @@ const WITHOUT_QUEUE: [&str; 3] = ["", "noqueue", "noop"];
 /// What a device has dropped so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Drops {
+    /// What it has not: `tx_packets` of its statistics.
+    sent: u64,
     /// `tx_dropped` of its statistics.
     device: u64,
     queue: Option<Queue>,
@@ -44,8 +47,14 @@ struct Queue {
 impl Drops {
     /// By a device without a queue.
     #[cfg(test)]
-    pub(crate) fn of_device(device: u64) -> Drops {
-        Drops { device, queue: None }
+    pub(crate) fn of_device(sent: u64, device: u64) -> Drops {
+        Drops { sent, device, queue: None }
+    }
+
+    /// Frames that were sent since an earlier look at the same device.
+    #[must_use]
+    pub fn sent_since(&self, earlier: &Drops) -> u64 {
+        self.sent.saturating_sub(earlier.sent)
     }
 
     /// What was dropped since an earlier look at the same device: by it, and by its discipline. Nothing where it began to count
@@ -75,9 +84,9 @@ pub fn of(devices: impl IntoIterator<Item = u32>) -> io::Result<BTreeMap<u32, Dr
         match netlink::one(netlink::STATISTICS, ifindex) {
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
             answer => {
-                let (device, has_queue) = of_link(&answer?)?;
+                let (drops, has_queue) = of_link(&answer?)?;
                 queued |= has_queue;
-                all.insert(ifindex, Drops { device, queue: None });
+                all.insert(ifindex, drops);
             }
         }
     }
@@ -93,13 +102,14 @@ pub fn of(devices: impl IntoIterator<Item = u32>) -> io::Result<BTreeMap<u32, Dr
     Ok(all)
 }
 
-/// What a message of RTM_NEWLINK says: `tx_dropped`, and whether frames wait for the device anywhere.
-fn of_link(payload: &[u8]) -> io::Result<(u64, bool)> {
+/// What a message of RTM_NEWLINK says, and whether frames wait for the device anywhere.
+fn of_link(payload: &[u8]) -> io::Result<(Drops, bool)> {
     let rest = payload.get(LINKS.fixed()..).ok_or_else(|| broken("a device cut short"))?;
-    let dropped = attribute(rest, IFLA_STATS64).and_then(|stats| number(stats, TX_DROPPED)).map(u64::from_ne_bytes);
+    let stats = attribute(rest, IFLA_STATS64).unwrap_or_default();
+    let count = |at| number(stats, at).map(u64::from_ne_bytes).ok_or_else(|| broken("no statistics of a device"));
     let discipline = attribute(rest, IFLA_QDISC).and_then(text).unwrap_or_default();
-    let dropped = dropped.ok_or_else(|| broken("no statistics of a device"))?;
-    Ok((dropped, !WITHOUT_QUEUE.contains(&discipline.as_str())))
+    let drops = Drops { sent: count(TX_PACKETS)?, device: count(TX_DROPPED)?, queue: None };
+    Ok((drops, !WITHOUT_QUEUE.contains(&discipline.as_str())))
 }
 
 /// What a message of RTM_NEWQDISC says, where it is of a device's first discipline.
@@ -124,7 +134,7 @@ mod tests {
         let mut bytes = vec![0; LINKS.fixed()];
         put_text(&mut bytes, IFLA_QDISC, discipline);
         let mut stats = [1u64; 24];
-        stats[7] = dropped;
+        (stats[1], stats[7]) = (5, dropped);
         put(&mut bytes, IFLA_STATS64, &stats.map(u64::to_ne_bytes).concat());
         bytes
     }
@@ -141,8 +151,8 @@ mod tests {
 
     #[test]
     fn what_a_message_says() {
-        assert_eq!(of_link(&link("noqueue", 9)).unwrap(), (9, false));
-        assert_eq!(of_link(&link("mq", u64::MAX)).unwrap(), (u64::MAX, true));
+        assert_eq!(of_link(&link("noqueue", 9)).unwrap(), (Drops::of_device(5, 9), false));
+        assert_eq!(of_link(&link("mq", u64::MAX)).unwrap(), (Drops::of_device(5, u64::MAX), true));
         assert!(of_link(&[0; 16]).is_err());
         let queue = |drops| Queue { handle: 0x10000, kind: "pfifo".to_owned(), drops };
         assert_eq!(of_discipline(&discipline(TC_H_ROOT, "pfifo", 5)), Some((3, queue(5))));
@@ -155,7 +165,7 @@ mod tests {
     #[test]
     fn what_was_dropped_between_two_looks() {
         let queue = |handle, drops| Some(Queue { handle, kind: "pfifo".to_owned(), drops });
-        let drops = |device, queue| Drops { device, queue };
+        let drops = |device, queue| Drops { sent: 0, device, queue };
         for (then, now, want) in [
             (drops(5, None), drops(7, None), [2, 0]),
             (drops(5, queue(1, 3)), drops(5, queue(1, 10)), [0, 7]),

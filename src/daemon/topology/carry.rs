@@ -110,7 +110,8 @@ impl Topology {
         let selector = carrier.selector(ifindex, hook, peer).map_err(|error| error.to_string())?;
         let device = port.device.ifindex();
         if let Want::Wire { peer: other } = port.want {
-            self.crossings.measure(ifindex, other, Course { hook, device, across: peer });
+            let course = Course { hook, device, across: peer, is_up: self.is_up(other) };
+            self.crossings.measure(ifindex, other, course);
         }
         let hold = Hold::take(&selector, ifindex, device, &carrier.place());
         let hold = hold.map_err(|error| error.to_string()).inspect_err(|_| self.crossings.rest(ifindex))?;
@@ -136,12 +137,18 @@ impl Topology {
         }
     }
 
+    /// Whether a port has a link, as far as is known.
+    fn is_up(&self, port: u32) -> bool {
+        self.attached.get(&port).is_none_or(|port| port.link.up)
+    }
+
     /// Has what crosses counted, of the selectors and to the devices that there are by now.
     pub(super) fn follow_crossings(&mut self, Plan { places, .. }: &Plan) {
         for (&ifindex, port) in &self.attached {
             let (Some(hold), Want::Wire { peer }) = (&port.hold, port.want) else { continue };
             let across = places.get(&peer).and_then(Place::device).unwrap_or(0);
-            let course = Course { hook: hold.instance().hook, device: port.device.ifindex(), across };
+            let (hook, device) = (hold.instance().hook, port.device.ifindex());
+            let course = Course { hook, device, across, is_up: self.is_up(peer) };
             self.crossings.follow(ifindex, peer, course, &hold.rows());
         }
         self.crossings.refresh();

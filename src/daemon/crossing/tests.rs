@@ -1,0 +1,94 @@
+use super::*;
+
+const TC: Course = Course { hook: Hook::Tc, device: 1, across: 1, is_up: true };
+
+fn rows() -> Arc<Rows<abi::Crossing>> {
+    Arc::new(Rows::plain(2).unwrap())
+}
+
+fn cross(rows: &Rows<abi::Crossing>, frames: u64) {
+    for at in 0..2 {
+        let row = rows.get(at).unwrap();
+        row.frames.fetch_add(frames, Relaxed);
+        row.bytes.fetch_add(100 * frames, Relaxed);
+    }
+}
+
+fn crossed(crossings: &Crossings) -> [u64; CROSSED_VALUES] {
+    crossings.of(11).unwrap().read().crossed
+}
+
+#[test]
+fn counts_stand_while_the_wire_is_wanted() {
+    let mut crossings = Crossings::default();
+    assert!(crossings.of(11).is_none());
+    let all: Vec<_> = (0..4).map(|_| rows()).collect();
+    for (n, rows) in all.iter().enumerate() {
+        crossings.measure(11, 12, TC);
+        crossings.carries(11, Arc::clone(rows), u64::from(n == 0) * 7);
+        crossings.follow(11, 12, TC, rows);
+        cross(rows, 10);
+        crossings.rest(11);
+    }
+    // The last but one meets a frame more.
+    cross(&all[2], 1);
+    assert_eq!(crossed(&crossings), [82, 8200, 0, 7]);
+    crossings.retain(|port| port == 11);
+    assert_eq!(crossed(&crossings)[0], 82);
+    crossings.retain(|_| false);
+    assert!(crossings.of(11).is_none());
+}
+
+#[test]
+fn they_begin_anew_with_another_wire_and_go_on_with_another_selector() {
+    let mut crossings = Crossings::default();
+    let (first, second) = (rows(), rows());
+    crossings.measure(11, 12, TC);
+    crossings.carries(11, Arc::clone(&first), 0);
+    cross(&first, 5);
+    // Exchanged behind its back; to another device.
+    cross(&second, 1);
+    crossings.follow(11, 12, Course { across: 0, ..TC }, &second);
+    assert_eq!(crossed(&crossings)[0], 12);
+    // To another port, by the same selector.
+    crossings.follow(11, 13, TC, &second);
+    assert_eq!(crossed(&crossings), [0; CROSSED_VALUES]);
+    cross(&second, 3);
+    assert_eq!(crossed(&crossings), [6, 600, 0, 0]);
+}
+
+/// Counts by the devices' word, which is `then` to begin with.
+fn metered(then: Drops, down: Option<(Drops, u64)>) -> Counts {
+    Counts { course: Some(TC), meter: Meter::Tc { last: then, down }, ..Counts::default() }
+}
+
+fn dropped(sent: u64, device: u64) -> BTreeMap<u32, Drops> {
+    BTreeMap::from([(1, Drops::of_device(sent, device)), (2, Drops::of_device(900, 900))])
+}
+
+#[test]
+fn what_devices_drop_is_lost_while_they_are_looked_at() {
+    let mut counts = metered(Drops::default(), None);
+    assert_eq!(counts.asks(), Some(1));
+    counts.take(&dropped(0, 5));
+    counts.take(&dropped(0, 8));
+    // The device has gone.
+    counts.take(&BTreeMap::new());
+    assert_eq!((counts.lost[Lost::Device as usize], counts.untold(50)), (8, 0));
+    counts.meter = Meter::None;
+    counts.take(&dropped(0, 80));
+    assert_eq!((counts.asks(), counts.lost[Lost::Device as usize]), (None, 8));
+}
+
+#[test]
+fn what_goes_to_a_port_that_is_down_is_lost_whether_or_not_the_kernel_tells() {
+    let then = Drops::of_device(100, 7);
+    let mut counts = metered(then.clone(), Some((then, 40)));
+    assert_eq!([40, 45].map(|crossed| counts.untold(crossed)), [0, 5]);
+    // It was up by then, and has sent some.
+    counts.take(&dropped(103, 7));
+    assert_eq!((counts.untold(45), counts.lost[Lost::Device as usize]), (2, 0));
+    // The kernel tells.
+    counts.take(&dropped(103, 9));
+    assert_eq!((counts.untold(45), counts.lost[Lost::Device as usize]), (0, 2));
+}
