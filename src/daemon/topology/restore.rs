@@ -19,10 +19,10 @@ use crate::xsk::offload::VlanOffload;
 const NEWS: Duration = Duration::from_secs(1);
 
 impl Topology {
-    /// Undoes what an earlier run left on devices that are no ports any more. Before the first snapshot nobody knows
-    /// which those are.
+    /// Undoes what an earlier run left on devices that are no ports any more. Before the first snapshot and the first look at
+    /// the devices, which one that ends at once does not wait for, nobody knows which those are.
     pub(super) fn clean_up(&mut self, plan: &Plan) {
-        if plan.table.generation == 0 {
+        if plan.table.generation == 0 || plan.looks == 0 {
             return;
         }
         self.sweep(plan);
