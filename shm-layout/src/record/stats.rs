@@ -45,9 +45,9 @@ pub const NO_SHARD: u32 = u32::MAX;
 
 /// [`StatsMetaRecord::capabilities`]: the dataplane has Mirror partitions.
 pub const CAP_MIRROR: u64 = 1;
-/// [`StatsMetaRecord::capabilities`]: the dataplane reads [`PlaceRecord`]s.
+/// [`StatsMetaRecord::capabilities`]: the dataplane reads [`PlaceRecord`](crate::record::PlaceRecord)s.
 pub const CAP_PLACES: u64 = 2;
-/// [`StatsMetaRecord::capabilities`]: the dataplane reads [`LinkLossRecord`]s.
+/// [`StatsMetaRecord::capabilities`]: the dataplane reads [`LinkLossRecord`](crate::record::LinkLossRecord)s.
 pub const CAP_LINK_LOSS: u64 = 4;
 
 record! {
