@@ -13,7 +13,7 @@
  * changes: what is pinned is then taken off by exchanging programs, and not
  * read.
  */
-#define LAYOUT 1
+#define LAYOUT 2
 
 /* Numbers that both sides know. An enum, so that they are in the object's BTF. */
 enum numbers {
@@ -50,7 +50,8 @@ struct port_row {
 	__u32 vlans;
 	/* First of the taps that the index counts from 1. */
 	__u32 taps;
-	__u32 reserved;
+	/* ~n: no row of another kind has that here, so that a bank from before port n was is not misread. */
+	__u32 mark;
 };
 
 /* Eight VLANs' places among the port's taps, counted from 1; 0 is none. */
@@ -112,13 +113,16 @@ struct loss {
 	__u64 told;
 };
 
-/* Whether who reads a processor's ring is to be woken. spanwired writes it. */
+/* Whether who reads a processor's ring is to be woken, and what did not get into it. */
 struct bell {
+	/* spanwired writes this. */
 	__u32 asleep;
 	__u32 reserved;
-	/* In the first row: the clones lost before they were in a ring that spanwired has seen. It writes this. */
+	/* In the first row: of `lost` of all rows what spanwired has seen. It writes this. */
 	__u64 seen;
-	__u64 pad[6];
+	/* Clones of all entries that this processor has selected and not put into its ring. It alone writes this. */
+	__u64 lost;
+	__u64 pad[5];
 };
 
 /* A clone on its way to spanwired; `len` bytes of the frame follow. */

@@ -186,6 +186,16 @@ static __always_inline struct record *reserve(void *ring, __u64 len)
 	return bpf_ringbuf_reserve(ring, sizeof(struct record) + RECORD_LONGEST, 0);
 }
 
+/* Counts a clone that is lost here: in its ledger, and in all. */
+static __always_inline void lose(__u64 *count, __u32 processor)
+{
+	struct bell *bell = bpf_map_lookup_elem(&bells, &processor);
+
+	(*count)++;
+	if (bell)
+		bell->lost++;
+}
+
 /* Copies a selected frame into the ring of this processor. */
 static __always_inline void copy(HOOK_CTX *ctx, __u64 len, void *bank, const struct tap_row *tap, struct cell *cell,
 				 __u32 processor)
@@ -202,16 +212,16 @@ static __always_inline void copy(HOOK_CTX *ctx, __u64 len, void *bank, const str
 	 */
 	asm volatile("" : "+r"(len), "+r"(least));
 	if (len > RECORD_LONGEST) {
-		cell->oversize++;
+		lose(&cell->oversize, processor);
 		return;
 	}
 	if (len < least) {
-		cell->unreadable++;
+		lose(&cell->unreadable, processor);
 		return;
 	}
 	record = header && ring ? reserve(ring, len) : 0;
 	if (!record) {
-		cell->ring_full++;
+		lose(&cell->ring_full, processor);
 		return;
 	}
 	record->serial = header->serial;
@@ -221,7 +231,7 @@ static __always_inline void copy(HOOK_CTX *ctx, __u64 len, void *bank, const str
 	record->len = len;
 	hook_note(ctx, record);
 	if (hook_load(ctx, 0, record + 1, len)) {
-		cell->unreadable++;
+		lose(&cell->unreadable, processor);
 		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
 		return;
 	}
@@ -242,7 +252,8 @@ static __always_inline void mirror(HOOK_CTX *ctx, __u32 len, __u32 processor)
 		return;
 	at = constants.port + 1;
 	row = bpf_map_lookup_elem(bank, &at);
-	if (!row)
+	/* A bank from before this port was has something else there, or nothing. */
+	if (!row || row->mark != ~constants.port)
 		return;
 	at = classify(ctx, bank, row);
 	if (!at)

@@ -82,7 +82,7 @@ just_booted() {
 # Namespaces of runs that were killed. PREFIX-PID-… of a living process is left alone.
 sweep() {
     local prefix
-    for prefix in swlab swlabtest sw-steer; do
+    for prefix in swlab swlabtest sw-steer swclsact swdev swfeat selector; do
         "$TARGET/debug/spanlab" sweep --prefix "$prefix" || return
     done
 }

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::config::{Config, online};
-use super::readers::readers;
+use super::readers::Readers;
 use crate::counters::{self, Counted, ENTRY_SLOTS, ShardBlock};
 use crate::kernel::abi::Bell;
 use crate::kernel::features::KernelFacts;
@@ -42,9 +42,7 @@ pub struct Carrier {
     owner: String,
     tcx: bool,
     bells: Rows<Bell>,
-    shards: usize,
-    /// The shards that read the rings, by processor.
-    readers: Vec<u32>,
+    readers: Readers,
 }
 
 /// What the selectors go by.
@@ -109,7 +107,7 @@ impl Carrier {
             }
         };
         if let Some(folder) = &folder {
-            if let Some(Past { unread, lost }) = Past::read(folder).filter(|past| *past != Past::default()) {
+            if let Some(Past { unread, lost }) = Past::end(folder).filter(|past| *past != Past::default()) {
                 tracing::warn!(
                     "while no spanwired ran {unread} clone(s) were not taken from the rings, and {lost} found them full"
                 );
@@ -118,28 +116,15 @@ impl Carrier {
         }
         let bells = maps.bells().map_err(|error| format!("cannot map bells: {error}"))?;
         let (ledger, policy) = (Ledger::new(Arc::clone(&maps), ENTRY_SLOTS as u32), Policy::new(Arc::clone(&maps)));
-        let (owner, shards) = (pins::name(&config.dir), config.cpus.len());
-        let readers = readers(maps.processors(), &config.cpus);
-        Ok(Carrier { maps, ledger, policy, force: Mutex::default(), folder, owner, tcx, bells, shards, readers })
+        let (owner, readers) = (pins::name(&config.dir), Readers::new(maps.processors(), &config.cpus));
+        Ok(Carrier { maps, ledger, policy, force: Mutex::default(), folder, owner, tcx, bells, readers })
     }
 
-    /// The clone rings that each shard reads: one for each processor that runs, as any may receive. Clones of one that comes
-    /// later, or for which there is no memory, are counted as those of a full ring, and wires cross all the same.
-    pub fn rings(&self) -> Vec<Vec<Ring>> {
-        let mut rings: Vec<Vec<Ring>> = (0..self.shards).map(|_| Vec::new()).collect();
-        let mut processors = online().unwrap_or_else(|| (0..self.maps.processors()).collect());
-        processors.retain(|&processor| processor < self.maps.processors());
-        for processor in processors {
-            match self.maps.add_ring(processor) {
-                Ok(ring) => rings[self.readers[processor as usize] as usize].push(ring),
-                Err(error) => tracing::warn!(
-                    "what is selected on processor {processor} is not mirrored, and counts as mirror_drops_ring_full: {error} \
-                     (--clone-ring {}: a smaller one may fit)",
-                    self.maps.ring_bytes()
-                ),
-            }
-        }
-        rings
+    /// The clone rings that are new since this was asked last, and the shards that are to read them: one for each processor that
+    /// runs, as any may receive.
+    pub fn rings(&self) -> Vec<(usize, Ring)> {
+        let running = online().unwrap_or_else(|| (0..self.maps.processors()).collect());
+        self.readers.rings(&self.maps, &running)
     }
 
     /// Where selectors are held.
@@ -199,7 +184,7 @@ impl Carrier {
     /// Takes note of the clones lost so far: what a later run finds beyond these was lost when nobody ran.
     pub fn note(&self) {
         if let Some(row) = self.bells.get(0) {
-            row.seen.store(self.ledger.lost(), Relaxed);
+            row.seen.store(Bell::all_lost(self.bells.iter()), Relaxed);
         }
     }
 
@@ -243,8 +228,7 @@ impl Upstream for Carrier {
 
     fn counted(&self, slot: u32, shard: u32) -> Counted {
         let mut counted = Counted::default();
-        let own = (0..).zip(&self.readers).filter(|&(_, &reader)| reader == shard);
-        own.for_each(|(processor, _)| counted += self.ledger.read(slot, processor));
+        self.readers.of(shard).iter().for_each(|&processor| counted += self.ledger.read(slot, processor));
         counted
     }
 

@@ -36,11 +36,12 @@ pub mod worker;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shm_layout::header::RegionKind;
 use thiserror::Error;
 
+use crate::kernel::rings::Ring;
 use crate::region::{CONFIG_FILE, Publisher, RegionError, STATS_FILE, Subscriber, check_dir};
 use crate::shard::lanes::Wake;
 use crate::shard::mailbox::Command;
@@ -58,6 +59,9 @@ use worker::Worker;
 
 /// How long a thread sleeps between looks at things nobody wakes it for.
 const TICK: Duration = Duration::from_millis(50);
+
+/// How often processors are looked for that have come to run.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How long the adopter sleeps where no publish wakes it: a region that was replaced behind its back is found that late.
 const ADOPTER_NAP: Duration = Duration::from_millis(100);
@@ -142,9 +146,7 @@ impl Dataplane {
         // Before there are threads: one for which a control group has too little memory takes all of that for a moment.
         let rings = carrier.as_ref().map(|carrier| carrier.rings()).unwrap_or_default();
         let workers = Worker::start_all(config, &table, &stop.shards).map_err(system("start a shard"))?;
-        for (worker, rings) in workers.iter().zip(rings) {
-            rings.into_iter().for_each(|ring| worker.hand().send(Command::Read(Box::new(ring))));
-        }
+        give(rings, &workers);
         let blocks: Vec<_> = workers.iter().map(|w| Arc::clone(&w.block)).collect();
         let report = Arc::new(Report::default());
 
@@ -196,9 +198,13 @@ impl Dataplane {
         }
 
         // This thread has nothing to do but to wait: for the end, or for a thread that must not end.
-        let mut died = None;
+        let (mut died, mut looked) = (None, Instant::now());
         while !is_over() && died.is_none() {
             thread::sleep(TICK);
+            if looked.elapsed() >= LOOK {
+                looked = Instant::now();
+                carrier.iter().for_each(|carrier| give(carrier.rings(), &workers));
+            }
             died = workers
                 .iter()
                 .map(|w| &w.thread)
@@ -234,6 +240,13 @@ fn keep_off(cpus: &[u32]) {
         && let Err(error) = rustix::thread::sched_setaffinity(None, &allowed)
     {
         tracing::warn!("control threads share the shards' processors: {error}");
+    }
+}
+
+/// Has the shards read these clone rings.
+fn give(rings: Vec<(usize, Ring)>, workers: &[Worker]) {
+    for (shard, ring) in rings {
+        workers[shard].hand().send(Command::Read(Box::new(ring)));
     }
 }
 

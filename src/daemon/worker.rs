@@ -211,14 +211,11 @@ fn run(mut shard: Shard<Socket>, block: &ShardBlock, waker: &Waker, stop: &Atomi
     if !pinned {
         tracing::warn!("shard {} cannot be pinned to processor {}", block.id, block.cpu);
     }
-    // What runs there now and then is then gone sooner. On Linux the priority of "this process" is this thread's.
-    let is_ordinary = rustix::process::getpriority_process(None).is_ok_and(|niceness| niceness > NICENESS);
-    if is_ordinary && let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        tracing::debug!("shard {} keeps the priority of others: {error}", block.id);
-    }
+    let mut priority = Priority::default();
     let mut idle = 0u32;
     let mut idle_since = Instant::now();
     while !stop.load(Relaxed) {
+        priority.follow(shard.carries_wires());
         if shard.breathe() > 0 {
             idle = 0;
             continue;
@@ -243,6 +240,40 @@ fn run(mut shard: Shard<Socket>, block: &ShardBlock, waker: &Waker, stop: &Atomi
     // What other shards have told of clones meanwhile goes into the last statistics, and what lies in the clone rings.
     let start = Instant::now();
     while shard.breathe() > 0 && start.elapsed() < LAST {}
+}
+
+/// The priority of a shard's thread. Frames that pass through it go before what else runs there. The kernel carries the others,
+/// in a thread of its own where it is under load (ksoftirqd), and that must not wait for who only makes clones.
+#[derive(Debug, Default)]
+struct Priority {
+    /// What the thread had before, while it has another one.
+    before: Option<i32>,
+}
+
+impl Priority {
+    /// With wires ahead of others, and else as it was.
+    #[inline]
+    fn follow(&mut self, carries_wires: bool) {
+        if carries_wires != self.before.is_some() {
+            self.change(carries_wires);
+        }
+    }
+
+    #[cold]
+    fn change(&mut self, carries_wires: bool) {
+        // On Linux the priority of "this process" is this thread's.
+        let niceness = match (carries_wires, self.before.take()) {
+            (true, _) => {
+                let before = rustix::process::getpriority_process(None).unwrap_or_default();
+                self.before = Some(before);
+                before.min(NICENESS)
+            }
+            (false, before) => before.unwrap_or_default(),
+        };
+        if let Err(error) = rustix::process::setpriority_process(None, niceness) {
+            tracing::debug!("a shard keeps the priority of others: {error}");
+        }
+    }
 }
 
 /// Sleeps until a frame or a record arrives, somebody wakes the shard, or it is time to look.

@@ -1,11 +1,12 @@
 //! What the selector (`bpf/abi.h`) and spanwired tell each other. A test holds the two together by the objects' BTF.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use bytemuck::{Pod, Zeroable};
 
 /// `LAYOUT`: what a spanwired goes by that reads what another one has pinned.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// `struct constants`: what the loader says of an instance of a program.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
@@ -39,8 +40,8 @@ pub struct PortRow {
     pub vlans: u32,
     /// First of the taps that the index counts from 1.
     pub taps: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// All bits of the port's number the other way: no row of another kind has that here.
+    pub mark: u32,
 }
 
 /// `struct tap_row`: a mirror entry.
@@ -113,16 +114,25 @@ pub struct Loss {
     pub told: u64,
 }
 
-/// `struct bell`: whether who reads a processor's ring is to be woken.
+/// `struct bell`: whether who reads a processor's ring is to be woken, and what did not get into it.
 #[derive(Debug, Zeroable)]
 #[repr(C)]
 pub struct Bell {
     /// 1 while it sleeps.
     pub asleep: AtomicU32,
     reserved: AtomicU32,
-    /// In the first row: the clones lost before they were in a ring that spanwired has seen. It writes this.
+    /// In the first row: of `lost` of all rows what spanwired has seen. It writes this.
     pub seen: AtomicU64,
-    pad: [AtomicU64; 6],
+    /// Clones that this processor has selected and not put into its ring.
+    pub lost: AtomicU64,
+    pad: [AtomicU64; 5],
+}
+
+impl Bell {
+    /// What all processors have lost, by their bells.
+    pub fn all_lost<'a>(bells: impl Iterator<Item = &'a Bell>) -> u64 {
+        bells.map(|bell| bell.lost.load(Relaxed)).sum()
+    }
 }
 
 /// The kernel took a VLAN tag off the frame.
@@ -245,12 +255,12 @@ mod tests {
         let ours = [
             ("constants", layout!(Constants { port, processors })),
             ("bank_header", layout!(BankHeader { serial, rows, ports })),
-            ("port_row", layout!(PortRow { plain, vlans, taps, reserved })),
+            ("port_row", layout!(PortRow { plain, vlans, taps, mark })),
             ("vlan_row", layout!(VlanRow { at })),
             ("tap_row", layout!(TapRow { slot, rate, output, reserved })),
             ("cell", layout!(Cell { until, reserved, observed, selected, ring_full, oversize, unreadable, pad })),
             ("crossing", layout!(Crossing { frames, bytes, no_peer, seen, pad })),
-            ("bell", layout!(Bell { asleep, reserved, seen, pad })),
+            ("bell", layout!(Bell { asleep, reserved, seen, lost, pad })),
             (
                 "record",
                 layout!(RecordHead {

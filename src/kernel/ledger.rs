@@ -58,11 +58,6 @@ impl Ledger {
         Counted { observed, selected, ring_full, oversize, unreadable }
     }
 
-    /// Clones of all entries that were lost before they were in a ring.
-    pub fn lost(&self) -> u64 {
-        self.chunks.iter().filter_map(OnceLock::get).map(lost).sum()
-    }
-
     /// What was counted of an entry on all processors.
     pub fn total(&self, slot: u32) -> Counted {
         let mut total = Counted::default();
@@ -74,12 +69,4 @@ impl Ledger {
         let chunk = self.chunks.get((slot / CHUNK_SLOTS) as usize)?.get()?;
         chunk.get((slot % CHUNK_SLOTS * self.maps.processors() + processor) as usize)
     }
-}
-
-/// The clones lost before they were in a ring, by these ledgers.
-pub(super) fn lost(rows: &Rows<Cell>) -> u64 {
-    let of = |cell: &Cell| {
-        [&cell.ring_full, &cell.oversize, &cell.unreadable].map(|lost| lost.load(Relaxed)).iter().sum::<u64>()
-    };
-    rows.iter().map(of).sum()
 }

@@ -95,7 +95,7 @@ impl Maps {
     }
 
     /// Pins what tells a later run what became of clones meanwhile, in place of what an earlier one has pinned: the bells, and
-    /// from now on each ledger and ring that is added. By themselves, because an inner map is found through the outer one only
+    /// from now on each ring that is added; and the policy, for it to end. By themselves, because an inner map is found through the outer one only
     /// with CAP_SYS_ADMIN, and before Linux 6.8 each look waits until no program runs. What cannot be pinned is told, and
     /// costs no more than that.
     pub fn pin(&self, folder: &Path) {
@@ -108,6 +108,7 @@ impl Maps {
         }
         // Of two folders, which nobody gives, the first stays.
         let _ = self.folder.set(folder.to_owned());
+        self.keep(&self.policy, POLICY, 0);
         self.keep(&self.bells, BELLS, 0);
     }
 
@@ -137,7 +138,6 @@ impl Maps {
         let chunk = chunk(self.processors)?;
         let rows = Rows::of(&chunk).map_err(MapError::of("map ledgers"))?;
         self.cells.update(&at.to_ne_bytes(), &fd(&chunk), MapFlags::ANY).map_err(MapError::of("add ledgers"))?;
-        self.keep(&chunk, CHUNK, at);
         Ok(rows)
     }
 
@@ -176,11 +176,11 @@ impl Maps {
 }
 
 /// Kinds of pinned maps: the first word of their names.
+pub(super) const POLICY: &str = "policy";
 pub(super) const BELLS: &str = "bells";
-pub(super) const CHUNK: &str = "chunk";
 pub(super) const RING: &str = "ring";
 /// With those of earlier releases.
-const PINNED: [&str; 5] = [BELLS, CHUNK, RING, "cells", "rings"];
+const PINNED: [&str; 6] = [POLICY, BELLS, RING, "cells", "chunk", "rings"];
 
 /// Where a map is pinned.
 pub(super) fn pin_of(folder: &Path, kind: &str, at: u32) -> PathBuf {

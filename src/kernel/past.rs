@@ -8,9 +8,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use libbpf_rs::{MapCore, MapHandle};
 
-use super::abi::{Bell, Cell, LAYOUT};
-use super::ledger::lost;
-use super::maps::{BELLS, CHUNK, RING, pin_of};
+use super::abi::{Bell, LAYOUT};
+use super::maps::{BELLS, POLICY, RING, pin_of};
 use super::rings::Ring;
 use super::rows::Rows;
 
@@ -24,27 +23,30 @@ pub struct Past {
 }
 
 impl Past {
-    /// Reads what is pinned in `folder`; `None` where nothing is, or it is of another layout.
-    pub fn read(folder: &Path) -> Option<Past> {
+    /// Has the selectors that are there select no more, and then reads what is pinned in `folder`, which grows no more;
+    /// `None` where nothing is, or it is of another layout.
+    pub fn end(folder: &Path) -> Option<Past> {
+        for policy in pinned(folder, POLICY, None) {
+            // There is none in force, or these are no selectors of ours: either way there is nothing to be ended.
+            let _ = policy.delete(&0u32.to_ne_bytes());
+        }
         let bells = MapHandle::from_pinned_path(pin_of(folder, BELLS, 0)).ok()?;
         let bells: Arc<Rows<Bell>> = Arc::new(Rows::of(&bells).ok()?);
-        let seen = bells.get(0)?.seen.load(Relaxed);
-        let chunks = pinned(folder, CHUNK)?;
-        let lost: u64 = chunks.filter_map(|chunk| Rows::<Cell>::of(&chunk).ok()).map(|rows| lost(&rows)).sum();
-        let unread = pinned(folder, RING)?.filter_map(|ring| unread(&ring, &bells)).sum();
+        let (seen, lost) = (bells.get(0)?.seen.load(Relaxed), Bell::all_lost(bells.iter()));
+        let unread = pinned(folder, RING, Some(LAYOUT)).filter_map(|ring| unread(&ring, &bells)).sum();
         Some(Past { unread, lost: lost.saturating_sub(seen) })
     }
 }
 
-/// The maps of a kind that are pinned.
-fn pinned(folder: &Path, kind: &'static str) -> Option<impl Iterator<Item = MapHandle>> {
+/// The maps of a kind that are pinned, of one layout or of any.
+fn pinned(folder: &Path, kind: &'static str, layout: Option<u32>) -> impl Iterator<Item = MapHandle> {
     let is_one = move |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let layout = LAYOUT.to_string();
-        matches!(name.split('-').collect::<Vec<_>>()[..], [of, _, its] if of == kind && its == layout)
+        let of = |its: &str| layout.is_none_or(|layout| its == layout.to_string());
+        matches!(name.split('-').collect::<Vec<_>>()[..], [is, _, its] if is == kind && of(its))
     };
-    let paths = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()).filter(is_one);
-    Some(paths.filter_map(|path| MapHandle::from_pinned_path(path).ok()))
+    let paths = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).filter(is_one);
+    paths.filter_map(|path| MapHandle::from_pinned_path(path).ok())
 }
 
 /// Records of a ring that nobody has read.

@@ -3,10 +3,10 @@
 //! A generation is a bank of its own, made to the table's size, filled, and then put in force at once: a packet sees one
 //! generation, whole, and none is waited for but by who puts it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytemuck::bytes_of;
-use libbpf_rs::{MapCore, MapFlags};
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
 use super::abi::{BankHeader, PortRow, TapRow, VLAN_ROWS};
 use super::maps::{MapError, Maps, bank};
@@ -19,12 +19,15 @@ pub type Row = [u8; 16];
 #[derive(Debug)]
 pub struct Policy {
     maps: Arc<Maps>,
+    /// The bank in force. Held until no packet sees it: kernels before 6.8, and stable ones of January 2024, free a bank that
+    /// nobody holds as soon as another one is put in its place (CVE-2023-52447).
+    bank: Mutex<Option<MapHandle>>,
 }
 
 impl Policy {
     /// With no bank in force, or whatever is in force already.
     pub fn new(maps: Arc<Maps>) -> Policy {
-        Policy { maps }
+        Policy { maps, bank: Mutex::default() }
     }
 
     /// Puts a table in force, for ports numbered in the order of `ports`, ifindexes in the snapshot. When this returns no
@@ -43,7 +46,7 @@ impl Policy {
         let keys: Vec<u8> = (0..count).flat_map(u32::to_ne_bytes).collect();
         let filled = bank.update_batch(&keys, rows.as_flattened(), count, MapFlags::ANY, MapFlags::ANY);
         filled.map_err(MapError::of("fill a bank of the policy"))?;
-        self.maps.put_bank(Some(&bank))
+        self.exchange(Some(bank))
     }
 
     /// Mirrors nothing. When this returns no packet is being selected.
@@ -51,7 +54,14 @@ impl Policy {
     /// # Errors
     /// The kernel refuses.
     pub fn clear(&self) -> Result<(), MapError> {
-        self.maps.put_bank(None)
+        self.exchange(None)
+    }
+
+    fn exchange(&self, bank: Option<MapHandle>) -> Result<(), MapError> {
+        let mut held = self.bank.lock().unwrap_or_else(PoisonError::into_inner);
+        self.maps.put_bank(bank.as_ref())?;
+        *held = bank;
+        Ok(())
     }
 }
 
@@ -60,7 +70,7 @@ pub fn rows(table: &Table, ports: &[u32]) -> Vec<Row> {
     let mut rows = vec![Row::default(); 1 + ports.len()];
     for (at, &port) in ports.iter().enumerate() {
         if let Some(policy) = table.policy(port) {
-            rows[1 + at] = put_port(policy, &mut rows);
+            rows[1 + at] = put_port(at as u32, policy, &mut rows);
         }
     }
     let header = BankHeader { serial: table.serial, rows: rows.len() as u32, ports: ports.len() as u32 };
@@ -68,9 +78,9 @@ pub fn rows(table: &Table, ports: &[u32]) -> Vec<Row> {
     rows
 }
 
-/// Adds what a port's row refers to, and gives that row.
-fn put_port(policy: &PortPolicy, rows: &mut Vec<Row>) -> Row {
-    let mut port = PortRow::default();
+/// Adds what the row of port `number` refers to, and gives that row.
+fn put_port(number: u32, policy: &PortPolicy, rows: &mut Vec<Row>) -> Row {
+    let mut port = PortRow { mark: !number, ..PortRow::default() };
     let tap_row = |tap: &Tap| {
         let output = policy.outputs.get(tap.output as usize).copied().unwrap_or(0);
         row(&TapRow { slot: tap.slot, rate: tap.rate.max(1), output, reserved: 0 })
@@ -111,8 +121,8 @@ mod tests {
         vlans.insert(PlaceRecord { vlan_id: 4094, ..PlaceRecord::of_ports(1, 9) }, tap(6));
         let policy = PortPolicy { plain: Some(tap(4)), vlans: Some(vlans), outputs: vec![8, 9] };
         let mut rows = vec![Row::default(); 2];
-        let port: PortRow = bytemuck::cast(put_port(&policy, &mut rows));
-        assert_eq!((port.plain, port.vlans, port.taps), (2, 3, 3 + VLAN_ROWS));
+        let port: PortRow = bytemuck::cast(put_port(0, &policy, &mut rows));
+        assert_eq!((port.plain, port.vlans, port.taps, port.mark), (2, 3, 3 + VLAN_ROWS, u32::MAX));
         let at = |vlan: u32| {
             let eight: [u16; 8] = bytemuck::cast(rows[(port.vlans + vlan / 8) as usize]);
             eight[(vlan % 8) as usize]

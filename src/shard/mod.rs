@@ -60,6 +60,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use shm_layout::counters::{SHARD_VALUES, Shard as Value};
+use shm_layout::record::PortRole;
 
 use crate::counters::{ShardBlock, partition_row};
 use crate::kernel::rings::Ring;
@@ -275,6 +276,11 @@ impl<D: Doorbell> Shard<D> {
     /// another shard.
     pub fn is_transmitting(&self) -> bool {
         self.ports.iter().any(|port| port.up && port.in_tx > 0) || self.clones.lanes.is_waiting()
+    }
+
+    /// Whether frames of wires pass through it.
+    pub fn carries_wires(&self) -> bool {
+        self.ports.first().is_some_and(|port| port.role == PortRole::Wire)
     }
 
     /// Counts a sleep of the thread that runs this shard.

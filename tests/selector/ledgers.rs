@@ -1,9 +1,13 @@
 //! What does not get into a ring is counted for what it is, and the ledger closes after every frame.
 
+use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 
 use spanwire::kernel::abi::RecordHead;
+use spanwire::kernel::past::Past;
+use spanwire::kernel::pins;
 use spanwire::kernel::program::Hook;
+use tempfile::TempDir;
 
 use super::hooks::{Frame, Program, TC_SHOT, XDP_DROP};
 use super::in_namespace;
@@ -87,5 +91,39 @@ fn a_frame_without_another_port_is_counted_too() {
             assert_eq!(counted, [0, 0, 1]);
         }
         assert_eq!(rig.ledger.total(rig.slots()[0]).handed_up(), 2, "it is mirrored all the same");
+    });
+}
+
+/// Pins of a dataplane that are gone with this.
+struct Pins(TempDir, PathBuf);
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        pins::remove(self.0.path(), &self.1);
+    }
+}
+
+#[test]
+fn a_later_run_ends_what_was_selected_by_nobody_and_tells_of_every_clone() {
+    in_namespace(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = pins::folder(dir.path(), None).unwrap();
+        let pins = Pins(dir, folder);
+        let mut rig = Rig::without_rings(4096);
+        rig.maps.pin(&pins.1);
+        rig.rings = rig.maps.add_rings(0..rig.maps.processors()).unwrap();
+        rig.put(&Plan::first_port(1));
+        let slot = rig.slots()[0];
+        (0..50).for_each(|n| rig.pass(if n % 2 == 0 { Hook::Xdp } else { Hook::Tc }, 0, &frame(60)));
+        rig.pass(Hook::Tc, 0, &frame(5000));
+
+        let counted = rig.ledger.total(slot);
+        let past = Past::end(&pins.1).unwrap();
+        assert!(counted.ring_full > 1, "{counted:?}");
+        assert_eq!(past, Past { unread: counted.handed_up(), lost: counted.ring_full });
+        for hook in [Hook::Xdp, Hook::Tc] {
+            rig.pass(hook, 0, &frame(60));
+        }
+        assert_eq!(rig.ledger.total(slot), counted, "nothing is selected any more");
     });
 }

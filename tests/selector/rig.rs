@@ -187,6 +187,11 @@ impl Rig {
 
     /// Puts a plan in force, as the adopter does: entries that stay keep their slots.
     pub fn put(&mut self, plan: &Plan) {
+        self.put_for(plan, &PORTS);
+    }
+
+    /// The same by who knows only some of the ports.
+    pub fn put_for(&mut self, plan: &Plan, ports: &[u32]) {
         let snapshot = plan.snapshot();
         let admission = admit(&snapshot);
         assert!(admission.accepted(), "{plan:?}");
@@ -205,7 +210,7 @@ impl Rig {
         }
         self.serial += 1;
         let table = Table::build(&view, 1, self.serial, |key| FIRST_SLOT + slots.slot(key));
-        self.policy.put(&table, &PORTS).unwrap();
+        self.policy.put(&table, ports).unwrap();
         self.slots.commit(slots, self.serial);
         self.slots.release(self.serial, |_| true);
         self.table = Some(table);

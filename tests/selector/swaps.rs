@@ -7,12 +7,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use spanwire::counters::Counted;
 use spanwire::kernel::abi::RecordHead;
 use spanwire::kernel::program::{Hook, Instance, Selector};
 use spanwire::kernel::rings::Ring;
 
 use super::hooks::{Frame, PEER};
-use super::rig::{MONITORS, Plan, Rig, drain};
+use super::rig::{MONITORS, PORTS, Plan, Rig, drain};
 use super::{in_namespace, is_long};
 
 /// Puts frames of the first port through both hooks for as long as `body` takes, on any processor; it is told how many.
@@ -144,5 +145,22 @@ fn who_lies_down_is_woken() {
             rig.pass(if round % 4 < 2 { Hook::Xdp } else { Hook::Tc }, 0, &Frame { len: 60, ..Frame::default() });
             rig.rings.insert(at, reader.join().unwrap());
         }
+    });
+}
+
+/// A selector may be on its port before the table that has it is in force, or while there is no memory for that.
+#[test]
+fn a_bank_from_before_a_port_was_says_nothing_of_it() {
+    in_namespace(|| {
+        let mut rig = Rig::new(1 << 18);
+        // Where the second port's row would be there is a tap, which would send it on to a row of an index of VLANs.
+        let mut plan = Plan::first_port(u32::MAX);
+        plan.entries[4] = Some((1, MONITORS[1]));
+        rig.put_for(&plan, &PORTS[..1]);
+        for hook in [Hook::Xdp, Hook::Tc] {
+            rig.run(hook, 1, &Frame { len: 60, ..Frame::default() }).unwrap();
+        }
+        assert_eq!(rig.ledger.total(0), Counted::default(), "of nobody");
+        rig.audit().unwrap();
     });
 }
