@@ -89,6 +89,11 @@ impl FromStr for PathChoice {
 const OF_A_STACK: [&str; 2] = [VETH, "tun"];
 const VETH: &str = "veth";
 
+/// Whether a device's frames come from a stack: with super-frames, unfinished checksums and tags beside them.
+pub fn is_of_a_stack(driver: &str) -> bool {
+    OF_A_STACK.contains(&driver)
+}
+
 /// Drivers that are a target of redirects once a program is attached to them, and say so only then.
 const WITH_A_PROGRAM: [&str; 9] = ["ena", "fec", "i40e", "ice", "igb", "igc", "ixgbe", "virtio_net", "vmxnet3"];
 
@@ -127,7 +132,7 @@ fn best(a: &PortFacts, b: &PortFacts, kernel: &KernelFacts) -> (Path, String) {
     if let Some(why) = &kernel.lacks {
         return (Path::Shard, format!("frames pass through this process, and stop with it: {why}"));
     }
-    if let Some(port) = [a, b].into_iter().find(|port| OF_A_STACK.contains(&port.driver.as_str())) {
+    if let Some(port) = [a, b].into_iter().find(|port| is_of_a_stack(&port.driver)) {
         return (
             Path::Tc,
             format!("{} is a {} device, whose frames only tc carries as they are", port.name, port.driver),

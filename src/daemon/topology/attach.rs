@@ -23,6 +23,7 @@ use super::sighting::Sighting;
 use super::{FIRST_REST, Failed, LONGEST_REST, Plan, Topology, Want};
 use crate::devices::promiscuity;
 use crate::kernel::hold::Hold;
+use crate::kernel::path::is_of_a_stack;
 use crate::kernel::program::Hook;
 use crate::kernel::steer::{PortProgram, SteerError};
 use crate::kernel::xdp::LinkError;
@@ -143,11 +144,17 @@ impl Topology {
         // A device that another program holds is left as it is, however often it is tried.
         let place = self.carrier.as_ref().ok_or("there is no kernel path here")?.place();
         Hold::check(ifindex, port.device.ifindex(), hook, &place).map_err(|error| error.to_string())?;
-        // An skb has its tag beside it; in the driver it is in the frame or lost.
-        if hook == Hook::Xdp {
-            let found = &self.record.changed_on(&Sighting::of(&port.device)).offloads;
-            port.offload = Some(VlanOffload::look(&port.device, found).map_err(|error| error.to_string())?);
-        }
+        let found = &self.record.changed_on(&Sighting::of(&port.device)).offloads;
+        let look = || VlanOffload::look(&port.device, found);
+        port.offload = match hook {
+            // In the driver a tag is in the frame or lost.
+            Hook::Xdp => Some(look().map_err(|error| error.to_string())?),
+            // An skb has its tag beside it.
+            Hook::Tc if is_of_a_stack(port.device.driver()) => None,
+            // Where a NIC took it off it need not be what was there: vmxnet3 calls each an 802.1Q tag, and igb makes what is
+            // left 60 bytes long. The kernel itself does it right.
+            Hook::Tc => look().ok(),
+        };
         Ok(())
     }
 
