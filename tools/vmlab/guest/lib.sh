@@ -90,7 +90,7 @@ END
     said=$(spanctl import /tmp/snapshot.json 2>&1)
     generation=$(sed -n 's/^published generation \([0-9]*\):.*/\1/p' <<<"$said")
     if [[ ! $generation ]]; then result publish failed "$said"
-    elif ! said=$(timeout 30 spanctl wait --generation "$generation" 2>&1); then result publish failed "not in use after 30 s: $said"; fi
+    elif ! said=$(timeout 70 spanctl wait --generation "$generation" --timeout 60 2>&1); then result publish failed "not in use after 60 s: $said"; fi
 }
 # Until all ports and entries are active, for so many seconds; then what is not, and why.
 active() {
@@ -160,22 +160,28 @@ ledger() {
     if ((code == 0)); then result "$check" ok "every ledger closes"
     else result "$check" failed "$(grep -E 'wrong|hold|spanlab' <<<"$said" | tr '\n' ' ')"; fi
 }
-# during SECONDS COMMAND…: frames both ways for so long, the command after a third of it. Sets LOST, frames of both ways, EXIT
-# of the exchange (2: there was none) and SAID; what is asked of them is the scenario's to say.
+# during SECONDS COMMAND…: frames both ways for so long, the command while they cross. Sets LOST, frames of both ways, EXIT (of the
+# exchange; 2 where there was none, or none any more when the command had ended) and SAID; what is asked of them is the scenario's
+# to say.
 during() {
-    local seconds=$1 missing
+    local seconds=$1 missing before
     shift
+    before=$(arrived)
     FRAMES=$((seconds * PPS)) BURST=1 exchange --no-monitor --on-the-way 0 --shortest 64 &
     local sender=$!
-    sleep $((seconds / 3))
+    # A slow machine takes its time to make them.
+    while (($(arrived) < before + PPS / 2)) && kill -0 $sender 2>/dev/null; do sleep 0.1; done
     # Not in a pipe: it may start what is to be waited for.
     "$@" >/tmp/event 2>&1
     sed 's/^/event| /' /tmp/event
     EXIT=0 LOST=0
-    wait $sender || EXIT=$?
+    kill -0 $sender 2>/dev/null || EXIT=2
+    wait $sender || EXIT=$((EXIT | $?))
     for missing in $(sed -nE 's/^forwarded .*, ([0-9]+) missing([,;].*)?$/\1/p' /tmp/exchange); do LOST=$((LOST + missing)); done
     SAID=$(lines)
+    ((EXIT < 2)) || SAID="not every frame was still to come when the event had ended; $SAID"
 }
+arrived() { ns sink cat /sys/class/net/s0/statistics/rx_packets; }
 
 # --- the end -----------------------------------------------------------------------------------------------------
 
