@@ -96,7 +96,7 @@ fn a_program_of_others_on_the_xdp_hook_is_left_there() {
         wait_for_reason(&node, A, &["already has an XDP program attached", "ip link show"]);
         assert_eq!(changed()[..before.len() / 3], before[..before.len() / 3], "{how}: nothing is changed on it");
         match held {
-            Some(link) => drop(link),
+            Some(link) => link.detach().unwrap(),
             None => by_netlink(false),
         }
         node.wait_for_ports(&[A, B]);
@@ -125,18 +125,19 @@ fn programs_of_others_at_tc_take_nothing_unsaid() {
     assert!(crosses(&lab, 71), "ours is the first");
     tc("qdisc del dev DEV clsact");
     assert!(crosses(&lab, 72), "a link needs no discipline");
-    drop(first);
+    // Not only closed, which takes effect a little later.
+    first.detach().unwrap();
 
     let before = foreign.attach(&lab, A, "tc");
     wait_for_reason(&node, A, &["frames meet program \"foreign_tc\"", "before its selector", "does not cross"]);
     assert!(!crosses(&lab, 73));
-    drop(before);
+    before.detach().unwrap();
     node.wait_for("the remark's end", |show| port_of(show, A).is_some_and(|port| port["reason"] == ""));
     assert!(crosses(&lab, 74));
 
     let link = foreign.attach(&lab, A, "xdp");
     wait_for_reason(&node, A, &["frames meet the XDP program of another", "does not cross"]);
-    drop(link);
+    link.detach().unwrap();
     assert!(node.stop().contains("frames meet program \"foreign_tc\""));
 }
 
