@@ -86,7 +86,7 @@ fn main() {
                 continue;
             }
             // The loopback device is as good as any: nothing is sent.
-            let instance = Instance { hook, port: case.port, peer: 1 };
+            let instance = Instance { hook, port: case.port, device: 0, peer: 1 };
             let selector = Selector::load(instance, &maps).expect("a selector");
             policy.clear().expect("cleared");
             ledger.reset(0).expect("a ledger");

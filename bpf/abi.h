@@ -153,6 +153,9 @@ struct constants {
 	__u32 port;
 	/* Rows of `crossings`, and of each ledger: processors there can be. */
 	__u32 processors;
+	/* Its own device, ifindex, where `devices` has it too; else 0. */
+	__u32 device;
+	__u32 reserved;
 	/* None of them, and here for the BTF alone: the test that compares abi.rs with it finds the types by this. */
 	enum numbers numbers[0];
 	struct bank_header banks[0];

@@ -4,7 +4,7 @@
  * frame into the clone ring of this processor. The hooks differ in how they
  * read a frame and send it on, and in nothing else.
  *
- * Each port has an instance of a program, with its own constants, `peer` and
+ * Each port has an instance of a program, with its own constants, `devices` and
  * `crossings`; the other maps are shared by all ports of a directory.
  *
  * Before it includes this a hook defines HOOK_CTX, the program's context, and
@@ -70,15 +70,18 @@ struct {
 } bells SEC(".maps");
 
 /*
- * The wire's other port. A device that goes the kernel takes out here, so that
- * no frame can go to a stranger with the same ifindex.
+ * The devices of the wire. One that goes, also to another network namespace, the
+ * kernel takes out here, so that no frame can go to a stranger with the same
+ * ifindex.
  */
+enum { OTHER, OWN, DEVICES };
+
 struct {
 	__uint(type, BPF_MAP_TYPE_DEVMAP);
-	__uint(max_entries, 1);
+	__uint(max_entries, DEVICES);
 	__type(key, __u32);
 	__type(value, __u32);
-} peer SEC(".maps");
+} devices SEC(".maps");
 
 /* What crossed from this port, by processor. */
 struct {

@@ -42,12 +42,16 @@ static __always_inline long hook_load(struct __sk_buff *skb, __u32 from, void *t
 SEC("tc")
 int span_tc(struct __sk_buff *skb)
 {
-	__u32 processor = bpf_get_smp_processor_id(), len = skb->len, at = 0;
+	__u32 processor = bpf_get_smp_processor_id(), len = skb->len, at = OTHER;
 	struct crossing *row = crossing(processor);
 	const __u32 *device;
 
 	mirror(skb, len, processor);
-	device = bpf_map_lookup_elem(&peer, &at);
+	device = bpf_map_lookup_elem(&devices, &at);
+	/* It is looked up where the port is by now: elsewhere it is another one's. */
+	at = OWN;
+	if (constants.device && !bpf_map_lookup_elem(&devices, &at))
+		device = 0;
 	/* The tag that the kernel took off is on the wire. */
 	crossed(row, skb->vlan_present ? len + 4 : len, device != 0);
 	return device ? bpf_redirect(*device, 0) : TC_ACT_SHOT;

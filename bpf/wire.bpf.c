@@ -40,7 +40,7 @@ int span_wire(struct xdp_md *ctx)
 	long verdict;
 
 	mirror(ctx, len, processor);
-	verdict = bpf_redirect_map(&peer, 0, XDP_DROP);
+	verdict = bpf_redirect_map(&devices, OTHER, XDP_DROP);
 	crossed(row, len, verdict == XDP_REDIRECT);
 	return verdict;
 }

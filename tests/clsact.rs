@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -70,7 +72,7 @@ fn ifindex(name: &str) -> u32 {
 /// A selector that sends everything to `peer`.
 fn to(peer: &str) -> Selector {
     let maps = Maps::create(1, 1 << 16).unwrap();
-    Selector::load(Instance { hook: Hook::Tc, port: 0, peer: ifindex(peer) }, &maps).unwrap()
+    Selector::load(Instance { hook: Hook::Tc, port: 0, device: 0, peer: ifindex(peer) }, &maps).unwrap()
 }
 
 fn attach(selector: &Selector, device: &str, owner: &str) -> std::io::Result<Filter> {
@@ -275,6 +277,38 @@ fn what_becomes_of_a_filter_is_seen() {
     assert_eq!(look(), Err(Lost::Detached));
 }
 
+/// Where the kernel cannot be asked, what carries is left as it is, and that is told.
+#[test]
+fn a_look_that_cannot_be_had_takes_nothing_off() {
+    // In a process of its own: it takes all the descriptors there are.
+    if std::env::var_os("SWCLSACT_ALONE").is_none() {
+        let mut alone = Command::new("prlimit");
+        alone.arg("--nofile=256:256").arg(std::env::current_exe().unwrap()).env("SWCLSACT_ALONE", "1");
+        let done = alone.args(["--exact", "a_look_that_cannot_be_had_takes_nothing_off"]).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+        return;
+    }
+    let net = Net::new();
+    let place = Place { folder: None, owner: "one", tcx: false };
+    let selector = net.enter(|| to("b1"));
+    let mut hold = net.enter(|| Hold::take(&selector, 11, ifindex("a1"), &place).unwrap());
+    let (device, program) = net.enter(|| (ifindex("a1"), hold.instance()));
+    let before = net.filters("a1");
+    net.enter(|| {
+        let mut taken: Vec<File> = Vec::new();
+        taken.extend(std::iter::from_fn(|| File::open("/dev/null").ok()));
+        let seen = hold.look().expect("no answer is no loss");
+        assert!(
+            seen.remark.contains("cannot look after its selector") && seen.remark.contains("LimitNOFILE"),
+            "{seen:?}"
+        );
+        assert!(Hold::take(&selector, 11, device, &place).is_err());
+        drop(taken);
+        assert_eq!(hold.look(), Ok(Seen::default()));
+    });
+    assert_eq!((net.filters("a1"), hold.instance()), (before, program));
+}
+
 #[test]
 fn a_discipline_that_others_use_by_now_stays() {
     let net = Net::new();
@@ -323,7 +357,10 @@ fn a_filter_that_cannot_be_says_why_and_leaves_nothing() {
         assert!(Filter::attach(program.as_fd(), 4_000_000, "two", 11).is_err());
         assert_eq!(Filter::find(4_000_000, "two").unwrap(), None);
         // No program of tc: nothing stays, not even the discipline.
-        let xdp = Selector::load(Instance { hook: Hook::Xdp, port: 0, peer: 0 }, &Maps::create(1, 1 << 16).unwrap());
+        let xdp = Selector::load(
+            Instance { hook: Hook::Xdp, port: 0, device: 0, peer: 0 },
+            &Maps::create(1, 1 << 16).unwrap(),
+        );
         assert!(Filter::attach(xdp.unwrap().program().unwrap().as_fd(), ifindex("a0"), "two", 11).is_err());
         let mut sets = capabilities(None).unwrap();
         sets.effective.remove(CapabilitySet::NET_ADMIN);

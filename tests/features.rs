@@ -98,7 +98,7 @@ fn rights_that_are_missing_are_told() {
             keep(kept);
             let facts = KernelFacts::probe();
             let loaded = Maps::create(1, 1 << 16).map_err(|error| error.to_string()).and_then(|maps| {
-                let of = |hook| Instance { hook, port: 0, peer: 1 };
+                let of = |hook| Instance { hook, port: 0, device: 0, peer: 1 };
                 let load = |hook| Selector::load(of(hook), &maps).map(drop).map_err(|error| error.to_string());
                 load(Hook::Xdp).and_then(|()| load(Hook::Tc))
             });
@@ -120,7 +120,7 @@ fn tcx_is_there_where_links_can_be_made() {
     let net = net();
     net.enter(|| {
         let maps = Maps::create(1, 1 << 16).unwrap();
-        let selector = Selector::load(Instance { hook: Hook::Tc, port: 0, peer: 1 }, &maps).unwrap();
+        let selector = Selector::load(Instance { hook: Hook::Tc, port: 0, device: 0, peer: 1 }, &maps).unwrap();
         let program = selector.program().unwrap();
         let made = Link::create(program.as_fd(), device("va").ifindex(), Point::TcxIngress { revision: 0 });
         assert_eq!(KernelFacts::probe().tcx, made.is_ok(), "{made:?}");

@@ -17,7 +17,7 @@ use spanwire::kernel::steer::{PortProgram, SteerError, XdpModeChoice};
 use spanwire::kernel::xdp::{LinkError, XdpMode};
 use spanwire::xsk::ioctl::NetdevError;
 use spanwire::xsk::netdev::{self, LinkState, Netdev, Queues};
-use spanwire::xsk::offload::{VlanOffload, stuck_vlan_offload};
+use spanwire::xsk::offload::{Offload, Reader, stuck_vlan_offload};
 use spanwire::xsk::packet_socket::PacketSocket;
 use spanwire::xsk::promiscuous::Promiscuous;
 
@@ -388,8 +388,8 @@ fn vlan_features(net: &Net, dev: &str) -> Vec<String> {
     found
 }
 
-fn held_off(ifindex: u32) -> VlanOffload {
-    let mut offload = VlanOffload::look(&Netdev::open(ifindex).unwrap(), &[]).unwrap();
+fn held_off(ifindex: u32) -> Offload {
+    let mut offload = Offload::look(&Netdev::open(ifindex).unwrap(), Reader::Driver, &[]).unwrap();
     offload.turn_off().unwrap();
     offload
 }
@@ -448,7 +448,7 @@ fn what_an_earlier_holder_turned_off_is_put_back_too() {
     net.inside(|| {
         let va = Netdev::open(ifindex("va")).unwrap();
         let found = ["rxvlan".to_owned(), "no such".to_owned()];
-        let mut offload = VlanOffload::look(&va, &found).unwrap();
+        let mut offload = Offload::look(&va, Reader::Driver, &found).unwrap();
         assert!(offload.changed().any(|name| name == "rxvlan"));
         offload.turn_off().unwrap();
         assert!(offload.restore().unwrap());
@@ -456,9 +456,9 @@ fn what_an_earlier_holder_turned_off_is_put_back_too() {
         assert!(now.contains(&"rx-vlan-offload: on".to_owned()), "{now:?}");
         assert!(now.contains(&"tx-vlan-offload: off".to_owned()), "nobody said that it was on: {now:?}");
         // Only looked at: nothing is changed, and nothing put back.
-        drop(VlanOffload::look(&va, &["txvlan".to_owned()]).unwrap());
+        drop(Offload::look(&va, Reader::Driver, &["txvlan".to_owned()]).unwrap());
         assert_eq!(vlan_features(&net, "va"), now);
-        assert!(VlanOffload::restore_found(&va, &["txvlan".to_owned()]).unwrap());
+        assert!(Offload::restore_found(&va, &["txvlan".to_owned()]).unwrap());
         assert_eq!(vlan_features(&net, "va"), before);
     });
 }

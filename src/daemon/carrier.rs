@@ -137,13 +137,13 @@ impl Carrier {
         self.force.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Loads the selector of a port whose frames go to device `peer`.
+    /// Loads the selector of a port, of `device`, whose frames go to device `peer`.
     ///
     /// # Errors
     /// The kernel does not take it.
-    pub fn selector(&self, port: u32, hook: Hook, peer: u32) -> Result<Selector, ProgramError> {
+    pub fn selector(&self, port: u32, hook: Hook, device: u32, peer: u32) -> Result<Selector, ProgramError> {
         let port = self.force().number(port);
-        Selector::load(Instance { hook, port, peer }, &self.maps)
+        Selector::load(Instance { hook, port, device, peer }, &self.maps)
     }
 
     /// Has the selectors go by a table: when this returns no frame meets an older one. Where memory is short that is told, and

@@ -16,6 +16,10 @@ pub struct Constants {
     pub port: u32,
     /// Processors there can be.
     pub processors: u32,
+    /// The port's own device, ifindex, where `devices` has it too; else 0.
+    pub device: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// `struct bank_header`: the first row of a bank.
@@ -253,7 +257,7 @@ mod tests {
             at: [u16; 8],
         }
         let ours = [
-            ("constants", layout!(Constants { port, processors })),
+            ("constants", layout!(Constants { port, processors, device, reserved })),
             ("bank_header", layout!(BankHeader { serial, rows, ports })),
             ("port_row", layout!(PortRow { plain, vlans, taps, mark })),
             ("vlan_row", layout!(VlanRow { at })),

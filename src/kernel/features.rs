@@ -170,7 +170,7 @@ fn lacks() -> Option<String> {
 fn try_selectors() -> Result<(), String> {
     let maps = Maps::create(1, page()).map_err(|error| error.to_string())?;
     [Hook::Xdp, Hook::Tc].into_iter().try_for_each(|hook| {
-        let loaded = Selector::load(Instance { hook, port: 0, peer: 0 }, &maps);
+        let loaded = Selector::load(Instance { hook, port: 0, device: 0, peer: 0 }, &maps);
         loaded.map(drop).map_err(|error| {
             tracing::debug!("{error}");
             let needs = match &*lacking() {

@@ -19,6 +19,7 @@ use super::rows::Rows;
 use super::xdp::{self, LinkError, XdpMode};
 use crate::devices;
 use crate::xsk::netdev;
+use crate::xsk::shortage::shortage;
 
 /// Why a selector could not be put on a port.
 #[derive(Debug, thiserror::Error)]
@@ -131,10 +132,11 @@ impl Hold {
     /// [`HoldError`]: somebody else has the place.
     pub fn check(port: u32, device: u32, hook: Hook, at: &Place<'_>) -> Result<(), HoldError> {
         let pinned = at.folder.map(|folder| Pinned::of(folder, port, hook));
-        if Holder::find(device, hook, at, pinned.as_ref()).is_some() {
-            return Ok(());
-        }
-        Holder::check(device, hook, at).map_err(|source| refused(source, device, hook))
+        let free = Holder::find(device, hook, at, pinned.as_ref()).and_then(|found| match found {
+            Some(_) => Ok(()),
+            None => Holder::check(device, hook, at),
+        });
+        free.map_err(|source| refused(source, device, hook))
     }
 
     /// Puts a selector on the device of port `port`, ifindex in the snapshot. One of an earlier run that holds there has its
@@ -147,13 +149,16 @@ impl Hold {
         let loaded = Loaded::of(selector, device)?;
         let (program, hook) = (loaded.program.as_fd(), loaded.of.hook);
         let pinned = at.folder.map(|folder| Pinned::of(folder, port, hook));
-        let (holder, found) = match Holder::find(device, hook, at, pinned.as_ref()) {
-            Some(holder) if holder.swap(program).is_ok() => (holder, pinned.as_ref().and_then(crossed_before)),
-            _ => {
+        let refused = |source| refused(source, device, hook);
+        let (holder, found) = match Holder::find(device, hook, at, pinned.as_ref()).map_err(refused)? {
+            Some(holder) => {
+                holder.swap(program).map_err(refused)?;
+                (holder, pinned.as_ref().and_then(crossed_before))
+            }
+            None => {
                 // Of another device, or of none any more.
                 pinned.iter().for_each(Pinned::remove);
-                let attached = Holder::attach(program, device, port, hook, at);
-                (attached.map_err(|source| refused(source, device, hook))?, None)
+                (Holder::attach(program, device, port, hook, at).map_err(refused)?, None)
             }
         };
         let mut hold = Hold { holder, loaded, device, pinned, unpinned: None, found };
@@ -221,9 +226,15 @@ impl Hold {
     /// Looks whether the program is still where it was put, and pins it again where somebody has removed the pins.
     ///
     /// # Errors
-    /// [`Lost`]: it is not there.
+    /// [`Lost`]: it is not there. Where the kernel does not answer it is taken to be, and that is the remark.
     pub fn look(&mut self) -> Result<Seen, Lost> {
-        let standing = self.holder.standing(self.device).ok().flatten().ok_or(Lost::Detached)?;
+        let standing = match self.holder.standing(self.device) {
+            Ok(standing) => standing.ok_or(Lost::Detached)?,
+            Err(error) => {
+                let remark = format!("cannot look after its selector: {error}{}", shortage(&error));
+                return Ok(Seen { is_pinned_again: false, remark });
+            }
+        };
         if standing.program != self.loaded.program.id() {
             return Err(Lost::Replaced);
         }
@@ -242,6 +253,12 @@ impl Hold {
         let stays = self.unpinned.as_ref().map(|error| format!("does not outlive this process: {error}"));
         let remark = first.into_iter().chain(stays).collect::<Vec<_>>().join("; ");
         Ok(Seen { is_pinned_again, remark })
+    }
+
+    /// Whether nothing is held on its device any more, as after that has gone: another one with its ifindex is not taken for it.
+    /// Where the kernel does not answer something is.
+    pub fn is_off(&self) -> bool {
+        self.holder.device().is_ok_and(|device| device != Some(self.device))
     }
 
     /// Whether it outlives the process.
@@ -311,6 +328,7 @@ pub fn sweep(folder: &Path, wanted: impl Fn(u32, Hook) -> bool) -> io::Result<us
                 // Gone with its device, it needs no detaching.
                 Found::Link(link, _) => drop(link.detach()),
                 Found::Nothing => {}
+                Found::Unknown(error) => return Err(error),
                 Found::Other(what) => {
                     tracing::debug!("{}: {what} is none of ours, and is left as it is", path.display());
                     continue;

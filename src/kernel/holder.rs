@@ -15,6 +15,7 @@ use super::program::Hook;
 use super::tcx::{Known, Programs};
 use super::xdp::XdpMode;
 use crate::devices;
+use crate::xsk::shortage::is_shortage;
 
 /// Last word of the name of a filter's pin.
 pub(super) const FILTER: &str = "filter";
@@ -104,6 +105,7 @@ impl Pinned {
             // Of another device, or of none any more.
             Found::Link(..) => remove(&self.link),
             Found::Other(what) => return Err(in_the_way(&self.link, &what)),
+            Found::Unknown(error) => return Err(PinError::of(&self.link)(error)),
             Found::Nothing => {}
         }
         link.pin(&self.link).map_err(PinError::of(&self.link))
@@ -140,6 +142,8 @@ pub(super) enum Found {
     Link(Link, Held),
     /// What it is.
     Other(String),
+    /// It cannot be opened now, whatever it is.
+    Unknown(io::Error),
 }
 
 /// Looks what is pinned where a link of this hook would be.
@@ -150,6 +154,7 @@ pub(super) fn look(path: &Path, hook: Hook) -> Found {
     let link = match Link::open(path) {
         Ok(link) => link,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Found::Nothing,
+        Err(error) if is_shortage(&error) => return Found::Unknown(error),
         Err(error) => return Found::Other(format!("something else ({error})")),
     };
     let held = match link.held() {
@@ -196,14 +201,15 @@ pub(super) struct Standing {
 }
 
 impl Holder {
-    /// What holds the selector of a device already.
-    pub(super) fn find(device: u32, hook: Hook, at: &Place<'_>, pinned: Option<&Pinned>) -> Option<Holder> {
+    /// What holds the selector of a device already. Only where the answer is none may another one be attached.
+    pub(super) fn find(device: u32, hook: Hook, at: &Place<'_>, pinned: Option<&Pinned>) -> io::Result<Option<Holder>> {
         if hook == Hook::Tc && !at.tcx {
-            return Filter::find(device, at.owner).ok()?.map(Holder::Filter);
+            return Ok(Filter::find(device, at.owner)?.map(Holder::Filter));
         }
-        match look(&pinned?.link, hook) {
-            Found::Link(link, held) if held.device == Some(device) => Some(Holder::Link(link)),
-            _ => None,
+        match pinned.map_or(Found::Nothing, |pinned| look(&pinned.link, hook)) {
+            Found::Link(link, held) if held.device == Some(device) => Ok(Some(Holder::Link(link))),
+            Found::Unknown(error) => Err(error),
+            _ => Ok(None),
         }
     }
 
@@ -237,6 +243,14 @@ impl Holder {
         }
     }
 
+    /// The device that it is on; `None` once that has gone, or nothing is held any more.
+    pub(super) fn device(&self) -> io::Result<Option<u32>> {
+        match self {
+            Holder::Link(link) => Ok(link.held()?.device),
+            Holder::Filter(filter) => filter.device(),
+        }
+    }
+
     /// What is held on `device`; `None` once nothing is.
     pub(super) fn standing(&self, device: u32) -> io::Result<Option<Standing>> {
         let link = match self {
@@ -248,7 +262,12 @@ impl Holder {
         if link.device != Some(device) {
             return Ok(None);
         }
-        let others = if link.at_xdp { Programs::default() } else { Programs::at(device)? };
+        let others = if link.at_xdp { Ok(Programs::default()) } else { Programs::at(device) };
+        let others = match others {
+            // Gone since.
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(None),
+            others => others?,
+        };
         let before = others.before(link.program).map(|other| format!("program {other} at tc")).collect();
         Ok(Some(Standing { program: link.program, before }))
     }

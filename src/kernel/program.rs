@@ -58,12 +58,16 @@ pub struct Instance {
     pub hook: Hook,
     /// The port's number in the policy.
     pub port: u32,
+    /// Its device, ifindex in this network namespace: tc sends nothing on elsewhere. 0 where that is not to be looked at.
+    pub device: u32,
     /// Device of the wire's other port, ifindex in this network namespace; 0 for none.
     pub peer: u32,
 }
 
-/// The map that a selector has its wire's other port in.
-const PEER: &str = "peer";
+/// The map that a selector has the devices of its wire in: the other port's, and its own.
+const DEVICES: &str = "devices";
+const OTHER: u32 = 0;
+const OWN: u32 = 1;
 
 /// The device that a selector's frames go to. The kernel takes one that goes out of it.
 #[derive(Debug)]
@@ -76,7 +80,11 @@ impl Peer {
     /// # Errors
     /// There is no such device.
     pub fn set(&self, device: u32) -> libbpf_rs::Result<()> {
-        let at = 0u32.to_ne_bytes();
+        self.put(OTHER, device)
+    }
+
+    fn put(&self, at: u32, device: u32) -> libbpf_rs::Result<()> {
+        let at = at.to_ne_bytes();
         if self.0.lookup(&at, MapFlags::ANY)?.is_some_and(|there| there == device.to_ne_bytes()) {
             return Ok(());
         }
@@ -118,7 +126,7 @@ impl Selector {
     /// Loads an instance over the shared maps.
     ///
     /// # Errors
-    /// [`ProgramError`]: the kernel lacks something, or rights are missing, or `peer` is no device.
+    /// [`ProgramError`]: the kernel lacks something, or rights are missing, or one of the two is no device.
     pub fn load(of: Instance, maps: &Maps) -> Result<Selector, ProgramError> {
         let (loaded, log) = with_libbpf_log(|| load(of, maps));
         let object = loaded.map_err(|source| ProgramError { hook: of.hook, source, log })?;
@@ -151,7 +159,7 @@ impl Selector {
     /// # Errors
     /// Descriptors are short.
     pub fn peer(&self) -> Result<Peer, ProgramError> {
-        map_of(&self.object, PEER).map(Peer).map_err(|source| self.error(source))
+        map_of(&self.object, DEVICES).map(Peer).map_err(|source| self.error(source))
     }
 
     /// Runs it on a frame, without a device, and returns its verdict: as the kernel tries programs (`BPF_PROG_TEST_RUN`).
@@ -185,7 +193,7 @@ impl Selector {
 fn load(of: Instance, maps: &Maps) -> libbpf_rs::Result<Object> {
     let (bytes, _) = of.hook.object();
     let mut open = ObjectBuilder::default().open_memory(bytes)?;
-    let constants = Constants { port: of.port, processors: maps.processors() };
+    let constants = Constants { port: of.port, processors: maps.processors(), device: of.device, reserved: 0 };
     for mut map in open.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
         if let Some(shared) = maps.named(&name) {
@@ -197,7 +205,9 @@ fn load(of: Instance, maps: &Maps) -> libbpf_rs::Result<Object> {
         }
     }
     let object = open.load()?;
-    Peer(map_of(&object, PEER)?).set(of.peer)?;
+    let devices = Peer(map_of(&object, DEVICES)?);
+    devices.put(OWN, of.device)?;
+    devices.set(of.peer)?;
     Ok(object)
 }
 

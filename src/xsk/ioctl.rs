@@ -47,7 +47,7 @@ pub enum NetdevError {
         source: io::Error,
     },
     /// The kernel refused to change the offloads.
-    #[error("cannot change the VLAN offloads of port {port}: {source}{}", needed(source))]
+    #[error("cannot change the offloads of port {port}: {source}{}", needed(source))]
     Write {
         /// Device.
         port: String,

@@ -11,7 +11,7 @@
 //! - [`socket`]: a socket bound to one queue
 //! - [`shortage`]: the process has run out of something
 //! - [`ioctl`]: asking the kernel of a device; [`netdev`]: what it says
-//! - [`offload`]: its VLAN offloads, held off while it is a port
+//! - [`offload`]: its offloads that change frames, held off while it is a port
 //! - [`packet_socket`]: frames as they are on the wire, for tests and tools
 //! - [`promiscuous`]: a device that is to receive every frame
 //! - [`endpoint`]: a socket that only sends and one that only receives, for traffic generators and sinks

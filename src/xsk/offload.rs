@@ -1,4 +1,8 @@
-//! The VLAN offloads of a device: which are on, which cannot be turned off, and holding them off.
+//! The offloads of a device that change frames before a program sees them: which are on, which cannot be turned off, and
+//! holding them off.
+//!
+//! What is merged on reception (LRO, and in the driver `rx-gro-hw`) is no frame of the wire any more: LRO's cannot be taken
+//! apart again, and many drivers refuse XDP while it is on. Where that cannot be turned off it stays.
 //!
 //! With the offload on, a tag travels beside the frame and not in it, where XDP cannot see it and a mirrored copy
 //! would lack it. Both tag types count, 802.1Q and 802.1ad.
@@ -12,14 +16,48 @@ use std::io;
 use super::ioctl::{Control, IfName, NetdevError, Refusal, text};
 use super::netdev::{Netdev, label};
 
-/// The features that keep a VLAN tag out of the frame's bytes: the kernel's name, and the one
-/// `ethtool -K` takes.
-const VLAN_FEATURES: [(&str, &str); 4] = [
-    ("rx-vlan-hw-parse", "rxvlan"),
-    ("tx-vlan-hw-insert", "txvlan"),
-    ("rx-vlan-stag-hw-parse", "rx-vlan-stag-hw-parse"),
-    ("tx-vlan-stag-hw-insert", "tx-vlan-stag-hw-insert"),
+/// The features: the kernel's name, the one `ethtool -K` takes, and what they do.
+const FEATURES: [(&str, &str, Kind); 6] = [
+    ("rx-vlan-hw-parse", "rxvlan", Kind::Tag),
+    ("tx-vlan-hw-insert", "txvlan", Kind::Tag),
+    ("rx-vlan-stag-hw-parse", "rx-vlan-stag-hw-parse", Kind::Tag),
+    ("tx-vlan-stag-hw-insert", "tx-vlan-stag-hw-insert", Kind::Tag),
+    ("rx-gro-hw", "rx-gro-hw", Kind::Merge),
+    ("rx-lro", "lro", Kind::MergeForGood),
 ];
+
+/// What a feature does to frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Keeps a VLAN tag out of the bytes.
+    Tag,
+    /// Makes one frame of several.
+    Merge,
+    /// And so that they cannot be taken apart.
+    MergeForGood,
+}
+
+/// Who takes frames up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// A program in the driver: a tag is in the frame or lost.
+    Driver,
+    /// One in the stack behind a NIC. What that took off need not be what was there: vmxnet3 calls each tag an 802.1Q tag, and
+    /// igb makes what is left 60 bytes long. The kernel itself does it right.
+    StackOfNic,
+    /// One in the stack behind a device of a stack: an skb has its tag beside it.
+    Stack,
+}
+
+impl Reader {
+    fn minds(self, feature: &Feature) -> bool {
+        match feature.kind {
+            Kind::Tag => self != Reader::Stack,
+            Kind::Merge => self == Reader::Driver,
+            Kind::MergeForGood => true,
+        }
+    }
+}
 
 // linux/ethtool.h
 const ETHTOOL_GSTRINGS: u32 = 0x1b;
@@ -35,20 +73,20 @@ const ETH_GSTRING_LEN: usize = 32;
 /// [`NetdevError::NoIndex`] when there is no such device.
 pub fn stuck_vlan_offload(ifindex: u32) -> Result<Option<&'static str>, NetdevError> {
     let control = Control::open()?;
-    let of = control.stable(ifindex, |name| Ok((control.vlan_features(name)?, control.features(name)?)))?;
-    let (features, now) = of;
-    Ok(features.iter().find(|f| now.is_active(f.bit) && !now.is_changeable(f.bit)).map(|f| f.alias))
+    let (features, now) = control.state(ifindex, Reader::Driver)?;
+    Ok(now.stuck(&features, Reader::Driver).map(|feature| feature.alias))
 }
 
-/// VLAN offloads of one port: to be turned off, and then held off.
+/// Offloads of one port: to be turned off, and then held off.
 ///
-/// [`restore`](VlanOffload::restore) puts back exactly what was changed and says if it could not; dropping does the
+/// [`restore`](Offload::restore) puts back exactly what was changed and says if it could not; dropping does the
 /// same and logs. Another device that has the ifindex by then is left alone.
 #[derive(Debug)]
-pub struct VlanOffload {
+pub struct Offload {
     /// Bound to the namespace of the thread that opened it, so that any thread may restore.
     control: Control,
     device: Netdev,
+    reader: Reader,
     /// What is to be held off, and on again afterwards.
     changed: Vec<Feature>,
     /// Whether there is something to put back.
@@ -62,39 +100,51 @@ struct Feature {
     bit: usize,
     /// Name `ethtool -K` takes.
     alias: &'static str,
+    kind: Kind,
 }
 
-impl VlanOffload {
-    /// Looks which VLAN offloads of the device are on, and changes nothing. `found` are further ones, as `ethtool -K`
-    /// names them, that were on before an earlier holder died: they are put back with the others.
+impl Offload {
+    /// Looks which offloads of the device are on that are to be off for this reader, and changes nothing. `found` are further
+    /// ones, as `ethtool -K` names them, that were on before an earlier holder died: they are put back with the others.
     ///
     /// # Errors
-    /// [`NetdevError::OffloadStuck`] when one is on that cannot be turned off.
-    pub fn look(device: &Netdev, found: &[String]) -> Result<VlanOffload, NetdevError> {
+    /// [`NetdevError::OffloadStuck`] when one is on that loses VLAN tags and cannot be turned off.
+    pub fn look(device: &Netdev, reader: Reader, found: &[String]) -> Result<Offload, NetdevError> {
         let control = Control::open()?;
-        let about = |name: &IfName| Ok((control.vlan_features(name)?, control.features(name)?));
-        let (features, now) = control.stable(device.ifindex(), about)?;
-        if let Some(stuck) = features.iter().find(|f| now.is_active(f.bit) && !now.is_changeable(f.bit)) {
+        let (features, now) = control.state(device.ifindex(), reader)?;
+        if let Some(stuck) = now.stuck(&features, reader) {
             return Err(stuck.stuck_on(device));
         }
         let ours = |f: &Feature| now.is_wanted(f.bit) || now.is_changeable(f.bit) && found.iter().any(|n| n == f.alias);
         let changed = features.iter().copied().filter(ours).collect();
-        Ok(VlanOffload { control, device: device.clone(), changed, held: false })
+        Ok(Offload { control, device: device.clone(), reader, changed, held: false })
     }
 
     /// Turns them off.
     ///
     /// # Errors
-    /// [`NetdevError::OffloadStuck`] when one stays on. Whatever has been turned off is put back like the rest.
+    /// [`NetdevError::OffloadStuck`] when one stays on that loses VLAN tags. Whatever has been turned off is put back like the rest.
     pub fn turn_off(&mut self) -> Result<(), NetdevError> {
         self.held = true;
         self.set(false)?;
-        let about = |name: &IfName| Ok((self.control.vlan_features(name)?, self.control.features(name)?));
-        let (features, after) = self.control.stable(self.device.ifindex(), about)?;
-        match features.iter().find(|feature| after.is_active(feature.bit)) {
-            Some(stuck) => Err(stuck.stuck_on(&self.device)),
-            None => Ok(()),
-        }
+        let (features, after) = self.control.state(self.device.ifindex(), self.reader)?;
+        let stuck = |feature: &&Feature| feature.loses_tags(self.reader) && after.is_active(feature.bit);
+        features.iter().find(stuck).map_or(Ok(()), |stuck| Err(stuck.stuck_on(&self.device)))
+    }
+
+    /// Those that somebody has turned on since, as `ethtool -K` names them.
+    ///
+    /// # Errors
+    /// [`NetdevError::NoIndex`] when the device has gone.
+    pub fn on_again(&self) -> Result<Vec<&'static str>, NetdevError> {
+        let (features, now) = self.control.state(self.device.ifindex(), self.reader)?;
+        let on = features.iter().filter(|feature| now.is_active(feature.bit) && now.is_changeable(feature.bit));
+        Ok(on.map(|feature| feature.alias).collect())
+    }
+
+    /// For whom they are off.
+    pub fn reader(&self) -> Reader {
+        self.reader
     }
 
     /// What is held off, by the names `ethtool -K` takes.
@@ -107,7 +157,7 @@ impl VlanOffload {
         self.device.clone_from(device);
     }
 
-    /// Turns on again what [`turn_off`](VlanOffload::turn_off) turned off. Whether the device is still there: one that
+    /// Turns on again what [`turn_off`](Offload::turn_off) turned off. Whether the device is still there: one that
     /// is gone needs nothing, and one in another namespace cannot be reached.
     ///
     /// # Errors
@@ -124,12 +174,13 @@ impl VlanOffload {
     /// Turns on what an earlier holder that died had turned off.
     ///
     /// # Errors
-    /// As [`restore`](VlanOffload::restore).
+    /// As [`restore`](Offload::restore).
     pub fn restore_found(device: &Netdev, found: &[String]) -> Result<bool, NetdevError> {
         let control = Control::open()?;
-        let features = control.stable(device.ifindex(), |name| control.vlan_features(name))?;
+        let reader = Reader::Driver;
+        let (features, _) = control.state(device.ifindex(), reader)?;
         let changed = features.iter().copied().filter(|f| found.iter().any(|name| name == f.alias)).collect();
-        VlanOffload { control, device: device.clone(), changed, held: true }.restore()
+        Offload { control, device: device.clone(), reader, changed, held: true }.restore()
     }
 
     fn put_back(&mut self) -> Result<bool, NetdevError> {
@@ -160,15 +211,19 @@ impl VlanOffload {
     }
 }
 
-impl Drop for VlanOffload {
+impl Drop for Offload {
     fn drop(&mut self) {
         if let Err(error) = self.put_back() {
-            tracing::warn!(%error, "VLAN offloads were not put back");
+            tracing::warn!(%error, "offloads were not put back");
         }
     }
 }
 
 impl Feature {
+    fn loses_tags(&self, reader: Reader) -> bool {
+        self.kind == Kind::Tag && reader == Reader::Driver
+    }
+
     fn stuck_on(&self, device: &Netdev) -> NetdevError {
         NetdevError::OffloadStuck { feature: self.alias, port: label(device.ifindex()) }
     }
@@ -193,6 +248,12 @@ impl Features {
         self.word(bit, 0) == 1
     }
 
+    /// One that is on, loses tags, and is not ours to change.
+    fn stuck<'a>(&self, features: &'a [Feature], reader: Reader) -> Option<&'a Feature> {
+        let is_stuck = |bit| self.is_active(bit) && !self.is_changeable(bit);
+        features.iter().find(|feature| feature.loses_tags(reader) && is_stuck(feature.bit))
+    }
+
     /// Asked to be on, and ours to change. What is only wanted matters too: it is off because
     /// another feature is, and would come on with it.
     fn is_wanted(&self, bit: usize) -> bool {
@@ -201,6 +262,14 @@ impl Features {
 }
 
 impl Control {
+    /// The features that a reader minds, and how all of them are.
+    fn state(&self, ifindex: u32, reader: Reader) -> Result<(Vec<Feature>, Features), NetdevError> {
+        let (mut features, now) =
+            self.stable(ifindex, |name| Ok((self.known_features(name)?, self.features(name)?)))?;
+        features.retain(|feature| reader.minds(feature));
+        Ok((features, now))
+    }
+
     /// The number of features this kernel knows.
     fn feature_count(&self, name: &IfName) -> io::Result<usize> {
         // cmd, reserved, sset_mask (u64 in two words, in memory order), count
@@ -211,8 +280,8 @@ impl Control {
         Ok(info[4] as usize)
     }
 
-    /// Where this kernel keeps the VLAN features. Positions differ between kernel versions.
-    fn vlan_features(&self, name: &IfName) -> Result<Vec<Feature>, Refusal> {
+    /// Where this kernel keeps the features. Positions differ between kernel versions.
+    fn known_features(&self, name: &IfName) -> Result<Vec<Feature>, Refusal> {
         let refuse = |source| Refusal { what: "the feature names", source };
         let count = self.feature_count(name).map_err(refuse)?;
         // cmd, string_set, len, then the strings. The kernel writes as many strings as it knows
@@ -226,7 +295,8 @@ impl Control {
             .filter_map(|(bit, words)| {
                 let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
                 let found = text(&bytes);
-                VLAN_FEATURES.iter().find(|(kernel, _)| *kernel == found).map(|&(_, alias)| Feature { bit, alias })
+                let known = FEATURES.iter().find(|(kernel, ..)| *kernel == found);
+                known.map(|&(_, alias, kind)| Feature { bit, alias, kind })
             })
             .collect();
         Ok(features)
@@ -264,7 +334,7 @@ impl Control {
 
 #[cfg(test)]
 mod tests {
-    use super::Features;
+    use super::{Feature, Features, Kind, Reader};
 
     #[test]
     fn feature_bits_are_found_in_their_words() {
@@ -275,5 +345,18 @@ mod tests {
         assert!(!features.is_wanted(1) && features.is_active(1) && !features.is_changeable(1));
         assert!(features.is_wanted(32 + 3) && !features.is_active(32 + 3));
         assert!(!features.is_wanted(64) && !features.is_active(64));
+    }
+
+    #[test]
+    fn what_is_merged_for_good_is_minded_by_all() {
+        let [tag, merge, lro] =
+            [Kind::Tag, Kind::Merge, Kind::MergeForGood].map(|kind| Feature { bit: 0, alias: "", kind });
+        assert!([tag, merge, lro].iter().all(|feature| Reader::Driver.minds(feature)));
+        let minds = |reader: Reader| [tag, merge, lro].map(|feature| reader.minds(&feature));
+        assert_eq!([minds(Reader::StackOfNic), minds(Reader::Stack)], [[true, false, true], [false, false, true]]);
+        // On, and not ours to change: only a tag that is lost is a reason to leave the port alone.
+        let fixed = Features(vec![0, 0, 1, 1]);
+        assert!(fixed.stuck(&[merge, tag], Reader::Driver).is_some());
+        assert!(fixed.stuck(&[merge, lro], Reader::Driver).is_none() && fixed.stuck(&[tag], Reader::StackOfNic).is_none());
     }
 }

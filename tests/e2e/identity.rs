@@ -5,6 +5,7 @@ use std::time::Duration;
 use spanwire_lab::topology::{Lab, LabSpec, Port, Role};
 
 use super::exchange;
+use super::foreign::wait_until_crossing;
 use super::node::{A, B, MON, Node, document_with, lab, port_of};
 use super::offloads::{are_on, vlan_offloads, wait_for_start};
 use super::paths::{Path, on_each_path};
@@ -16,6 +17,8 @@ on_each_path!(
     names_that_change_places_take_the_wire_with_them,
     a_wire_of_device_names_follows_them,
     a_port_whose_name_was_there_at_the_publish_is_no_other_device,
+    a_stranger_that_has_the_ifindex_at_once_is_left_alone,
+    a_port_that_is_back_with_its_ifindex_is_sent_to_again,
 );
 
 /// What the lab calls the devices, as a snapshot does.
@@ -283,5 +286,73 @@ fn a_port_whose_name_was_there_at_the_publish_is_no_other_device(path: Path) {
         node.wait_for_ports(&[A, B, MON]);
         exchange(&lab, 1, 300, Some(1), None);
         check_stranger(&lab);
+    }
+}
+
+/// Made faster than anybody looks.
+fn a_stranger_that_has_the_ifindex_at_once_is_left_alone(path: Path) {
+    for names in ["", NAMED] {
+        let lab = path.lab(LabSpec::default());
+        let node = path.start(&lab, &[]);
+        node.import(&document_with(&[(A, B)], &[], names));
+        node.wait_for_ports(&[A, B]);
+        let batch = node.file(&format!(
+            "link del w0a\nlink add name stranger index {A} type veth peer name beyond\nlink set stranger up\nlink set beyond up\n"
+        ));
+        lab.dut().ip(&["-batch", batch.to_str().unwrap()]).unwrap();
+        check_stranger_gets_nothing(&lab);
+        wait_for_refusal(&node, A, "w0a");
+        // Selectors are looked after meanwhile.
+        std::thread::sleep(Duration::from_millis(1200));
+        wait_for_refusal(&node, A, "w0a");
+        check_stranger_gets_nothing(&lab);
+    }
+}
+
+/// Made anew, moved away and back, and that before anybody looks.
+fn a_port_that_is_back_with_its_ifindex_is_sent_to_again(path: Path) {
+    let lab = path.lab(LabSpec::default());
+    let b = lab.wire(0).unwrap().b.clone();
+    let node = path.start(&lab, &[]);
+    node.import(&document_with(&[(A, B)], &[], ""));
+    for (seed, pause) in [(31, true), (33, false)] {
+        let pause = || {
+            if pause {
+                std::thread::sleep(Duration::from_millis(300))
+            }
+        };
+        node.wait_for_ports(&[A, B]);
+        ip(&lab, "link del w0b");
+        pause();
+        make(&lab, path, &b, B);
+        wait_until_crossing(&lab, seed);
+        let far = lab.ns(Role::Mon);
+        ip(&lab, &format!("link set w0b netns {}", far.name()));
+        pause();
+        far.ip(&["link", "set", "w0b", "netns", lab.dut().name()]).unwrap();
+        ip(&lab, "link set w0b up");
+        wait_until_crossing(&lab, seed + 1);
+    }
+}
+
+/// Whether or not anybody runs: where the port is by now the other one's ifindex is a stranger's.
+#[test]
+fn a_port_that_was_moved_sends_nothing_to_strangers_there() {
+    for path in [Path::Tc, Path::Xdp] {
+        let lab = path.lab(LabSpec::default());
+        let mut node = path.start(&lab, &[]);
+        node.import(&document_with(&[(A, B)], &[], ""));
+        node.wait_for_ports(&[A, B]);
+        node.kill();
+        let far = lab.ns(Role::Mon);
+        far.ip(&["link", "add", "name", "stranger", "index", &B.to_string(), "type", "veth", "peer", "name", "beyond"])
+            .unwrap();
+        ip(&lab, &format!("link set w0a netns {}", far.name()));
+        ["stranger", "beyond", "w0a"].iter().for_each(|device| drop(far.ip(&["link", "set", device, "up"]).unwrap()));
+        let frames = spanwire_lab::traffic::frames(2, 50);
+        lab.sender(&lab.wire(0).unwrap().a).unwrap().send(&frames, spanwire_lab::traffic::Pace::default()).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        let sent = far.exec("cat", &["/sys/class/net/stranger/statistics/tx_packets"]).unwrap();
+        assert_eq!(String::from_utf8_lossy(&sent.stdout).trim(), "0", "{path:?}");
     }
 }

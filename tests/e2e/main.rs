@@ -30,6 +30,7 @@ mod steady;
 mod straits;
 mod super_frames;
 mod survival;
+mod takeover;
 mod units;
 mod unprivileged;
 mod wires;

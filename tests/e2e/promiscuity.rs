@@ -10,7 +10,7 @@ use crate::node::{A, B, MON, Node, document, document_with, lab};
 use crate::offloads::{are_on, vlan_offloads, wait_for_start};
 
 /// Whether the flag of each port of the wire is set. Memberships of packet sockets do not set it.
-fn flags(lab: &Lab) -> [bool; 2] {
+pub fn flags(lab: &Lab) -> [bool; 2] {
     let wire = lab.wire(0).unwrap();
     [&wire.a.name, &wire.b.name].map(|device| flag(lab, device))
 }
@@ -171,5 +171,34 @@ fn a_port_that_was_moved_away_and_back_is_as_it_was() {
         far.ip(&["link", "set", &device, "netns", lab.dut().name()]).unwrap();
         node.wait_for("the flag", |_| !flag(&lab, &device));
         node.wait_for("the record", |_| record(&node).contains("\"changed\": []"));
+    }
+}
+
+/// Nothing tells of it, and frames for other addresses would be lost.
+#[test]
+fn what_somebody_turns_back_on_a_port_is_put_back() {
+    for path in ["tc", "xdp", "shard"] {
+        let lab = lab(LabSpec::default());
+        let mut node = carrying(&lab, path);
+        let wire = lab.wire(0).unwrap().clone();
+        let vlan_on = || are_on(&vlan_offloads(&lab, &wire.a.name));
+        // On the shard path a membership takes the frames.
+        if path != "shard" {
+            for device in [&wire.a.name, &wire.b.name] {
+                lab.dut().ip(&["link", "set", device, "promisc", "off"]).unwrap();
+            }
+            node.wait_for("the flags", |_| flags(&lab) == [true; 2]);
+        }
+        if path != "tc" {
+            assert_eq!(vlan_on(), 0);
+            lab.dut().exec("ethtool", &["-K", &wire.a.name, "rxvlan", "on", "txvlan", "on"]).unwrap();
+            node.wait_for("the offloads", |_| vlan_on() == 0);
+        }
+        node.import(&document_with(&[], &[], ""));
+        // What the operator had set he has cleared himself meanwhile; it was set for the wire.
+        node.wait_for("the ports as they were", |_| flags(&lab) == [false, path == "shard"] && vlan_on() > 0);
+        let said = node.stop();
+        assert!(path == "shard" || said.contains("somebody has turned promiscuity off: that is put back"), "{said}");
+        assert!(path == "tc" || said.contains("somebody has turned txvlan, rxvlan on: that is put back"), "{said}");
     }
 }

@@ -109,12 +109,12 @@ pub struct Program {
 impl Program {
     /// With the device [`PEER`] as the other port, or none.
     pub fn load(hook: Hook, port: u32, peer: u32, maps: &Maps) -> Program {
-        let selector = Selector::load(Instance { hook, port, peer }, maps).unwrap_or_else(|e| panic!("{e}"));
+        let selector = Selector::load(Instance { hook, port, device: 0, peer }, maps).unwrap_or_else(|e| panic!("{e}"));
         let crossings = Rows::of(&selector.crossings().unwrap()).unwrap();
         let ahead = (hook == Hook::Tc).then(|| ahead_of(&selector));
         let mut program = Program { hook, selector, crossings, ahead, splits: true };
         // With an instance of its own: what crosses this one is counted.
-        let trial = || Selector::load(Instance { hook, port: u32::MAX - 1, peer }, maps).unwrap();
+        let trial = || Selector::load(Instance { hook, port: u32::MAX - 1, device: 0, peer }, maps).unwrap();
         program.splits = hook == Hook::Xdp && program.try_xdp(&trial(), &Frame::split(60, 14)).is_ok();
         program
     }

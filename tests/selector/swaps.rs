@@ -19,7 +19,7 @@ use super::{in_namespace, is_long};
 /// Puts frames of the first port through both hooks for as long as `body` takes, on any processor; it is told how many.
 fn beside_frames(rig: &mut Rig, body: impl FnOnce(&mut Rig, &AtomicU64)) {
     let (over, count) = (AtomicBool::new(false), AtomicU64::new(0));
-    let selector = |hook| Selector::load(Instance { hook, port: 0, peer: PEER }, &rig.maps).unwrap();
+    let selector = |hook| Selector::load(Instance { hook, port: 0, device: 0, peer: PEER }, &rig.maps).unwrap();
     let selectors = [Hook::Xdp, Hook::Tc].map(selector);
     rig.move_anywhere();
     thread::scope(|scope| {

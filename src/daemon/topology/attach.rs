@@ -5,7 +5,7 @@
 //! ```text
 //! device there, MTU fits ── XDP program, which lets everything pass ── promiscuous ── for each queue:
 //!     socket opened ── shard fills it ── bound
-//! ── on record ── VLAN offloads off, promiscuous where the kernel carries ── sockets entered into the program's map
+//! ── on record ── offloads off, promiscuous where the kernel carries ── sockets entered into the program's map
 //! ```
 
 use std::time::Instant;
@@ -29,7 +29,7 @@ use crate::kernel::steer::{PortProgram, SteerError};
 use crate::kernel::xdp::LinkError;
 use crate::xsk::abi::{ETH_HLEN, VLAN_HLEN, max_rx_len};
 use crate::xsk::netdev::{LinkState, Netdev};
-use crate::xsk::offload::VlanOffload;
+use crate::xsk::offload::{Offload, Reader};
 use crate::xsk::promiscuous::Promiscuous;
 
 impl Topology {
@@ -89,7 +89,7 @@ impl Topology {
             program: None,
             promiscuous: None,
             offload: None,
-            is_changed: false,
+            keeps: None,
             is_lost: false,
             remark: String::new(),
             device,
@@ -118,8 +118,7 @@ impl Topology {
         }
         // Before anything is changed: a device whose port finds no frames stays as it is, however often it is tried.
         self.fits(port.want, port.lanes)?;
-        let found = &self.record.changed_on(&Sighting::of(&port.device)).offloads;
-        port.offload = Some(VlanOffload::look(&port.device, found).map_err(|e| text(&e))?);
+        self.look_at_offloads(port, Reader::Driver)?;
         // First of what is changed: a device that another program holds is left as it is.
         let device = port.device.ifindex();
         let (mode, queues, driver) = (self.config.xdp_mode, port.lanes.sockets, port.device.driver());
@@ -140,21 +139,24 @@ impl Topology {
     }
 
     /// Prepares the device of a wire port whose frames the kernel is to carry.
-    fn prepare(&self, port: &mut Attached, ifindex: u32, hook: Hook) -> Result<(), String> {
+    pub(super) fn prepare(&self, port: &mut Attached, ifindex: u32, hook: Hook) -> Result<(), String> {
         // A device that another program holds is left as it is, however often it is tried.
         let place = self.carrier.as_ref().ok_or("there is no kernel path here")?.place();
         Hold::check(ifindex, port.device.ifindex(), hook, &place).map_err(|error| error.to_string())?;
-        let found = &self.record.changed_on(&Sighting::of(&port.device)).offloads;
-        let look = || VlanOffload::look(&port.device, found);
-        port.offload = match hook {
-            // In the driver a tag is in the frame or lost.
-            Hook::Xdp => Some(look().map_err(|error| error.to_string())?),
-            // An skb has its tag beside it.
-            Hook::Tc if is_of_a_stack(port.device.driver()) => None,
-            // Where a NIC took it off it need not be what was there: vmxnet3 calls each an 802.1Q tag, and igb makes what is
-            // left 60 bytes long. The kernel itself does it right.
-            Hook::Tc => look().ok(),
+        let reader = match hook {
+            Hook::Xdp => Reader::Driver,
+            Hook::Tc if is_of_a_stack(port.device.driver()) => Reader::Stack,
+            Hook::Tc => Reader::StackOfNic,
         };
+        self.look_at_offloads(port, reader)
+    }
+
+    /// Looks which offloads are to be off.
+    pub(super) fn look_at_offloads(&self, port: &mut Attached, reader: Reader) -> Result<(), String> {
+        let found = &self.record.changed_on(&Sighting::of(&port.device)).offloads;
+        let offload = Offload::look(&port.device, reader, found).map_err(|error| error.to_string())?;
+        // What that one holds off is on record, and goes on being held off.
+        port.offload.replace(offload).into_iter().for_each(Offload::leave);
         Ok(())
     }
 
@@ -172,6 +174,8 @@ impl Topology {
             self.close(vec![port]);
             return Err(reason);
         }
+        // Its own by now.
+        port.keeps = port.keeps.map(|_| What::default());
         let served = Served {
             device: port.device.ifindex(),
             role: port.want.role(),
@@ -187,16 +191,16 @@ impl Topology {
 
     /// Changes what has to be otherwise on the device; it is on record first. From here on a port whose frames need that has
     /// their tags in them, and one whose frames the kernel carries takes those for every address.
-    fn change(&mut self, port: &mut Attached) -> Result<(), String> {
+    pub(super) fn change(&mut self, port: &mut Attached) -> Result<(), String> {
         let device = Sighting::of(&port.device);
+        port.keeps.get_or_insert_with(|| self.record.changed_on(&device).clone());
         let is_carried = port.way.as_ref().and_then(Way::hook).is_some();
         let of_flag = |error| format!("promiscuity of {device}: {error}");
         // Set by the operator, it is nothing of ours.
         let makes_promiscuous = is_carried && !promiscuity::is_on(device.ifindex).map_err(of_flag)?;
-        let offloads = port.offload.iter().flat_map(VlanOffload::changed).map(str::to_owned).collect();
+        let offloads = port.offload.iter().flat_map(Offload::changed).map(str::to_owned).collect();
         self.record.will_change(device.clone(), What { offloads, promiscuous: makes_promiscuous });
         self.record.keep();
-        port.is_changed = true;
         if let Some(offload) = &mut port.offload {
             offload.turn_off().map_err(|error| error.to_string())?;
         }

@@ -6,6 +6,7 @@ use shm_layout::counters::Binding;
 
 use super::Want;
 use super::carry::Way;
+use super::changed::What;
 use super::lanes::Lanes;
 use super::sighting::Sighting;
 use crate::counters::BindingBlock;
@@ -13,7 +14,7 @@ use crate::kernel::hold::Hold;
 use crate::kernel::steer::PortProgram;
 use crate::xsk::custody::SocketId;
 use crate::xsk::netdev::{LinkState, Netdev};
-use crate::xsk::offload::VlanOffload;
+use crate::xsk::offload::Offload;
 use crate::xsk::promiscuous::Promiscuous;
 use crate::xsk::socket::Socket;
 
@@ -57,9 +58,10 @@ pub(super) struct Attached {
     pub(super) program: Option<PortProgram>,
     /// Held for what they undo when dropped.
     pub(super) promiscuous: Option<Promiscuous>,
-    pub(super) offload: Option<VlanOffload>,
-    /// Whether what is on record of its device is this run's to undo.
-    pub(super) is_changed: bool,
+    pub(super) offload: Option<Offload>,
+    /// What on record of its device stays when it is let go of: until it is in use what was found changed, which frames that
+    /// cross may need. `None` where nothing is changed yet.
+    pub(super) keeps: Option<What>,
 }
 
 impl Attached {

@@ -1,26 +1,22 @@
 //! Wires on the kernel path: which they are, and the selectors on their ports.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use super::attached::Attached;
 use super::identity::Place;
-use super::news::News;
 use super::{Places, Plan, Topology, Want};
-use crate::daemon::carrier::Carrier;
 use crate::daemon::config::OnExit;
 use crate::daemon::crossing::Course;
 use crate::kernel::clsact::Filter;
 use crate::kernel::features::PortFacts;
-use crate::kernel::hold::{self, Hold, Lost};
-use crate::kernel::path::{Path, choose};
+use crate::kernel::hold::{self, Hold, HoldError};
+use crate::kernel::path::{Path, PathChoice, choose};
 use crate::kernel::pins;
-use crate::kernel::program::{Hook, Instance};
+use crate::kernel::program::Hook;
+use crate::kernel::xdp::LinkError;
 use crate::snapshot::table::Table;
 use crate::xsk::netdev::Netdev;
-
-/// How often selectors are looked for that somebody has taken off.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// How a wire's frames cross.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +47,12 @@ fn facts_of(device: &Netdev) -> Result<PortFacts, String> {
 /// What came of wires that were tried on xdp. Some drivers say only with a program attached what they can, and a wire that
 /// has left xdp for that has no program any more: without this it would be back, again and again.
 #[derive(Debug, Default)]
-pub(super) struct Trials(BTreeMap<(u32, u32), (Tried, Way)>);
+pub(super) struct Trials {
+    /// What each was left with.
+    left: BTreeMap<(u32, u32), (Tried, Way)>,
+    /// What each was judged for last.
+    last: BTreeMap<(u32, u32), Tried>,
+}
 
 /// What a trial holds for: the devices and their MTUs.
 type Tried = [(u32, u32); 2];
@@ -60,15 +61,23 @@ impl Trials {
     /// The way of a wire on which the choice has fallen: the one that an earlier trial left, if it was xdp. It `is_tried`
     /// while both drivers have a program.
     fn judge(&mut self, wire: (u32, u32), of: Tried, is_tried: bool, way: Way) -> Way {
-        match self.0.get(&wire) {
+        self.last.insert(wire, of);
+        match self.left.get(&wire) {
             Some((tried, left)) if *tried == of && way.path == Path::Xdp && !is_tried => return left.clone(),
-            Some(_) if is_tried => drop(self.0.remove(&wire)),
+            Some(_) if is_tried => drop(self.left.remove(&wire)),
             _ => {}
         }
         if is_tried && way.path != Path::Xdp {
-            self.0.insert(wire, (of, way.clone()));
+            self.left.insert(wire, (of, way.clone()));
         }
         way
+    }
+
+    /// The driver of a port has refused the program: its wire is left to tc.
+    fn refused(&mut self, port: u32, reason: String) {
+        if let Some((&wire, &of)) = self.last.iter().find(|((a, b), _)| [a, b].contains(&&port)) {
+            self.left.insert(wire, (of, Way { path: Path::Tc, reason }));
+        }
     }
 }
 
@@ -76,7 +85,8 @@ impl Topology {
     /// Chooses the ways of the wires whose ports are there.
     pub(super) fn ways(&mut self, table: &Table, places: &Places) -> Ways {
         let device_of = |port| places.get(port).and_then(Place::device).unwrap_or_default();
-        self.trials.0.retain(|wire, _| table.wires.contains(wire));
+        self.trials.left.retain(|wire, _| table.wires.contains(wire));
+        self.trials.last.retain(|wire, _| table.wires.contains(wire));
         let facts = |port| -> Option<Result<PortFacts, String>> {
             let device = places.get(port).and_then(Place::device)?;
             let device = Netdev::open(device).map_err(|error| error.to_string());
@@ -106,15 +116,23 @@ impl Topology {
 
     /// Puts the selector on a port that is ready for it: from here on its frames cross.
     pub(super) fn hold(&mut self, port: &mut Attached, ifindex: u32, hook: Hook, peer: u32) -> Result<(), String> {
-        let carrier = self.carrier.as_ref().ok_or("there is no kernel path here")?;
-        let selector = carrier.selector(ifindex, hook, peer).map_err(|error| error.to_string())?;
+        let carrier = self.carrier.as_ref().map(Arc::clone).ok_or("there is no kernel path here")?;
         let device = port.device.ifindex();
+        let selector = carrier.selector(ifindex, hook, device, peer).map_err(|error| error.to_string())?;
         if let Want::Wire { peer: other } = port.want {
             let course = Course { hook, device, across: peer, is_up: self.is_up(other) };
             self.crossings.measure(ifindex, other, course);
         }
         let hold = Hold::take(&selector, ifindex, device, &carrier.place());
-        let hold = hold.map_err(|error| error.to_string()).inspect_err(|_| self.crossings.rest(ifindex))?;
+        let hold = hold.map_err(|error| {
+            self.crossings.rest(ifindex);
+            if let HoldError::Xdp(refused @ (LinkError::Refused { .. } | LinkError::Unsupported { .. })) = &error
+                && self.config.path == PathChoice::Auto
+            {
+                self.trials.refused(ifindex, refused.why());
+            }
+            error.to_string()
+        })?;
         self.crossings.carries(ifindex, hold.rows(), hold.found().map_or(0, |found| found.unseen));
         if let Some(found) = hold.found() {
             let what = format!("its selector was found on it; {} frames have crossed unseen meanwhile", found.unseen);
@@ -122,6 +140,50 @@ impl Topology {
         }
         port.hold = Some(hold);
         Ok(())
+    }
+
+    /// Has carried wires cross by another hook where the choice has fallen on that. The selectors there are on before the
+    /// older ones are off: no frame meets none. Where one cannot be had the wire stays as it is.
+    pub(super) fn go_over(&mut self, plan: &Plan) {
+        let mut older = Vec::new();
+        let ports: Vec<u32> = self.attached.keys().copied().collect();
+        let due: Vec<_> = ports.into_iter().filter_map(|port| self.goes_over(port, plan)).collect();
+        for (ifindex, hook, way) in due {
+            let Some(mut port) = self.attached.remove(&ifindex) else { continue };
+            let (hold, was, reason) = (port.hold.take(), port.way.replace(way.clone()), way.reason);
+            let peer = match port.want {
+                Want::Wire { peer } => plan.places.get(&peer).and_then(Place::device).unwrap_or(0),
+                Want::Monitor => 0,
+            };
+            let ready = self.prepare(&mut port, ifindex, hook).and_then(|()| self.change(&mut port));
+            match ready.and_then(|()| self.hold(&mut port, ifindex, hook, peer)) {
+                Ok(()) => {
+                    self.news.info(ifindex, port.device.name(), format!("goes over to {hook}: {reason}"));
+                    older.extend(hold);
+                }
+                Err(error) => {
+                    let what = format!("cannot go over to {hook}, though {reason}: {error}");
+                    self.news.warn(ifindex, port.device.name(), what);
+                    (port.hold, port.way) = (hold, was);
+                }
+            }
+            self.attached.insert(ifindex, port);
+        }
+        // Those of both ports of a wire last: drivers take what the other one redirects only while they have a program.
+        for hold in older {
+            if let Err(error) = hold.detach() {
+                tracing::warn!("a selector cannot be taken off: {error}");
+            }
+        }
+    }
+
+    /// The hook, and why, that a port is to be carried by in place of the one it is carried by.
+    fn goes_over(&self, ifindex: u32, Plan { places, ways, .. }: &Plan) -> Option<(u32, Hook, Way)> {
+        let port = self.attached.get(&ifindex).filter(|port| !port.is_lost)?;
+        let (by, way) = (port.hold.as_ref()?.instance().hook, ways.get(&ifindex)?.as_ref().ok()?);
+        let is_there = places.get(&ifindex).and_then(Place::device) == Some(port.device.ifindex());
+        let hook = way.hook().filter(|&hook| is_there && hook != by)?;
+        Some((ifindex, hook, way.clone()))
     }
 
     /// Has the selectors send to the devices that are their peers by now, or to none.
@@ -158,30 +220,6 @@ impl Topology {
     pub(super) fn note_crossings(&self) {
         self.attached.values().filter_map(|port| port.hold.as_ref()).for_each(Hold::note);
         self.carrier.iter().for_each(|carrier| carrier.note());
-    }
-
-    /// Looks after the selectors now and then. Whether one is not where it was put, and is to be put there anew.
-    pub(super) fn misses_a_selector(&mut self) -> bool {
-        if self.looked.elapsed() < LOOK {
-            return false;
-        }
-        self.looked = Instant::now();
-        let mut is_missing = false;
-        for (&ifindex, port) in self.attached.iter_mut().filter(|(_, port)| !port.is_lost) {
-            let Err(lost) = look(port, ifindex, &mut self.news, &mut self.remarks) else { continue };
-            let what = match lost {
-                Lost::Detached => "detached its selector",
-                Lost::Replaced => "put another program in the place of its selector",
-            };
-            // Else it went with its device.
-            if port.is_there().is_ok() {
-                self.news.warn(ifindex, port.device.name(), format!("somebody has {what}: it is put back"));
-            }
-            let is_back = lost == Lost::Replaced && self.carrier.as_ref().is_some_and(|of| put_back(port, ifindex, of));
-            port.is_lost = !is_back;
-            is_missing |= port.is_lost;
-        }
-        is_missing
     }
 
     /// Takes off what is pinned for ports that are not wanted, or that another program serves by now.
@@ -241,30 +279,6 @@ impl Topology {
     }
 }
 
-/// Exchanges what somebody has put in the place of a port's selector. Whether that could be done.
-fn put_back(port: &mut Attached, ifindex: u32, carrier: &Carrier) -> bool {
-    let Some(hold) = &mut port.hold else { return false };
-    let Instance { hook, peer, .. } = hold.instance();
-    carrier.selector(ifindex, hook, peer).is_ok_and(|selector| hold.swap(&selector).is_ok())
-}
-
-/// Looks at the selector of a port, if it has one.
-fn look(port: &mut Attached, ifindex: u32, news: &mut News, remarks: &mut News) -> Result<(), Lost> {
-    let Some(hold) = &mut port.hold else { return Ok(()) };
-    let seen = hold.look()?;
-    if seen.is_pinned_again {
-        let what = "somebody has removed its pins: it is pinned again".to_owned();
-        news.warn(ifindex, port.device.name(), what);
-    }
-    if seen.remark.is_empty() {
-        remarks.ends(ifindex);
-    } else {
-        remarks.warn(ifindex, port.device.name(), seen.remark.clone());
-    }
-    port.remark = seen.remark;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -285,5 +299,22 @@ mod tests {
         // Programs of a later trial say something else.
         assert_eq!(judged(of, true, Path::Xdp), Path::Xdp);
         assert_eq!(judged(of, false, Path::Xdp), Path::Xdp);
+    }
+
+    /// Until its devices or their MTUs are others, though the driver says that it can.
+    #[test]
+    fn a_wire_whose_driver_refuses_the_program_is_left_to_tc() {
+        let xdp = || Way { path: Path::Xdp, reason: String::new() };
+        for port in [1, 2] {
+            let (wire, of) = ((1, 2), [(11, 1500), (12, 1500)]);
+            let mut trials = Trials::default();
+            assert_eq!(trials.judge(wire, of, false, xdp()).path, Path::Xdp);
+            trials.refused(3, "of another wire".to_owned());
+            assert_eq!(trials.judge(wire, of, false, xdp()).path, Path::Xdp);
+            trials.refused(port, "LRO is on".to_owned());
+            let left = trials.judge(wire, of, false, xdp());
+            assert_eq!(left, Way { path: Path::Tc, reason: "LRO is on".to_owned() });
+            assert_eq!(trials.judge(wire, [(11, 9000), (12, 1500)], false, xdp()).path, Path::Xdp);
+        }
     }
 }

@@ -10,7 +10,7 @@ use super::sighting::Sighting;
 /// What is otherwise on a device for as long as it is a port.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct What {
-    /// VLAN offloads that were on, as `ethtool -K` names them, and are off.
+    /// Offloads that were on, as `ethtool -K` names them, and are off.
     #[serde(default)]
     pub(super) offloads: Vec<String>,
     /// Whether it was not promiscuous, and is (`ip link set promisc on`).
@@ -32,6 +32,13 @@ impl What {
         self
     }
 
+    /// This without what is among those.
+    pub(super) fn without(mut self, those: &What) -> What {
+        self.offloads.retain(|offload| !those.offloads.contains(offload));
+        self.promiscuous &= !those.promiscuous;
+        self
+    }
+
     /// How an operator undoes it on the device of this name.
     fn undone_by(&self, name: &str) -> String {
         let on: String = self.offloads.iter().map(|offload| format!(" {offload} on")).collect();
@@ -41,13 +48,13 @@ impl What {
     }
 }
 
-/// `VLAN offloads and promiscuity`
+/// `offloads and promiscuity`
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match (self.offloads.is_empty(), self.promiscuous) {
             (true, true) => "promiscuity",
-            (false, true) => "VLAN offloads and promiscuity",
-            (_, false) => "VLAN offloads",
+            (false, true) => "offloads and promiscuity",
+            (_, false) => "offloads",
         })
     }
 }
@@ -98,16 +105,19 @@ mod tests {
     fn what_an_operator_has_to_undo_is_told() {
         let told = |what: What| (what.to_string(), what.undone_by("eth1"));
         let own = |name: &str, by: &str| (name.to_owned(), by.to_owned());
-        assert_eq!(told(what(&["rxvlan"], false)), own("VLAN offloads", "ethtool -K eth1 rxvlan on"));
+        assert_eq!(told(what(&["rxvlan"], false)), own("offloads", "ethtool -K eth1 rxvlan on"));
         assert_eq!(told(what(&[], true)), own("promiscuity", "ip link set eth1 promisc off"));
         let both = "ethtool -K eth1 rxvlan on txvlan on; ip link set eth1 promisc off";
-        assert_eq!(told(what(&["rxvlan", "txvlan"], true)), own("VLAN offloads and promiscuity", both));
+        assert_eq!(told(what(&["rxvlan", "txvlan"], true)), own("offloads and promiscuity", both));
     }
 
     #[test]
     fn more_is_added_and_nothing_twice() {
         let all = what(&["txvlan"], false).and(what(&["rxvlan", "txvlan"], true)).and(What::default());
         assert_eq!(all, what(&["rxvlan", "txvlan"], true));
+        assert_eq!(all.clone().without(&what(&["rxvlan"], false)), what(&["txvlan"], true));
+        assert_eq!(all.clone().without(&what(&["lro"], true)), what(&["rxvlan", "txvlan"], false));
+        assert!(all.clone().without(&all).is_nothing());
         assert!(What::default().is_nothing() && !all.is_nothing() && !what(&[], true).is_nothing());
     }
 

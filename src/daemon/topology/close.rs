@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
-use super::Topology;
+use shm_layout::record::PortRole;
+
+use super::attach::mtu_problem;
 use super::attached::{Attached, Bound};
+use super::identity::Place;
+use super::lanes::Lanes;
 use super::sighting::Sighting;
+use super::{Plan, Topology, Want};
 use crate::kernel::steer::PortProgram;
 use crate::shard::mailbox::{Command, Event};
 use crate::xsk::custody::SocketId;
-use crate::xsk::offload::VlanOffload;
+use crate::xsk::offload::Offload;
 
 /// How long a closed zero-copy socket's frames are left alone: the driver lets go of them only after the close.
 const ZERO_COPY_REST: Duration = Duration::from_millis(200);
@@ -17,6 +22,50 @@ const ZERO_COPY_REST: Duration = Duration::from_millis(200);
 const CLOSERS: usize = 32;
 
 impl Topology {
+    /// Whether an attached port cannot be kept.
+    pub(super) fn must_go(&mut self, ifindex: u32, Plan { wanted, places, ways, .. }: &Plan) -> bool {
+        let Some(port) = self.attached.get_mut(&ifindex) else { return false };
+        if wanted.get(&ifindex).map(|want| want.role()) != Some(port.want.role()) {
+            return true;
+        }
+        if let Some(&want) = wanted.get(&ifindex) {
+            port.want = want;
+        }
+        if port.is_lost {
+            return true;
+        }
+        // Its name is another device's by now.
+        let device = port.device.ifindex();
+        if places.get(&ifindex).and_then(Place::device) != Some(device) {
+            return true;
+        }
+        if let (Some(Ok(now)), Some(was)) = (ways.get(&ifindex), &port.way)
+            && now.path != was.path
+            && (now.hook().is_none() || was.hook().is_none())
+        {
+            self.news.info(ifindex, port.device.name(), format!("goes over to {}: {}", now.path.as_str(), now.reason));
+            return true;
+        }
+        // Queues changed, or another port at the wire's other end: frames would go to queues nobody serves. While
+        // the other end is not there, everything stays as it is.
+        let now = Lanes::of(ifindex, port.want, places, ways).ok().flatten();
+        if now.is_some_and(|now| (now.sockets, now.width) != (port.lanes.sockets, port.lanes.width)) {
+            self.news.info(ifindex, port.device.name(), "the wire's queues have changed".to_owned());
+            return true;
+        }
+        // Ports that have become a wire while both were in use: each has frames the other cannot send.
+        if let Want::Wire { peer } = port.want
+            && self.attached.get(&peer).is_some_and(|peer| self.attached[&ifindex].is_apart_from(peer))
+        {
+            tracing::info!("ports {ifindex} and {peer} are a wire now: both are taken into use anew");
+            return true;
+        }
+        let Some(port) = self.attached.get(&ifindex) else { return false };
+        port.want.role() == PortRole::Wire
+            && port.hold.is_none()
+            && mtu_problem(port.link.mtu, self.config.frame_size).is_some()
+    }
+
     /// Lets go of ports.
     pub(super) fn detach(&mut self, ifindexes: &[u32]) {
         let ports = ifindexes.iter().filter_map(|ifindex| Some((*ifindex, self.attached.remove(ifindex)?)));
@@ -45,9 +94,9 @@ impl Topology {
             }
             drop(port.promiscuous.take());
             // A device that nothing was changed on yet stays as it is, however often its port is tried.
-            if port.is_changed {
-                port.offload.take().into_iter().for_each(VlanOffload::leave);
-                self.restore(&Sighting::of(&port.device));
+            if let Some(keeps) = port.keeps.take() {
+                port.offload.take().into_iter().for_each(Offload::leave);
+                self.restore(&Sighting::of(&port.device), keeps);
             }
         }
         // One after the other: each takes the kernel's one lock of network devices.

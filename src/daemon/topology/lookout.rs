@@ -88,12 +88,17 @@ impl Topology {
     fn find_lost(&mut self) {
         for (&ifindex, port) in self.attached.iter_mut().filter(|(_, port)| !port.is_lost) {
             let error = port.bound.iter().find_map(|bound| bound.socket.take_error());
-            let has_gone = self.lookout.gone.iter().any(|gone| gone.ifindex == port.device.ifindex());
-            let is_off = port.hold.as_mut().is_some_and(|hold| has_gone && hold.look().is_err());
+            let device = port.device.ifindex();
+            // Moved, it has its selector with it.
+            let has_moved = self.lookout.gone.iter().any(|gone| gone.moved && gone.ifindex == device);
+            let is_off = port.hold.as_ref().is_some_and(|hold| has_moved || hold.is_off());
             let what = match error {
                 Some(error) => format!("gone: {error}"),
-                None if is_off => "gone, and its selector with it".to_owned(),
-                None => continue,
+                None if !is_off => continue,
+                None if !has_moved && port.is_there().is_ok() => {
+                    "somebody has detached its selector: it is put back".to_owned()
+                }
+                None => "gone".to_owned(),
             };
             self.news.warn(ifindex, port.device.name(), what);
             port.is_lost = true;

@@ -15,6 +15,7 @@
 //! - `roster`: where it meets the other one, the binder, which is [`Topology`]
 //! - `attached`: a port in use
 //! - `carry`: wires on the kernel path
+//! - `upkeep`: looks whether what was put on ports and changed there is still so
 //! - `attach`: takes a port into use; `serve`: its sockets
 //! - `close`: lets go of ports, or of their sockets alone
 //! - `frames`: how many frames a wire gets, and where
@@ -52,6 +53,7 @@ mod sights;
 mod taken;
 mod tell;
 mod totals;
+mod upkeep;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -71,8 +73,7 @@ use crate::devices::Device;
 use crate::kernel::features::KernelFacts;
 use crate::kernel::pins;
 use crate::snapshot::table::{Current, Table};
-use crate::xsk::offload::VlanOffload;
-use attach::mtu_problem;
+use crate::xsk::offload::Offload;
 use attached::Attached;
 use carry::{Trials, Ways};
 pub use follower::Follower;
@@ -216,7 +217,7 @@ impl Topology {
         self.reconcile(&plan, stop);
         let mut audited = Instant::now();
         while !stop.load(Relaxed) {
-            let is_lost = self.misses_a_selector();
+            let is_lost = self.look_after();
             if self.roster.wait(plan.looks, TICK.min(self.rest_left())) || self.is_due(&plan) || is_lost {
                 plan = self.plan();
                 self.reconcile(&plan, stop);
@@ -241,7 +242,7 @@ impl Topology {
         self.detach(&all);
         self.undo_all();
         // What crosses on needs what was changed.
-        self.attached.values_mut().filter_map(|port| port.offload.take()).for_each(VlanOffload::leave);
+        self.attached.values_mut().filter_map(|port| port.offload.take()).for_each(Offload::leave);
         // The last counts stay to be read; nothing is served any more.
         let mut last = self.report.read();
         for port in last.ports.iter_mut().filter(|port| port.up) {
@@ -288,6 +289,7 @@ impl Topology {
     /// Brings what is attached in line with what is wanted and what is there.
     fn reconcile(&mut self, plan: &Plan, stop: &AtomicBool) {
         self.note_links();
+        self.go_over(plan);
         let wanted = &plan.wanted;
         let held: Vec<u32> = self.attached.keys().copied().collect();
         let gone: Vec<u32> = held.into_iter().filter(|&ifindex| self.must_go(ifindex, plan)).collect();
@@ -370,49 +372,6 @@ impl Topology {
             wanted.insert(b, Want::Wire { peer: a });
         }
         wanted
-    }
-
-    /// Whether an attached port cannot be kept.
-    fn must_go(&mut self, ifindex: u32, Plan { wanted, places, ways, .. }: &Plan) -> bool {
-        let Some(port) = self.attached.get_mut(&ifindex) else { return false };
-        if wanted.get(&ifindex).map(|want| want.role()) != Some(port.want.role()) {
-            return true;
-        }
-        if let Some(&want) = wanted.get(&ifindex) {
-            port.want = want;
-        }
-        if port.is_lost {
-            return true;
-        }
-        // Its name is another device's by now.
-        let device = port.device.ifindex();
-        if places.get(&ifindex).and_then(Place::device) != Some(device) {
-            return true;
-        }
-        if let (Some(Ok(now)), Some(was)) = (ways.get(&ifindex), &port.way)
-            && now.path != was.path
-        {
-            self.news.info(ifindex, port.device.name(), format!("goes over to {}: {}", now.path.as_str(), now.reason));
-            return true;
-        }
-        // Queues changed, or another port at the wire's other end: frames would go to queues nobody serves. While
-        // the other end is not there, everything stays as it is.
-        let now = Lanes::of(ifindex, port.want, places, ways).ok().flatten();
-        if now.is_some_and(|now| (now.sockets, now.width) != (port.lanes.sockets, port.lanes.width)) {
-            self.news.info(ifindex, port.device.name(), "the wire's queues have changed".to_owned());
-            return true;
-        }
-        // Ports that have become a wire while both were in use: each has frames the other cannot send.
-        if let Want::Wire { peer } = port.want
-            && self.attached.get(&peer).is_some_and(|peer| self.attached[&ifindex].is_apart_from(peer))
-        {
-            tracing::info!("ports {ifindex} and {peer} are a wire now: both are taken into use anew");
-            return true;
-        }
-        let Some(port) = self.attached.get(&ifindex) else { return false };
-        port.want.role() == PortRole::Wire
-            && port.hold.is_none()
-            && mtu_problem(port.link.mtu, self.config.frame_size).is_some()
     }
 }
 

@@ -13,7 +13,7 @@ use super::{Plan, Topology, Want};
 use crate::devices::{self, promiscuity};
 use crate::xsk::ioctl::NetdevError;
 use crate::xsk::netdev::Netdev;
-use crate::xsk::offload::VlanOffload;
+use crate::xsk::offload::Offload;
 
 /// How long after a device has gone the kernel may tell where to.
 const NEWS: Duration = Duration::from_secs(1);
@@ -126,15 +126,17 @@ impl Topology {
         self.lookout.with_mac(changed.device.mac).find(is_it)
     }
 
-    /// Undoes what is changed on the device of a port that is let go of, also what another path had changed before.
-    pub(super) fn restore(&mut self, device: &Sighting) {
-        let what = self.record.changed_on(device).clone();
+    /// Undoes what is changed on the device of a port that is let go of, also what another path had changed before, but for
+    /// what it `keeps`.
+    pub(super) fn restore(&mut self, device: &Sighting, keeps: What) {
+        let what = self.record.changed_on(device).clone().without(&keeps);
         let done = if what.is_nothing() { Ok(true) } else { put_back(device.ifindex, &what, |now| device.is(now)) };
         if let Err(error) = &done {
             tracing::warn!("what was changed on {device} stays: {error}");
         }
         if done != Ok(false) {
             self.record.undone(device);
+            self.record.will_change(device.clone(), keeps);
             return;
         }
         self.record.has_gone(device);
@@ -154,7 +156,7 @@ fn put_back(ifindex: u32, what: &What, is_it: impl Fn(&Sighting) -> bool) -> Res
         Ok(_) => return Ok(false),
         Err(error) => return is_there(Err(error)),
     };
-    let offloads = if what.offloads.is_empty() { Ok(true) } else { VlanOffload::restore_found(&now, &what.offloads) };
+    let offloads = if what.offloads.is_empty() { Ok(true) } else { Offload::restore_found(&now, &what.offloads) };
     let flag = if what.promiscuous { promiscuity::set(ifindex, false) } else { Ok(true) };
     let flag = match flag {
         Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(false),
