@@ -357,6 +357,8 @@ mod tests {
         // On, and not ours to change: only a tag that is lost is a reason to leave the port alone.
         let fixed = Features(vec![0, 0, 1, 1]);
         assert!(fixed.stuck(&[merge, tag], Reader::Driver).is_some());
-        assert!(fixed.stuck(&[merge, lro], Reader::Driver).is_none() && fixed.stuck(&[tag], Reader::StackOfNic).is_none());
+        assert!(
+            fixed.stuck(&[merge, lro], Reader::Driver).is_none() && fixed.stuck(&[tag], Reader::StackOfNic).is_none()
+        );
     }
 }
