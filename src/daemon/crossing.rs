@@ -68,9 +68,33 @@ enum Meter {
     },
     Tc {
         last: Drops,
-        /// Where the other port is down since then: what it had dropped and what had crossed.
-        down: Option<(Drops, u64)>,
+        /// Where the other port is down.
+        down: Option<Down>,
     },
+}
+
+/// Since a wire's other port is down. Before Linux 6.11 no count has the frames that are given to it, and none of them is sent.
+#[derive(Debug)]
+struct Down {
+    /// What it had dropped.
+    then: Drops,
+    /// What had crossed.
+    crossed: u64,
+    /// Frames that have crossed and that nobody tells of: at least so many, by the looks so far.
+    untold: u64,
+}
+
+impl Down {
+    fn new(then: Drops, crossed: u64) -> Down {
+        Down { then, crossed, untold: 0 }
+    }
+
+    /// Looks at what has become of so many frames that had crossed before. Of those that were on their way nothing is said
+    /// yet, nor of what others send by that device, so the most that a look has found is what is known.
+    fn look(&mut self, crossed: u64, now: &Drops) {
+        let told = now.sent_since(&self.then) + now.since(&self.then).iter().sum::<u64>();
+        self.untold = self.untold.max(crossed.saturating_sub(self.crossed).saturating_sub(told));
+    }
 }
 
 /// What crosses from a port.
@@ -130,7 +154,7 @@ impl Crossing {
         counts.look();
         let [frames, bytes, no_peer] = counts.sent();
         let mut lost = counts.lost;
-        lost[Lost::Device as usize] += counts.untold(frames);
+        lost[Lost::Device as usize] += counts.untold();
         Reading { crossed: [frames, bytes, no_peer, counts.unseen], lost, unknown: counts.unknown.clone() }
     }
 }
@@ -157,20 +181,21 @@ impl Counts {
         all
     }
 
-    /// Of so many frames that have crossed by now those that nobody tells of: before Linux 6.11 no count has those that are given
-    /// to a device that is down, and none of them is sent.
-    fn untold(&self, crossed: u64) -> u64 {
-        let Meter::Tc { last, down: Some((then, before)) } = &self.meter else { return 0 };
-        let [told, _] = last.since(then);
-        if told > 0 { 0 } else { crossed.saturating_sub(*before).saturating_sub(last.sent_since(then)) }
+    /// What was lost and is in no count yet.
+    fn untold(&self) -> u64 {
+        match &self.meter {
+            Meter::Tc { down: Some(down), .. } => down.untold,
+            _ => 0,
+        }
     }
 
-    /// Takes up what devices have dropped.
-    fn take(&mut self, all: &BTreeMap<u32, Drops>) {
-        let (Meter::Tc { last, .. }, Some(Course { across, .. })) = (&mut self.meter, self.course) else { return };
+    /// Takes up what devices have dropped after so many frames had crossed.
+    fn take(&mut self, crossed: u64, all: &BTreeMap<u32, Drops>) {
+        let (Meter::Tc { last, down }, Some(Course { across, .. })) = (&mut self.meter, self.course) else { return };
         let Some(now) = all.get(&across) else { return };
         let [device, queue] = now.since(last);
         *last = now.clone();
+        down.iter_mut().for_each(|down| down.look(crossed, now));
         self.lose(Lost::Device, device);
         self.lose(Lost::Queue, queue);
     }
@@ -178,9 +203,11 @@ impl Counts {
     /// Takes the last look before something changes: so many frames had crossed, and then devices had dropped this.
     fn settle(&mut self, crossed: u64, all: &BTreeMap<u32, Drops>) {
         self.look();
-        self.take(all);
-        let untold = self.untold(crossed);
-        self.lose(Lost::Device, untold);
+        self.take(crossed, all);
+        self.lose(Lost::Device, self.untold());
+        if let Meter::Tc { down, .. } = &mut self.meter {
+            *down = None;
+        }
     }
 
     /// Goes on from the last look, with what has changed.
@@ -188,7 +215,7 @@ impl Counts {
         self.course = Some(course);
         let [crossed, ..] = self.sent();
         if let Meter::Tc { last, down } = &mut self.meter {
-            *down = (!course.is_up).then(|| (last.clone(), crossed));
+            *down = (!course.is_up).then(|| Down::new(last.clone(), crossed));
         }
     }
 
@@ -319,15 +346,21 @@ impl Crossings {
         if self.read.is_some_and(|(at, cost)| at.elapsed() < READ.max(cost * SHARE)) {
             return;
         }
-        let asked: BTreeSet<u32> = self.ports.values().filter_map(|crossing| crossing.counts().asks()).collect();
-        if asked.is_empty() {
+        // First, so that none of them is on its way to the device still.
+        let asking = self.ports.values().filter_map(|crossing| {
+            let counts = crossing.counts();
+            let [crossed, ..] = counts.sent();
+            Some((counts.asks()?, crossing, crossed))
+        });
+        let asking: Vec<_> = asking.collect();
+        if asking.is_empty() {
             return;
         }
         let start = Instant::now();
-        let dropped = drops::of(asked);
+        let dropped = drops::of(asking.iter().map(|(device, ..)| *device).collect::<BTreeSet<_>>());
         self.read = Some((Instant::now(), start.elapsed()));
         match dropped {
-            Ok(dropped) => self.ports.values().for_each(|crossing| crossing.counts().take(&dropped)),
+            Ok(dropped) => asking.iter().for_each(|(_, crossing, crossed)| crossing.counts().take(*crossed, &dropped)),
             // The next answer has it all.
             Err(error) => tracing::debug!("the devices do not say what they dropped: {error}"),
         }

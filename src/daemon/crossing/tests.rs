@@ -58,7 +58,7 @@ fn they_begin_anew_with_another_wire_and_go_on_with_another_selector() {
 }
 
 /// Counts by the devices' word, which is `then` to begin with.
-fn metered(then: Drops, down: Option<(Drops, u64)>) -> Counts {
+fn metered(then: Drops, down: Option<Down>) -> Counts {
     Counts { course: Some(TC), meter: Meter::Tc { last: then, down }, ..Counts::default() }
 }
 
@@ -70,25 +70,40 @@ fn dropped(sent: u64, device: u64) -> BTreeMap<u32, Drops> {
 fn what_devices_drop_is_lost_while_they_are_looked_at() {
     let mut counts = metered(Drops::default(), None);
     assert_eq!(counts.asks(), Some(1));
-    counts.take(&dropped(0, 5));
-    counts.take(&dropped(0, 8));
+    counts.take(50, &dropped(0, 5));
+    counts.take(50, &dropped(0, 8));
     // The device has gone.
-    counts.take(&BTreeMap::new());
-    assert_eq!((counts.lost[Lost::Device as usize], counts.untold(50)), (8, 0));
+    counts.take(50, &BTreeMap::new());
+    assert_eq!((counts.lost[Lost::Device as usize], counts.untold()), (8, 0));
     counts.meter = Meter::None;
-    counts.take(&dropped(0, 80));
+    counts.take(50, &dropped(0, 80));
     assert_eq!((counts.asks(), counts.lost[Lost::Device as usize]), (None, 8));
 }
 
 #[test]
 fn what_goes_to_a_port_that_is_down_is_lost_whether_or_not_the_kernel_tells() {
     let then = Drops::of_device(100, 7);
-    let mut counts = metered(then.clone(), Some((then, 40)));
-    assert_eq!([40, 45].map(|crossed| counts.untold(crossed)), [0, 5]);
-    // It was up by then, and has sent some.
-    counts.take(&dropped(103, 7));
-    assert_eq!((counts.untold(45), counts.lost[Lost::Device as usize]), (2, 0));
-    // The kernel tells.
-    counts.take(&dropped(103, 9));
-    assert_eq!((counts.untold(45), counts.lost[Lost::Device as usize]), (0, 2));
+    let mut counts = metered(then.clone(), Some(Down::new(then, 40)));
+    let mut look = |crossed, sent, device| {
+        counts.take(crossed, &dropped(sent, device));
+        (counts.lost[Lost::Device as usize], counts.untold())
+    };
+    // The kernel tells of two: of the others nobody does.
+    assert_eq!(look(40, 100, 7), (0, 0));
+    assert_eq!(look(47, 100, 9), (2, 5));
+    // It is up by now, and sends what had crossed by this look and more: what is known to be lost stays lost.
+    assert_eq!(look(60, 112, 9), (2, 6));
+    assert_eq!(look(70, 150, 9), (2, 6));
+    counts.settle(70, &dropped(150, 9));
+    assert_eq!((counts.lost[Lost::Device as usize], counts.untold()), (8, 0));
+}
+
+#[test]
+fn a_kernel_that_tells_of_every_frame_leaves_none_untold() {
+    let then = Drops::of_device(100, 7);
+    let mut counts = metered(then.clone(), Some(Down::new(then, 40)));
+    for (crossed, device) in [(45, 12), (50, 30), (80, 47)] {
+        counts.take(crossed, &dropped(100, device));
+        assert_eq!((counts.lost[Lost::Device as usize], counts.untold()), (device - 7, 0));
+    }
 }
