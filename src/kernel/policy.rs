@@ -19,8 +19,8 @@ pub type Row = [u8; 16];
 #[derive(Debug)]
 pub struct Policy {
     maps: Arc<Maps>,
-    /// The bank in force. Held until no packet sees it: kernels before 6.8, and stable ones of January 2024, free a bank that
-    /// nobody holds as soon as another one is put in its place (CVE-2023-52447).
+    /// The bank in force. Held until no packet sees it: without the mend of CVE-2023-52447 (Linux 6.8, and stable ones of
+    /// January 2024) the kernel frees a bank that nobody holds as soon as another one is put in its place.
     bank: Mutex<Option<MapHandle>>,
 }
 

@@ -2,13 +2,15 @@
 //! survive its way through the other half of the program.
 //!
 //! ```text
-//! cargo +nightly fuzz run -s none image    fuzz/corpus/image    fuzz/seeds/image    -- -max_total_time=600
-//! cargo +nightly fuzz run -s none importer fuzz/corpus/importer fuzz/seeds/importer -- -max_total_time=600
-//! cargo +nightly fuzz run -s none junos    fuzz/corpus/junos    fuzz/seeds/junos    -- -max_total_time=600
-//! cargo +nightly fuzz run -s none segments fuzz/corpus/segments fuzz/seeds/segments -- -max_total_time=600
-//! cargo +nightly fuzz run -s none record   fuzz/corpus/record   fuzz/seeds/record   -- -max_total_time=600
-//! cargo +nightly fuzz run -s none rings    fuzz/corpus/rings    fuzz/seeds/rings    -- -max_total_time=600
+//! cargo +nightly fuzz run --fuzz-dir tools/fuzz -s none image    tools/fuzz/corpus/image    tools/fuzz/seeds/image    -- -max_total_time=600
+//! cargo +nightly fuzz run --fuzz-dir tools/fuzz -s none importer tools/fuzz/corpus/importer tools/fuzz/seeds/importer -- -max_total_time=600
+//! cargo +nightly fuzz run --fuzz-dir tools/fuzz -s none junos    tools/fuzz/corpus/junos    tools/fuzz/seeds/junos    -- -max_total_time=600
+//! cargo +nightly fuzz run --fuzz-dir tools/fuzz -s none segments tools/fuzz/corpus/segments tools/fuzz/seeds/segments -- -max_total_time=600
+//! cargo +nightly fuzz run --fuzz-dir tools/fuzz -s none record   tools/fuzz/corpus/record   tools/fuzz/seeds/record   -- -max_total_time=600
+//! cargo +nightly fuzz run --fuzz-dir tools/fuzz -s none rings    tools/fuzz/corpus/rings    tools/fuzz/seeds/rings    -- -max_total_time=600
 //! ```
+//! A stable compiler does as well, with RUSTC_BOOTSTRAP=1 and without `+nightly`.
+//!
 //! Without a sanitizer: the code under test has no unsafe block, but for the rings, which lie in pages of their own that
 //! a sanitizer does not know either.
 #![forbid(unsafe_code)]

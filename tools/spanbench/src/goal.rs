@@ -78,6 +78,13 @@ pub(crate) fn table(goals: &[Goal]) -> Table {
     table
 }
 
+/// A report: what its figures mean, the figures, and the goals, if there are any.
+pub(crate) fn write_report(f: &mut fmt::Formatter<'_>, about: &str, mut table: Table, goals: &[Goal]) -> fmt::Result {
+    table.load_style(presets::NOTHING);
+    write!(f, "{about}\n{table}")?;
+    with_goals(f, goals)
+}
+
 /// A text, and below it the goals, if there are any.
 pub(crate) fn with_goals(f: &mut fmt::Formatter<'_>, goals: &[Goal]) -> fmt::Result {
     if goals.is_empty() {

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use comfy_table::{Table, presets};
+use comfy_table::Table;
 use serde::Serialize;
 use spanwire::kernel::path::Path;
 
@@ -15,7 +15,7 @@ use super::figures::{Latency, Run};
 use super::measure::{measure, wait_ready};
 use super::system::{Clones, Mode, System};
 use super::tester::Tester;
-use crate::goal::{Bound, Goal, with_goals};
+use crate::goal::{Bound, Goal, write_report};
 use crate::interrupt;
 use crate::machine::Machine;
 use crate::summary::Spread;
@@ -259,10 +259,7 @@ impl NeighbourReport {
 
 impl fmt::Display for NeighbourReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = self.table();
-        table.load_style(presets::NOTHING);
-        write!(f, "{}\n{table}", self.about())?;
-        with_goals(f, &self.goals)
+        write_report(f, &self.about(), self.table(), &self.goals)
     }
 }
 

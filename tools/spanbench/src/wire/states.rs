@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use comfy_table::{Table, presets};
+use comfy_table::Table;
 use serde::Serialize;
 use spanwire::kernel::path::Path;
 use spanwire_lab::topology::Lab;
@@ -16,7 +16,7 @@ use super::measure::wait_ready;
 use super::system::spanwire::Spanwire;
 use super::system::{Mode, Setup, System};
 use super::tester::{Load, Outcome, Tester};
-use crate::goal::{Bound, Goal, with_goals};
+use crate::goal::{Bound, Goal, write_report};
 use crate::interrupt;
 use crate::machine::Machine;
 use crate::summary::Spread;
@@ -274,9 +274,6 @@ impl StatesReport {
 
 impl fmt::Display for StatesReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = self.table();
-        table.load_style(presets::NOTHING);
-        write!(f, "{}\n{table}", self.about())?;
-        with_goals(f, &self.goals)
+        write_report(f, &self.about(), self.table(), &self.goals)
     }
 }

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use comfy_table::{Table, presets};
+use comfy_table::Table;
 use serde::Serialize;
 use spanwire::kernel::path::Path;
 use spanwire_lab::topology::{Lab, LabSpec, Port};
@@ -14,7 +14,7 @@ use spanwire_lab::topology::{Lab, LabSpec, Port};
 use super::args::WireArgs;
 use super::error::{Result, WireError};
 use super::system::{Clones, Mode, System};
-use crate::goal::{Bound, Goal, with_goals};
+use crate::goal::{Bound, Goal, write_report};
 use crate::interrupt;
 use crate::machine::Machine;
 use crate::summary::Spread;
@@ -238,10 +238,7 @@ impl TcpReport {
 
 impl fmt::Display for TcpReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = self.table();
-        table.load_style(presets::NOTHING);
-        write!(f, "{}\n{table}", self.about())?;
-        with_goals(f, &self.goals)
+        write_report(f, &self.about(), self.table(), &self.goals)
     }
 }
 
