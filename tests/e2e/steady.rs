@@ -132,3 +132,27 @@ fn a_planned_stop_leaves_no_clone_behind() {
         assert!(!log.contains("were not taken from the rings"), "{hook}: {log}");
     }
 }
+
+/// A wire that crosses anyway can wait until there is somebody to send its clones to, and is mirrored from then on.
+#[test]
+fn a_start_on_a_wire_that_crosses_costs_no_clone_for_want_of_its_monitor() {
+    for hook in HOOKS {
+        let lab = kernel_lab(LabSpec::default());
+        let mut node = Node::idle();
+        node.publish(&document(&[(A, MON, 1), (B, MON, 1)]));
+        start(&mut node, &lab, hook);
+        let flows = both_ways(&lab, 20_000, |_| {
+            for _ in 0..3 {
+                node.kill();
+                start(&mut node, &lab, hook);
+                for entry in node.json(&["stats"])["mirrors"].as_array().unwrap() {
+                    assert!(entry["selected"].as_u64() > Some(0), "{hook}: {entry}");
+                    for reason in ["mirror_drops_output_down", "mirror_drops_no_binding"] {
+                        assert_eq!(entry[reason], 0, "{hook}: {entry}");
+                    }
+                }
+            }
+        });
+        assert!(flows.iter().all(Steady::holds), "{hook}: {flows:?}");
+    }
+}

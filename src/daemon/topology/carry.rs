@@ -255,19 +255,23 @@ impl Topology {
         Ok(swept)
     }
 
-    /// The ports whose selectors are there still though they are not in use: those of an earlier run, whose wires go on crossing.
-    /// None where everything is to be cut.
-    pub(super) fn left_crossing(&self) -> Vec<u32> {
-        if self.config.on_exit == OnExit::Cut {
-            if let Err(error) = self.sweep_all(|_, _| false) {
-                tracing::warn!("{error}");
-            }
-            return Vec::new();
-        }
+    /// The ports that have selectors, of whichever run: also those that are not in use, whose wires go on crossing.
+    pub(super) fn crossing(&self) -> Vec<u32> {
         let pinned = self.pins.iter().flat_map(|folder| hold::ports(folder).unwrap_or_default());
         let filters = || Filter::all(&pins::name(&self.config.dir)).unwrap_or_default();
         let filters = if self.pins.is_empty() && !self.facts.tcx { filters() } else { Vec::new() };
         pinned.chain(filters.iter().map(Filter::port)).collect()
+    }
+
+    /// The ports whose wires go on crossing when this process ends. None where everything is to be cut.
+    pub(super) fn left_crossing(&self) -> Vec<u32> {
+        if self.config.on_exit == OnExit::Keep {
+            return self.crossing();
+        }
+        if let Err(error) = self.sweep_all(|_, _| false) {
+            tracing::warn!("{error}");
+        }
+        Vec::new()
     }
 
     /// The ports whose wires go on crossing when this process ends. Of one that is not whole the frames of one port would

@@ -329,6 +329,14 @@ impl Topology {
         };
         let mut due = idle;
         due.retain(|(ifindex, ..)| !rests(ifindex));
+        // Wires that are dark first. One that an earlier run has left crossing can wait until there is somebody to send its
+        // clones to: it is not mirrored before it is in use.
+        let crossing = if due.is_empty() { Vec::new() } else { self.crossing() };
+        due.sort_by_key(|(ifindex, want, _)| match want {
+            Want::Wire { .. } if !crossing.contains(ifindex) => 0,
+            Want::Monitor => 1,
+            Want::Wire { .. } => 2,
+        });
         let mut moved = false;
         for (ifindex, want, lanes) in due {
             if stop.load(Relaxed) {
