@@ -4,10 +4,10 @@
 
 use crate::header::{Geometry, Header};
 use crate::record::{
-    BindingRecord, CloneRecord, DescriptorRecord, DiagnosticRecord, EntryRecord, EntryStateRecord, LinkListRecord,
-    LinkLossRecord, LinkRecord, MetaRecord, MirrorRecord, NativeVlanRecord, PathRecord, PlaceRecord, PortDeviceRecord,
-    PortRecord, PortStateRecord, RefusalRecord, RingRecord, RoomRecord, SectionEntry, SeenRecord, ShardRecord,
-    SightRecord, SlotHeader, StatsMetaRecord, StrRef, SwapRecord, TakenDownRecord, UmemRecord, WireRecord,
+    BindingRecord, CloneRecord, DescriptorRecord, DiagnosticRecord, EntryRecord, EntryStateRecord, FeatureRecord,
+    LinkListRecord, LinkLossRecord, LinkRecord, MetaRecord, MirrorRecord, NativeVlanRecord, PathRecord, PlaceRecord,
+    PortDeviceRecord, PortRecord, PortStateRecord, RefusalRecord, RingRecord, RoomRecord, SectionEntry, SeenRecord,
+    ShardRecord, SightRecord, SlotHeader, StatsMetaRecord, StrRef, SwapRecord, TakenDownRecord, UmemRecord, WireRecord,
 };
 
 /// Asserts a type's size and the offset of every field. The pattern makes a field that is not listed an error.
@@ -53,6 +53,7 @@ pin!(PortStateRecord of 56 {
 pin!(PortDeviceRecord of 8 { ifindex: 0, device_ifindex: 4 });
 pin!(TakenDownRecord of 8 { ifindex: 0, lost_ifindex: 4 });
 pin!(PathRecord of 104 { ifindex: 0, peer_ifindex: 4, path: 8, reason: 16, unknown: 24, crossed: 32, lost: 64 });
+pin!(FeatureRecord of 32 { name: 0, reason: 8, consequence: 16, available: 24, pad: 28 });
 pin!(BindingRecord of 176 { ifindex: 0, queue: 4, shard: 8, pad: 12, values: 16, kernel: 128 });
 pin!(EntryRecord of 128 { ingress_ifindex: 0, output_ifindex: 4, rate: 8, shard: 12, values: 16 });
 pin!(RefusalRecord of 8 { values: 0 });

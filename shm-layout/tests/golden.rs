@@ -18,8 +18,8 @@ use shm_layout::error::LayoutError;
 use shm_layout::header::{Geometry, Header, RegionKind};
 use shm_layout::image::Need;
 use shm_layout::record::{
-    LinkLossRecord, META_DISARMED, MirrorRecord, NativeVlanRecord, PathRecord, PlaceRecord, Placement, Record, Role,
-    SeenRecord, Severity, SlotHeader, StatsMetaRecord, TakenDownRecord, fnv1a,
+    FeatureRecord, LinkLossRecord, META_DISARMED, MirrorRecord, NativeVlanRecord, PathRecord, PlaceRecord, Placement,
+    Record, Role, SeenRecord, Severity, SlotHeader, StatsMetaRecord, TakenDownRecord, fnv1a,
 };
 use shm_layout::snapshot::SnapshotView;
 use shm_layout::view::ImageView;
@@ -212,4 +212,5 @@ fn the_kinds_are_what_they_were() {
     assert_eq!((MirrorRecord::KIND, StatsMetaRecord::KIND), (4, 100));
     assert_eq!((PlaceRecord::KIND, NativeVlanRecord::KIND, SeenRecord::KIND), (7, 8, 9));
     assert_eq!((LinkLossRecord::KIND, TakenDownRecord::KIND, PathRecord::KIND), (10, 113, 114));
+    assert_eq!(FeatureRecord::KIND, 115);
 }

@@ -6,7 +6,7 @@
 //!                 └── wait_adopted ──> Uptake               whether every shard uses a generation
 //! ```
 //!
-//! - `stats`: one image of `stats.shm`, with a `port`, a `path` and a `shard` in it; `newer`: what a newer dataplane adds to its rows
+//! - `stats`: one image of `stats.shm`, with a `port`, a `path`, a `shard` and a `feature` in it; `newer`: what a newer dataplane adds to its rows
 //! - `live`: reads it anew, and tells whether the dataplane runs; `uptake`: waits for a generation to be used
 //! - `sizing`: the mirror frames and sockets that a snapshot can need, and whether the dataplane has them
 //! - `show`; `ledger`, of `values` and `latency`; `dataplane` and `traffic`, which are in both
@@ -16,6 +16,7 @@
 //! false. It runs while it holds its lock ([`runs`]), in whatever PID namespace.
 
 mod dataplane;
+mod feature;
 mod latency;
 mod ledger;
 mod live;
@@ -41,6 +42,7 @@ use shm_layout::snapshot::SnapshotView;
 use thiserror::Error;
 
 pub use dataplane::Dataplane;
+pub use feature::FeatureRow;
 pub use latency::SwapLatency;
 pub use ledger::{EntryRow, EntryShard, ShardRow, StatsReport, UmemRow, attained_rate, stats};
 pub use live::{FRESH_PATIENCE, fresh_devices, fresh_stats, last_stats, process, runs};

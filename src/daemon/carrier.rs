@@ -37,7 +37,8 @@ pub struct Carrier {
     ledger: Ledger,
     policy: Policy,
     force: Mutex<Force>,
-    folder: Option<PathBuf>,
+    /// For pins, or why there is none.
+    folder: Result<PathBuf, String>,
     /// Whose the selectors are: the folder's name.
     owner: String,
     tcx: bool,
@@ -99,14 +100,14 @@ impl Carrier {
     pub fn open(config: &Config, tcx: bool) -> Result<Carrier, String> {
         let maps = Arc::new(Maps::create(ENTRY_SLOTS as u32, config.clone_ring).map_err(|error| error.to_string())?);
         let folder = match pins::folder(&config.dir, config.pins.as_deref()) {
-            Ok(folder) => Some(folder),
+            Ok(folder) => Ok(folder),
             Err(error) if config.pins.is_some() && config.path != PathChoice::Auto => return Err(error.to_string()),
             Err(error) => {
                 tracing::warn!("wires will not outlive this process: {error}");
-                None
+                Err(error.to_string())
             }
         };
-        if let Some(folder) = &folder {
+        if let Ok(folder) = &folder {
             if let Some(Past { unread, lost }) = Past::end(folder).filter(|past| *past != Past::default()) {
                 tracing::warn!(
                     "while no spanwired ran {unread} clone(s) were not taken from the rings, and {lost} found them full"
@@ -127,9 +128,14 @@ impl Carrier {
         self.readers.rings(&self.maps, &running)
     }
 
+    /// Why nothing can be pinned; `None` where it can.
+    pub fn pins_lack(&self) -> Option<&str> {
+        self.folder.as_ref().err().map(String::as_str)
+    }
+
     /// Where selectors are held.
     pub fn place(&self) -> Place<'_> {
-        Place { folder: self.folder.as_deref(), owner: &self.owner, tcx: self.tcx }
+        Place { folder: self.folder.as_deref().ok(), owner: &self.owner, tcx: self.tcx }
     }
 
     fn force(&self) -> MutexGuard<'_, Force> {

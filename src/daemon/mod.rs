@@ -16,6 +16,7 @@
 //! - [`detach`]: takes off what one that is gone has left
 //! - [`devices`]: the devices there are, for the control plane
 //! - [`report`]: what topology tells stats
+//! - [`features`]: what the kernel may lack
 //! - [`readers`]: which shard reads whose clone ring
 //! - [`stats`]: gathers and publishes, as [`records`]
 
@@ -24,6 +25,7 @@ pub mod config;
 pub mod crossing;
 pub mod detach;
 pub mod devices;
+pub mod features;
 pub mod limits;
 pub mod link_news;
 pub mod readers;
@@ -166,6 +168,7 @@ impl Dataplane {
         let (topology, follower) = {
             let hands = workers.iter().map(Worker::hand).collect();
             let (carrier, report) = (carrier.clone(), Arc::clone(&report));
+            let facts = facts.clone();
             let topology = Topology::new(config.clone(), Arc::clone(&table), hands, report, carrier, facts);
             let follower = topology.follower();
             let (binding, following) = (Arc::clone(&stop), Arc::clone(&stop));
@@ -180,8 +183,9 @@ impl Dataplane {
                 Some(carrier) => stats.with_upstream(Arc::clone(carrier) as Arc<dyn Upstream>),
                 None => stats,
             };
-            let stop = Arc::clone(&stop);
-            spawn("stats", move || stats.run(&stop.others)).map_err(system("start a thread"))?
+            let (stop, carrier) = (Arc::clone(&stop), carrier.clone());
+            let stats = move || stats.with_features(features::ask(&facts, carrier.as_deref())).run(&stop.others);
+            spawn("stats", stats).map_err(system("start a thread"))?
         };
         tracing::info!(
             "spanwired {} on {}: {} shard(s) on cpu {:?}, frames for wires: {}, for clones: {} each, of {} bytes",

@@ -8,11 +8,12 @@ use shm_layout::counters::{
 };
 use shm_layout::image::ImageBuilder;
 use shm_layout::record::{
-    BindingRecord, DescriptorRecord, EntryRecord, LiveState, NO_SHARD, PartitionKind, PathRecord, PortStateRecord,
-    Record, RefusalRecord, RingRecord, ShardRecord, SightRecord, SwapRecord, UmemRecord,
+    BindingRecord, DescriptorRecord, EntryRecord, FeatureRecord, LiveState, NO_SHARD, PartitionKind, PathRecord,
+    PortStateRecord, Record, RefusalRecord, RingRecord, ShardRecord, SightRecord, SwapRecord, UmemRecord,
 };
 
 use super::crossing::Reading;
+use super::features::Feature;
 use super::report::{BindingStatus, PathStatus, PortStatus, State};
 use crate::counters::ShardBlock;
 
@@ -122,4 +123,15 @@ pub(super) fn path_rows(image: &mut ImageBuilder, state: &State) -> Vec<PathReco
         }
     };
     state.paths.iter().map(row).collect()
+}
+
+pub(super) fn feature_rows(image: &mut ImageBuilder, features: &[Feature]) -> Vec<FeatureRecord> {
+    let mut row = |Feature { name, lacks, without }: &Feature| FeatureRecord {
+        name: image.string(name),
+        reason: image.string(lacks.as_deref().unwrap_or_default()),
+        consequence: image.string(if lacks.is_some() { without } else { "" }),
+        available: u32::from(lacks.is_none()),
+        pad: 0,
+    };
+    features.iter().map(&mut row).collect()
 }

@@ -17,7 +17,10 @@ use shm_layout::record::{
 use super::TICK;
 use super::config::Config;
 use super::devices::Devices;
-use super::records::{binding_rows, descriptors, path_rows, port_rows, shard_row, sight_rows, swap_row, umem_rows};
+use super::features::Feature;
+use super::records::{
+    binding_rows, descriptors, feature_rows, path_rows, port_rows, shard_row, sight_rows, swap_row, umem_rows,
+};
 use super::report::{LINK_DOWN, MISSING, Report, State};
 use crate::clock;
 use crate::counters::{ShardBlock, whole};
@@ -55,6 +58,7 @@ pub struct Teller {
     /// `--frames`; 0 without.
     frames: u32,
     devices: Devices,
+    features: Vec<Feature>,
     told: Told,
 }
 
@@ -82,6 +86,7 @@ impl Teller {
             mirror_frames: config.mirror_frames,
             frames: config.frames.unwrap_or(0),
             devices: Devices::watch()?,
+            features: Vec::new(),
             told: Told::default(),
         })
     }
@@ -89,6 +94,11 @@ impl Teller {
     /// The same where frames are selected for the shards.
     pub fn with_upstream(self, upstream: Arc<dyn Upstream>) -> Teller {
         Teller { upstream: Some(upstream), ..self }
+    }
+
+    /// The same, with what the kernel lacks and has.
+    pub fn with_features(self, features: Vec<Feature>) -> Teller {
+        Teller { features, ..self }
     }
 
     /// Publishes when a reader asks and now and then until `stop`, and once more after it.
@@ -194,6 +204,7 @@ impl Teller {
         let taken_down: Vec<TakenDownRecord> =
             taken_down.map(|&(ifindex, lost_ifindex)| TakenDownRecord { ifindex, lost_ifindex }).collect();
         let paths = path_rows(&mut image, &state);
+        let features = feature_rows(&mut image, &self.features);
         let bindings = binding_rows(&state);
         let sights = sight_rows(&state);
         let room = RoomRecord { frames: self.frames, share: SHARE_LEAST, sockets: MAX_PORTS as u32, pad: 0 };
@@ -213,6 +224,7 @@ impl Teller {
             .section(Need::Optional, &devices)
             .section(Need::Optional, &taken_down)
             .section(Need::Optional, &paths)
+            .section(Need::Optional, &features)
             .section(Need::Optional, &bindings)
             .section(Need::Optional, &sights)
             .section(Need::Optional, &[room]);

@@ -73,17 +73,29 @@ const NETDEV_A_DEV_XDP_FEATURES: u16 = 3;
 /// # Errors
 /// ENODEV where there is no such device; or the kernel's answer is none.
 pub fn xdp_features(ifindex: u32) -> io::Result<Option<XdpFeatures>> {
-    let mut body = header(CTRL_CMD_GETFAMILY, 1);
-    put_text(&mut body, CTRL_ATTR_FAMILY_NAME, NETDEV_FAMILY_NAME);
-    let answer = ask(Protocol::Generic, &Request { kind: GENL_ID_CTRL, flags: 0, answer: GENL_ID_CTRL, body });
-    let family = match answer {
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
-        answer => family_of(&answer?)?,
-    };
+    let Some(family) = family()? else { return Ok(None) };
     let mut body = header(NETDEV_CMD_DEV_GET, NETDEV_FAMILY_VERSION);
     put(&mut body, NETDEV_A_DEV_IFINDEX, &ifindex.to_ne_bytes());
     let answer = ask(Protocol::Generic, &Request { kind: family, flags: 0, answer: family, body })?;
     features_of(&answer, ifindex).map(Some)
+}
+
+/// Whether the kernel says what drivers can.
+///
+/// # Errors
+/// It cannot be asked.
+pub fn tells_xdp_features() -> io::Result<bool> {
+    Ok(family()?.is_some())
+}
+
+/// The message type of netdev, where the kernel has it.
+fn family() -> io::Result<Option<u16>> {
+    let mut body = header(CTRL_CMD_GETFAMILY, 1);
+    put_text(&mut body, CTRL_ATTR_FAMILY_NAME, NETDEV_FAMILY_NAME);
+    match ask(Protocol::Generic, &Request { kind: GENL_ID_CTRL, flags: 0, answer: GENL_ID_CTRL, body }) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        answer => family_of(&answer?).map(Some),
+    }
 }
 
 /// `struct genlmsghdr`.

@@ -67,6 +67,15 @@ impl Losses {
         opened.inspect_err(|_| tracing::debug!("{log}")).map_err(LossError::from)
     }
 
+    /// Whether the kernel takes the programs. Nothing is put anywhere.
+    ///
+    /// # Errors
+    /// [`LossError`]: it does not.
+    pub fn try_load() -> Result<(), LossError> {
+        let (loaded, log) = with_libbpf_log(load);
+        loaded.map(drop).inspect_err(|_| tracing::debug!("{log}")).map_err(LossError::from)
+    }
+
     /// Counts what is lost of the frames from a device, from now on or as before.
     ///
     /// # Errors
@@ -100,7 +109,7 @@ impl Losses {
     }
 }
 
-fn open() -> libbpf_rs::Result<Losses> {
+fn load() -> libbpf_rs::Result<Object> {
     let space = std::fs::metadata("/proc/thread-self/ns/net")?.ino();
     let space = u32::try_from(space).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
     let mut open = ObjectBuilder::default().open_memory(&OBJECT.0)?;
@@ -109,7 +118,11 @@ fn open() -> libbpf_rs::Result<Losses> {
             map.set_initial_value(&space.to_ne_bytes())?;
         }
     }
-    let object = open.load()?;
+    open.load()
+}
+
+fn open() -> libbpf_rs::Result<Losses> {
+    let object = load()?;
     let links = object.progs_mut().map(|program| program.attach()).collect::<libbpf_rs::Result<Vec<Link>>>()?;
     let map = object.maps().find(|map| map.name() == LOSSES);
     let map = map.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the embedded object has no map"))?;

@@ -71,6 +71,46 @@ fn without_a_place_for_pins_wires_cross_for_as_long_as_it_runs() {
     has_all(&node.stop(), &["wires will not outlive this process", nowhere, "in no bpffs"]);
 }
 
+/// The features that `show` says are missing.
+fn missing(node: &Node) -> Vec<String> {
+    let show = node.wait_for("the features", |show| show["features"].as_array().is_some_and(|all| !all.is_empty()));
+    let all = show["features"].as_array().unwrap();
+    for feature in all {
+        // What is there needs no reason, and what is not has one.
+        let is_told = ["reason", "consequence"].map(|key| feature[key] != "");
+        assert_eq!(is_told, [feature["available"] == false; 2], "{feature}");
+    }
+    let missing = all.iter().filter(|feature| feature["available"] == false);
+    missing.map(|feature| feature["name"].as_str().unwrap().to_owned()).collect()
+}
+
+/// All that this kernel has, and by the rights that are taken away.
+#[test]
+fn what_is_missing_is_shown_with_what_is_so_without_it() {
+    let lab = kernel_lab(LabSpec::default());
+
+    for (rights, path, want) in [
+        ("+all", "auto", &[][..]),
+        ("-sys_admin", "auto", &["pins"]),
+        ("-sys_admin,-perfmon", "auto", &["kernel-path", "xdp-losses"]),
+        ("-sys_admin,-perfmon", "shard", &["kernel-path", "xdp-losses"]),
+    ] {
+        let mut node = Node::idle();
+        node.publish(&document(&[]));
+        let mut command = run_by(&lab, &node, "setpriv", &[&format!("--bounding-set={rights}")], &["--path", path]);
+        if rights != "+all" {
+            command.env_remove("SPANWIRE_PINS");
+        }
+        node.adopt(&mut command);
+        node.wait_for_running();
+        assert_eq!(missing(&node), want, "{rights} {path}");
+        let text = String::from_utf8(node.spanctl(&["show"]).stdout).unwrap();
+        assert_eq!(text.contains("missing here"), !want.is_empty(), "{text}");
+        want.iter().for_each(|name| assert!(text.contains(name), "{name}: {text}"));
+        node.stop();
+    }
+}
+
 /// What crossed before goes on crossing, by the selectors that are there or by shards.
 #[test]
 fn rights_that_are_missing_are_named() {

@@ -155,6 +155,22 @@ record! {
 }
 
 record! {
+    /// FEATURES: one row for each thing that the kernel and the rights of the process may lack.
+    FeatureRecord kind 115 size 32 {
+        /// Its name.
+        name: StrRef,
+        /// Why it is not there; empty where it is.
+        reason: StrRef,
+        /// What is so without it; empty where it is there.
+        consequence: StrRef,
+        /// 1 where it is there, else 0.
+        available: u32,
+        /// 0.
+        pad: u32,
+    }
+}
+
+record! {
     /// BINDINGS: one row for each socket.
     BindingRecord kind 104 size 176 {
         /// Its port.

@@ -8,6 +8,7 @@ use shm_layout::record::{META_DISARMED, MirrorRecord, PlaceRecord, Role};
 use shm_layout::snapshot::SnapshotView;
 
 use super::dataplane::Dataplane;
+use super::feature::FeatureRow;
 use super::live::{FRESH_PATIENCE, fresh_stats};
 use super::path::PathRow;
 use super::port::PortState;
@@ -142,6 +143,8 @@ pub struct Show {
     pub diagnostics: Vec<Diagnostic>,
     /// The shards of a running dataplane.
     pub shards: Vec<ShardState>,
+    /// What the kernel and the rights of a running dataplane may lack.
+    pub features: Vec<FeatureRow>,
     /// The dataplane.
     pub dataplane: Dataplane,
     /// The snapshot's names of ifindexes.
@@ -178,6 +181,7 @@ pub fn show(dir: &Path) -> Result<Show, StateError> {
         ports: live.map(|live| live.ports.clone()).unwrap_or_default(),
         diagnostics: Vec::new(),
         shards: live.map(Stats::shard_states).unwrap_or_default(),
+        features: live.map(|live| live.features.clone()).unwrap_or_default(),
         dataplane: Dataplane { mirror_frames_needed: Some(0), ..Dataplane::of(stats.as_ref()) },
         names: HashMap::new(),
     };

@@ -11,6 +11,7 @@ use shm_layout::record::{
 };
 use shm_layout::view::ImageView;
 
+use super::feature::{FeatureRow, features};
 use super::newer::Newer;
 use super::path::{PathRow, paths};
 use super::port::{PortState, port_state};
@@ -30,6 +31,8 @@ pub struct Stats {
     pub(super) taken_down: Vec<(u32, u32)>,
     /// None where the dataplane is of an older release.
     pub(super) paths: Vec<PathRow>,
+    /// None where the dataplane is of an older release.
+    pub(super) features: Vec<FeatureRow>,
     /// None where the dataplane is of an older release.
     pub(super) sights: Vec<SightRecord>,
     pub(super) entries: Vec<EntryRecord>,
@@ -77,6 +80,7 @@ impl Stats {
             bindings: image.records()?.iter().collect(),
             taken_down: image.records::<TakenDownRecord>()?.iter().map(|row| (row.ifindex, row.lost_ifindex)).collect(),
             paths: paths(&image, text, &newer)?,
+            features: features(&image, text)?,
             sights: image.records()?.iter().collect(),
             entries: image.records()?.iter().collect(),
             refusals: image.records()?.iter().collect(),

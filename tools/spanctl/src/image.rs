@@ -7,10 +7,10 @@ use serde::Serialize;
 use shm_layout::error::LayoutError;
 use shm_layout::image::Image;
 use shm_layout::record::{
-    BindingRecord, DescriptorRecord, DiagnosticRecord, EntryRecord, EntryStateRecord, LinkLossRecord, META_DISARMED,
-    MetaRecord, MirrorRecord, NativeVlanRecord, PathRecord, PlaceRecord, PortRecord, PortStateRecord, REQUIRED, Record,
-    RoomRecord, STRINGS_KIND, SeenRecord, ShardRecord, StatsMetaRecord, SwapRecord, TakenDownRecord, UmemRecord,
-    WireRecord,
+    BindingRecord, DescriptorRecord, DiagnosticRecord, EntryRecord, EntryStateRecord, FeatureRecord, LinkLossRecord,
+    META_DISARMED, MetaRecord, MirrorRecord, NativeVlanRecord, PathRecord, PlaceRecord, PortRecord, PortStateRecord,
+    REQUIRED, Record, RoomRecord, STRINGS_KIND, SeenRecord, ShardRecord, StatsMetaRecord, SwapRecord, TakenDownRecord,
+    UmemRecord, WireRecord,
 };
 use shm_layout::snapshot::SnapshotView;
 use shm_layout::view::ImageView;
@@ -169,6 +169,7 @@ fn section_name(kind: u32) -> &'static str {
         PortStateRecord::KIND => "PORT_STATES",
         TakenDownRecord::KIND => "TAKEN_DOWN",
         PathRecord::KIND => "PATHS",
+        FeatureRecord::KIND => "FEATURES",
         BindingRecord::KIND => "BINDINGS",
         EntryRecord::KIND => "ENTRIES",
         EntryStateRecord::KIND => "ENTRY_STATES",

@@ -137,6 +137,12 @@ fn text(show: &Show) -> String {
     }
     shards.under("shards", &mut text);
 
+    let mut missing = Rows::new(["feature", "without it", "why"]);
+    for feature in show.features.iter().filter(|feature| !feature.available) {
+        missing.row([&feature.name, &feature.consequence, &feature.reason].map(|text| printable(text)));
+    }
+    missing.under("missing here", &mut text);
+
     let mut diagnostics = Rows::new(["severity", "subject", "message"]);
     for d in &show.diagnostics {
         diagnostics.row([d.severity.as_str().to_owned(), printable(&d.subject), printable(&d.message)]);

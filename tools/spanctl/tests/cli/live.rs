@@ -63,6 +63,7 @@ fn show_without_a_dataplane() {
         "ports",
         "diagnostics",
         "shards",
+        "features",
         "dataplane",
     ];
     has_keys(&shown, &top, &[]);
@@ -81,7 +82,7 @@ fn show_without_a_dataplane() {
     let wire = json!({"name": "w1", "a_ifindex": 11, "b_ifindex": 12, "link_loss_forwarding": false,
                       "taken_down_ifindex": null, "path": null, "path_reason": "", "loss": null, "loss_unknown": ""});
     assert_eq!(shown["wires"], json!([wire]));
-    assert_eq!((&shown["ports"], &shown["shards"]), (&json!([]), &json!([])));
+    assert_eq!([&shown["ports"], &shown["shards"], &shown["features"]], [&json!([]); 3]);
     assert_eq!(states(&shown), [("unknown", "no dataplane is running"), ("inactive", "ingress on no wire")]);
     let text = place.run(&["show"]).code(0).stdout;
     for want in ["generation 1", "11 ge-0/0/0", "1 in 100", "every frame", "dataplane: not running", "w1"] {
