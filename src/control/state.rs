@@ -50,7 +50,7 @@ pub use path::PathRow;
 pub use port::PortState;
 pub use shard::ShardState;
 pub use show::{MirrorState, Place, Show, WireState, show};
-pub(super) use sizing::{overload, shortage, unforwarded};
+pub(super) use sizing::{overload, too_little};
 pub use stats::Stats;
 pub(super) use traffic::crossed;
 pub use traffic::{BindingRow, PortRow};

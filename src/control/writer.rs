@@ -18,7 +18,7 @@ use super::compile::{Provenance, compile, needs_places};
 use super::diagnostic::{Diagnostic, Reason};
 use super::history::{History, Kept};
 use super::model::Snapshot;
-use super::state::{Stats, fresh_stats, last_stats, overload, published, shortage, unforwarded};
+use super::state::{Stats, fresh_stats, last_stats, overload, published, too_little};
 use super::units::Units;
 use crate::clock;
 use crate::region::{CONFIG_FILE, Publisher, RegionError};
@@ -235,8 +235,7 @@ pub fn gate(dir: &Path, snapshot: &Snapshot) -> Result<(), Reason> {
 #[must_use]
 pub fn shortcomings(dir: &Path, snapshot: &Snapshot) -> Vec<Diagnostic> {
     let Some(dataplane) = running(dir) else { return Vec::new() };
-    let shortage = shortage(&Units::of(snapshot).places(&snapshot.mirrors), &snapshot.wires, &dataplane);
-    shortage.into_iter().chain(unforwarded(&snapshot.wires, &dataplane)).collect()
+    too_little(&Units::of(snapshot).places(&snapshot.mirrors), &snapshot.wires, &dataplane)
 }
 
 /// What the running dataplane says, from now on where it answers at once: the last word may be that of one which has

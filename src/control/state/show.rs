@@ -13,7 +13,7 @@ use super::live::{FRESH_PATIENCE, fresh_stats};
 use super::path::PathRow;
 use super::port::PortState;
 use super::shard::ShardState;
-use super::sizing::{frames_needed, shortage, unforwarded};
+use super::sizing::{frames_needed, too_little};
 use super::stats::Stats;
 use super::traffic::{PortRow, bindings, ports};
 use super::{StateError, live_name, names_of, published, role_name};
@@ -199,10 +199,9 @@ pub fn show(dir: &Path) -> Result<Show, StateError> {
         show.mirrors = entries.map(|(i, (mirror, &place))| says.mirror(i, mirror, place)).collect();
         show.diagnostics = diagnostics(&view);
         // Not published with the snapshot: another dataplane may run now than did then.
-        show.diagnostics.extend(live.and_then(|live| shortage(&places, &snapshot.wires, live)));
+        show.diagnostics.extend(live.iter().flat_map(|live| too_little(&places, &snapshot.wires, live)));
         show.dataplane.mirror_frames_needed = Some(frames_needed(&places, &snapshot.wires));
         show.names = names_of(&snapshot);
-        show.diagnostics.extend(live.and_then(|live| unforwarded(&snapshot.wires, live)));
         let ports = live.map(|live| ports(live, &bindings(live))).unwrap_or_default();
         show.wires = snapshot.wires.into_iter().map(|wire| WireState::of(wire, live, &ports)).collect();
     }

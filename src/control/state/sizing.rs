@@ -19,11 +19,14 @@ use shm_layout::record::{CAP_LINK_LOSS, CAP_MIRROR, PlaceRecord};
 use super::stats::Stats;
 use crate::control::diagnostic::{Diagnostic, Reason, Severity};
 use crate::control::model::Wire;
+use crate::xsk::abi::ETH_HLEN;
 
 /// Frames a shard takes from a port at once, each of which may be cloned.
 const BATCH: u64 = 64;
 /// Queues counted of a port, at most: more than a device has.
 const MOST_QUEUES: u32 = 4096;
+/// Bytes of the largest frame that `--frame-size` takes.
+const LARGEST_FRAME: u32 = 4096;
 /// Batches of clones a port can have on the way: one is being sent while the next is filled.
 const BATCHES: u64 = 2;
 
@@ -40,7 +43,14 @@ fn mirrored_ports(places: &[PlaceRecord], wires: &[Wire]) -> usize {
     ports.intersection(&on_wire).count()
 }
 
-/// The warning for entries that can need more mirror frames than this dataplane has.
+/// What this dataplane has too little of for entries of these places and these wires, or cannot do for them.
+#[must_use]
+pub(in crate::control) fn too_little(places: &[PlaceRecord], wires: &[Wire], dataplane: &Stats) -> Vec<Diagnostic> {
+    let all = [shortage(places, wires, dataplane), too_long(places, dataplane), unforwarded(wires, dataplane)];
+    all.into_iter().flatten().collect()
+}
+
+/// The warning for entries mirror frames than this dataplane has.
 #[must_use]
 pub(in crate::control) fn shortage(places: &[PlaceRecord], wires: &[Wire], dataplane: &Stats) -> Option<Diagnostic> {
     let (needed, has) = (frames_needed(places, wires), dataplane.mirror_frames());
@@ -57,9 +67,35 @@ pub(in crate::control) fn shortage(places: &[PlaceRecord], wires: &[Wire], datap
     })
 }
 
+/// The warning for entries of ports that receive larger frames than a clone of this dataplane can be.
+fn too_long(places: &[PlaceRecord], dataplane: &Stats) -> Option<Diagnostic> {
+    let holds = dataplane.frame_size();
+    let mirrored: HashSet<u32> = places.iter().map(|place| place.port_ifindex).collect();
+    let is_over = |mtu: u32| mtu.saturating_add(ETH_HLEN) > holds;
+    let over: Vec<_> =
+        dataplane.ports().iter().filter(|port| mirrored.contains(&port.ifindex) && is_over(port.mtu)).collect();
+    let largest = over.iter().max_by_key(|port| port.mtu)?;
+    let advice = match holds < LARGEST_FRAME {
+        true => format!(" (--frame-size {LARGEST_FRAME} holds more)"),
+        false => String::new(),
+    };
+    Some(Diagnostic {
+        severity: Severity::Warning,
+        subject: "mirror_configs".to_owned(),
+        message: format!(
+            "frames above {holds} bytes are not mirrored, as mirror_drops_oversize: so long are the mirror frames of the running \
+             dataplane (process {}){advice}, and of the ports with entries {} may receive longer ones, ifindex {} with its MTU of \
+             {}",
+            dataplane.pid(),
+            over.len(),
+            largest.ifindex,
+            largest.mtu
+        ),
+    })
+}
+
 /// The warning for wires that are to forward the loss of a link, where this dataplane does not know how.
-#[must_use]
-pub(in crate::control) fn unforwarded(wires: &[Wire], dataplane: &Stats) -> Option<Diagnostic> {
+fn unforwarded(wires: &[Wire], dataplane: &Stats) -> Option<Diagnostic> {
     let wanted = wires.iter().filter(|wire| wire.link_loss_forwarding).count();
     (wanted > 0 && dataplane.capabilities() & CAP_LINK_LOSS == 0).then(|| Diagnostic {
         severity: Severity::Warning,

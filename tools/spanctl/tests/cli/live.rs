@@ -318,6 +318,25 @@ fn a_snapshot_that_an_older_dataplane_would_mirror_otherwise_is_refused() {
 }
 
 /// A wire that forwards the loss of a link, and one that does not.
+#[test]
+fn frames_that_no_mirror_frame_holds_are_warned_of() {
+    let place = Place::new().with_snapshot();
+    let frame_size = 2048;
+    let largest = frame_size - 14;
+    for (mtu, is_warned) in [(1500, false), (largest, false), (largest + 1, true), (9000, true)] {
+        let shown =
+            Fake { mtu, ..Fake::of(&place) }.answering(&place, || place.run(&["show", "--json"]).code(0).json());
+        let text = shown["diagnostics"].to_string();
+        assert_eq!(text.contains("mirror_drops_oversize"), is_warned, "MTU {mtu}: {text}");
+        if is_warned {
+            for want in [format!("frames above {frame_size} bytes"), format!("ifindex 11 with its MTU of {mtu}")] {
+                assert!(text.contains(&want), "{want}: {text}");
+            }
+            assert!(text.contains("--frame-size 4096 holds more"), "{text}");
+        }
+    }
+}
+
 const LINK_LOSS: &str = r#"{"version":3,"interfaces":[{"name":"ge-0/0/1","ifindex":12}],"mirror_configs":[],
     "wires":[{"name":"w1","a_ifindex":11,"b_ifindex":12,"link_loss_forwarding":true},
         {"name":"w2","a_ifindex":13,"b_ifindex":14,"link_loss_forwarding":false}]}"#;

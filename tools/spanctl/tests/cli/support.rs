@@ -171,6 +171,8 @@ pub struct Fake {
     pub gathered_at: Option<u64>,
     pub last_reject: &'static str,
     pub mirror_frames: u32,
+    /// Of its ports.
+    pub mtu: u32,
     /// Each port that is taken down, with the one whose link is lost.
     pub taken_down: Vec<(u32, u32)>,
     /// Of each port of the wire; none of an older release.
@@ -207,6 +209,7 @@ impl Fake {
             gathered_at: None,
             last_reject: "",
             mirror_frames: 512,
+            mtu: 1500,
             taken_down: Vec::new(),
             paths: Vec::new(),
             room: [0, 1024],
@@ -275,7 +278,7 @@ impl Fake {
             ifindex,
             role,
             state,
-            mtu: 1500,
+            mtu: self.mtu,
             queues: 2,
             zero_copy: 0,
             name: image.string(name),
