@@ -1,10 +1,13 @@
 //! What crosses in the kernel from each port of a wire, and what of it is lost on the way.
 //!
 //! ```text
-//! rows of the selectors, mapped ───── read where they are told ──┐
-//! xdp: tracepoints, by port ───────── read where they are told ──┤──> Crossing ──> statistics
-//! tc: what the other device dropped ─ read by the topology ──────┘
+//! rows of the selectors, mapped ─────┐
+//! xdp: tracepoints, by port ─────────┤── looked at by the topology ──> Crossing ──> statistics
+//! tc: what the other device dropped ─┘
 //! ```
+//!
+//! What is told of is what has become known at a look (`outcome`): what one port has received the other has sent or lost, and
+//! neither is ever taken back.
 //!
 //! Counts stand while the wire is wanted, whatever becomes of its devices and its selectors, and begin anew with the process:
 //! only what crossed while none ran is known of the time before.
@@ -16,17 +19,25 @@ use std::time::{Duration, Instant};
 
 use shm_layout::counters::{CROSSED_VALUES, LOST_VALUES, Lost};
 
+use meter::{Down, Meter};
+use outcome::{Outcome, Sent};
+
 use crate::devices::drops::{self, Drops};
-use crate::kernel::abi::{self, Loss};
+use crate::kernel::abi;
 use crate::kernel::loss::Losses;
 use crate::kernel::program::Hook;
 use crate::kernel::rows::Rows;
 use crate::told::Told;
 
+mod meter;
+mod outcome;
+
 /// How often devices are asked what they dropped, at most. Where that waits for others, less often: it may take one part in
 /// so many of the time.
 const READ: Duration = Duration::from_millis(200);
 const SHARE: u32 = 50;
+/// How long a frame may be on its way from the selector to who loses it; more than it takes, but for what waits in a queue.
+const GRACE: Duration = Duration::from_millis(10);
 
 /// The way that frames take from a port: by the selector on `device` to `across`, ifindexes by now; 0 for none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,9 +52,6 @@ pub struct Course {
     pub is_up: bool,
 }
 
-/// Counts of selectors: frames sent on, their bytes, frames without another port.
-type Sent = [u64; 3];
-
 fn sent(rows: &Rows<abi::Crossing>) -> Sent {
     rows.iter().fold([0; 3], |[frames, bytes, no_peer], row| {
         [frames + row.frames.load(Relaxed), bytes + row.bytes.load(Relaxed), no_peer + row.no_peer.load(Relaxed)]
@@ -54,46 +62,6 @@ fn sent(rows: &Rows<abi::Crossing>) -> Sent {
 fn add(sum: &mut Sent, now: Sent, since: Sent) {
     for ((sum, now), since) in sum.iter_mut().zip(now).zip(since) {
         *sum += now.saturating_sub(since);
-    }
-}
-
-/// How what is lost is found out, with the last look at it.
-#[derive(Debug, Default)]
-enum Meter {
-    #[default]
-    None,
-    Xdp {
-        losses: Arc<Losses>,
-        last: Loss,
-    },
-    Tc {
-        last: Drops,
-        /// Where the other port is down.
-        down: Option<Down>,
-    },
-}
-
-/// Since a wire's other port is down. Before Linux 6.11 no count has the frames that are given to it, and none of them is sent.
-#[derive(Debug)]
-struct Down {
-    /// What it had dropped.
-    then: Drops,
-    /// What had crossed.
-    crossed: u64,
-    /// Frames that have crossed and that nobody tells of: at least so many, by the looks so far.
-    untold: u64,
-}
-
-impl Down {
-    fn new(then: Drops, crossed: u64) -> Down {
-        Down { then, crossed, untold: 0 }
-    }
-
-    /// Looks at what has become of so many frames that had crossed before. Of those that were on their way nothing is said
-    /// yet, nor of what others send by that device, so the most that a look has found is what is known.
-    fn look(&mut self, crossed: u64, now: &Drops) {
-        let told = now.sent_since(&self.then) + now.since(&self.then).iter().sum::<u64>();
-        self.untold = self.untold.max(crossed.saturating_sub(self.crossed).saturating_sub(told));
     }
 }
 
@@ -111,7 +79,12 @@ struct Counts {
     /// meeting its last frame when it was taken off.
     rows: Vec<(Arc<Rows<abi::Crossing>>, Sent)>,
     unseen: u64,
-    lost: [u64; LOST_VALUES],
+    /// What was found to be lost.
+    found: [u64; LOST_VALUES],
+    /// What had crossed when, and before that: of those all that is lost is found by now.
+    mark: Option<(Instant, Sent)>,
+    ripe: Sent,
+    outcome: Outcome,
     /// What the meter is for.
     course: Option<Course>,
     meter: Meter,
@@ -147,21 +120,21 @@ impl Crossing {
         self.counts().settle(crossed, &dropped);
     }
 
-    /// What has crossed by now, and what was lost by the last look at devices or, by xdp, by now.
+    /// What has crossed and was lost, by the last look at it. What nobody looks at has been sent.
     pub fn read(&self) -> Reading {
         let mut counts = self.counts();
-        // First, as what is lost has crossed before.
-        counts.look();
-        let [frames, bytes, no_peer] = counts.sent();
-        let mut lost = counts.lost;
-        lost[Lost::Device as usize] += counts.untold();
+        if matches!(counts.meter, Meter::None) {
+            let crossed = counts.sent();
+            counts.tell(crossed);
+        }
+        let Outcome { crossed: [frames, bytes, no_peer], lost } = counts.outcome;
         Reading { crossed: [frames, bytes, no_peer, counts.unseen], lost, unknown: counts.unknown.clone() }
     }
 }
 
 impl Counts {
     fn lose(&mut self, how: Lost, frames: u64) {
-        self.lost[how as usize] += frames;
+        self.found[how as usize] += frames;
     }
 
     /// Looks at the tracepoints.
@@ -179,6 +152,22 @@ impl Counts {
         let mut all = self.past;
         self.rows.iter().for_each(|(rows, since)| add(&mut all, sent(rows), *since));
         all
+    }
+
+    /// What had crossed a while ago: on its way to who loses it is none of that any more.
+    fn ripe(&mut self, now: Instant) -> Sent {
+        if self.mark.is_none_or(|(at, _)| now.saturating_duration_since(at) >= GRACE) {
+            let crossed = self.sent();
+            self.ripe = self.mark.replace((now, crossed)).map_or(self.ripe, |(_, before)| before);
+        }
+        self.ripe
+    }
+
+    /// Tells of so much that had crossed a while before the last look.
+    fn tell(&mut self, crossed: Sent) {
+        let mut found = self.found;
+        found[Lost::Device as usize] += self.untold();
+        self.outcome.take(crossed, &found);
     }
 
     /// What was lost and is in no count yet.
@@ -341,18 +330,21 @@ impl Crossings {
         (counts.meter, counts.course) = (Meter::None, None);
     }
 
-    /// Asks devices what they dropped, where it is time to.
+    /// Looks at what was lost; devices are asked what they dropped where it is time to.
     pub fn refresh(&mut self) {
-        if self.read.is_some_and(|(at, cost)| at.elapsed() < READ.max(cost * SHARE)) {
-            return;
+        let is_due = self.read.is_none_or(|(at, cost)| at.elapsed() >= READ.max(cost * SHARE));
+        let now = Instant::now();
+        let mut asking = Vec::new();
+        for crossing in self.ports.values() {
+            let mut counts = crossing.counts();
+            let crossed = counts.ripe(now);
+            counts.look();
+            match counts.asks() {
+                Some(device) if is_due => asking.push((device, crossing, crossed)),
+                Some(_) => {}
+                None => counts.tell(crossed),
+            }
         }
-        // First, so that none of them is on its way to the device still.
-        let asking = self.ports.values().filter_map(|crossing| {
-            let counts = crossing.counts();
-            let [crossed, ..] = counts.sent();
-            Some((counts.asks()?, crossing, crossed))
-        });
-        let asking: Vec<_> = asking.collect();
         if asking.is_empty() {
             return;
         }
@@ -360,9 +352,23 @@ impl Crossings {
         let dropped = drops::of(asking.iter().map(|(device, ..)| *device).collect::<BTreeSet<_>>());
         self.read = Some((Instant::now(), start.elapsed()));
         match dropped {
-            Ok(dropped) => asking.iter().for_each(|(_, crossing, crossed)| crossing.counts().take(*crossed, &dropped)),
+            Ok(dropped) => asking.into_iter().for_each(|(_, crossing, crossed)| {
+                let mut counts = crossing.counts();
+                counts.take(crossed[0], &dropped);
+                counts.tell(crossed);
+            }),
             // The next answer has it all.
             Err(error) => tracing::debug!("the devices do not say what they dropped: {error}"),
+        }
+    }
+
+    /// Looks for the last time: what has crossed by now is told of, whatever becomes of the selectors.
+    pub fn finish(&self) {
+        let all: Vec<_> = self.ports.values().map(|crossing| (crossing, crossing.counts().sent())).collect();
+        std::thread::sleep(GRACE);
+        for (crossing, crossed) in all {
+            crossing.settle();
+            crossing.counts().tell(crossed);
         }
     }
 

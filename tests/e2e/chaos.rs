@@ -150,8 +150,6 @@ impl Seen {
                 else {
                     continue;
                 };
-                // What the kernel has lost counts as sent until the next look at it.
-                let value = if key == "tx_packets" { value + row["tx_lost"].as_u64().unwrap_or(0) } else { value };
                 let was = self.counters.insert((ifindex, key.clone()), value).unwrap_or(0);
                 assert!(value >= was, "{key} of {ifindex} was {was} and is {value}");
             }

@@ -54,6 +54,8 @@ fn they_begin_anew_with_another_wire_and_go_on_with_another_selector() {
     crossings.follow(11, 13, TC, &second);
     assert_eq!(crossed(&crossings), [0; CROSSED_VALUES]);
     cross(&second, 3);
+    assert_eq!(crossed(&crossings), [0; CROSSED_VALUES], "before a look at what is lost of them");
+    crossings.rest(11);
     assert_eq!(crossed(&crossings), [6, 600, 0, 0]);
 }
 
@@ -74,10 +76,10 @@ fn what_devices_drop_is_lost_while_they_are_looked_at() {
     counts.take(50, &dropped(0, 8));
     // The device has gone.
     counts.take(50, &BTreeMap::new());
-    assert_eq!((counts.lost[Lost::Device as usize], counts.untold()), (8, 0));
+    assert_eq!((counts.found[Lost::Device as usize], counts.untold()), (8, 0));
     counts.meter = Meter::None;
     counts.take(50, &dropped(0, 80));
-    assert_eq!((counts.asks(), counts.lost[Lost::Device as usize]), (None, 8));
+    assert_eq!((counts.asks(), counts.found[Lost::Device as usize]), (None, 8));
 }
 
 #[test]
@@ -86,7 +88,7 @@ fn what_goes_to_a_port_that_is_down_is_lost_whether_or_not_the_kernel_tells() {
     let mut counts = metered(then.clone(), Some(Down::new(then, 40)));
     let mut look = |crossed, sent, device| {
         counts.take(crossed, &dropped(sent, device));
-        (counts.lost[Lost::Device as usize], counts.untold())
+        (counts.found[Lost::Device as usize], counts.untold())
     };
     // The kernel tells of two: of the others nobody does.
     assert_eq!(look(40, 100, 7), (0, 0));
@@ -95,7 +97,7 @@ fn what_goes_to_a_port_that_is_down_is_lost_whether_or_not_the_kernel_tells() {
     assert_eq!(look(60, 112, 9), (2, 6));
     assert_eq!(look(70, 150, 9), (2, 6));
     counts.settle(70, &dropped(150, 9));
-    assert_eq!((counts.lost[Lost::Device as usize], counts.untold()), (8, 0));
+    assert_eq!((counts.found[Lost::Device as usize], counts.untold()), (8, 0));
 }
 
 #[test]
@@ -104,6 +106,65 @@ fn a_kernel_that_tells_of_every_frame_leaves_none_untold() {
     let mut counts = metered(then.clone(), Some(Down::new(then, 40)));
     for (crossed, device) in [(45, 12), (50, 30), (80, 47)] {
         counts.take(crossed, &dropped(100, device));
-        assert_eq!((counts.lost[Lost::Device as usize], counts.untold()), (device - 7, 0));
+        assert_eq!((counts.found[Lost::Device as usize], counts.untold()), (device - 7, 0));
     }
+}
+
+/// Losses are found after the frames have crossed, and some after those were told of.
+#[test]
+fn what_was_sent_is_never_taken_back() {
+    let rows = rows();
+    let mut counts = metered(Drops::default(), None);
+    counts.count_by(Arc::clone(&rows), [0; 3]);
+    let crossing = Crossing(Mutex::new(counts));
+    let mut before = 0;
+    let mut told = || {
+        let Reading { crossed: [crossed, ..], lost, .. } = crossing.read();
+        let lost = lost.iter().sum();
+        assert!(crossed - lost >= before, "sent {before}, and then {crossed} less {lost}");
+        before = crossed - lost;
+        (crossed, lost)
+    };
+    let look = |device| {
+        let mut counts = crossing.counts();
+        let crossed = counts.sent();
+        counts.take(crossed[0], &dropped(0, device));
+        counts.tell(crossed);
+    };
+    cross(&rows, 50);
+    assert_eq!(told(), (0, 0));
+    look(40);
+    cross(&rows, 50);
+    assert_eq!(told(), (100, 40));
+    look(140);
+    assert_eq!(told(), (200, 140));
+    // It waited in a queue; then one of two others is lost, and the other one after the look.
+    look(141);
+    assert_eq!(told(), (200, 140));
+    cross(&rows, 1);
+    look(142);
+    assert_eq!(told(), (202, 142));
+    look(143);
+    cross(&rows, 5);
+    // Nobody looks any more, and in the end it is all told.
+    let mut counts = crossing.counts();
+    counts.settle(212, &dropped(0, 144));
+    counts.meter = Meter::None;
+    drop(counts);
+    assert_eq!(told(), (212, 144));
+}
+
+#[test]
+fn what_may_be_on_its_way_still_is_not_told_of() {
+    let (rows, mut counts, start) = (rows(), Counts::default(), Instant::now());
+    counts.count_by(Arc::clone(&rows), [0; 3]);
+    let mut ripe = |after| {
+        let [frames, ..] = counts.ripe(start + after);
+        cross(&rows, 5);
+        frames
+    };
+    assert_eq!([0, 1, 3, 9].map(|part| ripe(GRACE / 10 * part)), [0; 4]);
+    // What there was at the start, and what there was then.
+    assert_eq!([11, 12, 20, 21, 30].map(|part| ripe(GRACE / 10 * part)), [0, 0, 0, 40, 40]);
+    assert_eq!(ripe(GRACE * 4), 70);
 }

@@ -240,6 +240,7 @@ impl Topology {
         let ends = |(&ifindex, port): (&u32, &Attached)| (!self.stays(port)).then_some(ifindex);
         let all: Vec<u32> = self.attached.iter().filter_map(ends).collect();
         self.detach(&all);
+        self.crossings.finish();
         self.undo_all();
         // What crosses on needs what was changed.
         self.attached.values_mut().filter_map(|port| port.offload.take()).for_each(Offload::leave);
