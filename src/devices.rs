@@ -101,6 +101,15 @@ pub fn has_native_xdp(ifindex: u32) -> io::Result<bool> {
     netlink::one(netlink::LINKS, ifindex).map(|link| message::has_native_xdp(&link))
 }
 
+/// The kernel's number of the XDP program that is attached to a device, wherever; 0 where there are several. `None` where
+/// there is none.
+///
+/// # Errors
+/// ENODEV where there is no such device; or the kernel's answer is none.
+pub fn xdp_program(ifindex: u32) -> io::Result<Option<u32>> {
+    netlink::one(netlink::LINKS, ifindex).map(|link| message::xdp_program(&link))
+}
+
 /// Takes a device up or down, administratively.
 ///
 /// # Errors

@@ -25,6 +25,7 @@ const IFLA_NEW_NETNSID: u16 = 45;
 const IFLA_PROP_LIST: u16 = 52;
 const IFLA_ALT_IFNAME: u16 = 53;
 const IFLA_XDP_ATTACHED: u16 = 2;
+const IFLA_XDP_PROG_ID: u16 = 4;
 const XDP_ATTACHED_NONE: u8 = 0;
 const XDP_ATTACHED_DRV: u8 = 1;
 /// In several modes.
@@ -98,6 +99,12 @@ pub(super) fn link(payload: &[u8]) -> io::Result<Device> {
 pub(super) fn has_native_xdp(payload: &[u8]) -> bool {
     let xdp = payload.get(LINKS.fixed()..).and_then(|rest| attribute(rest, IFLA_XDP));
     xdp.is_some_and(|xdp| [XDP_ATTACHED_DRV, XDP_ATTACHED_MULTI].contains(&xdp_mode(xdp)))
+}
+
+/// The number of the XDP program that is attached, 0 where several are, by a message of RTM_NEWLINK.
+pub(super) fn xdp_program(payload: &[u8]) -> Option<u32> {
+    let xdp = payload.get(LINKS.fixed()..).and_then(|rest| attribute(rest, IFLA_XDP))?;
+    (xdp_mode(xdp) != XDP_ATTACHED_NONE).then(|| attribute(xdp, IFLA_XDP_PROG_ID).map_or(0, word))
 }
 
 /// The flags in a message of RTM_NEWLINK, `IFF_*`.
@@ -216,6 +223,13 @@ mod tests {
         assert_eq!([0, 1, 2, 3, 4].map(|mode| has_native_xdp(&with(mode))), [false, true, false, false, true]);
         assert_eq!([0, 1, 2, 3, 4].map(|mode| link(&with(mode)).unwrap().xdp), [false, true, true, true, true]);
         assert!(!has_native_xdp(&device(&[])) && !has_native_xdp(&[]));
+        let of = |attributes: &[Vec<u8>]| xdp_program(&device(&[attr(IFLA_XDP, &attributes.concat())]));
+        let (mode, id) = (|mode: u8| attr(IFLA_XDP_ATTACHED, &[mode]), attr(IFLA_XDP_PROG_ID, &77_u32.to_ne_bytes()));
+        assert_eq!((of(&[mode(1), id.clone()]), of(&[mode(2), id])), (Some(77), Some(77)));
+        assert_eq!(
+            (of(&[mode(4)]), of(&[mode(0)]), xdp_program(&device(&[])), xdp_program(&[])),
+            (Some(0), None, None, None)
+        );
     }
 
     #[test]

@@ -132,10 +132,12 @@ pub struct PortFacts {
     pub xdp: Option<XdpFeatures>,
     /// Whether a program is attached in its driver. What that can is all there is then.
     pub has_program: bool,
+    /// Whether XDP there is the program's of somebody else, which stays.
+    pub is_taken: bool,
 }
 
 impl PortFacts {
-    /// Asks the kernel about a device of the calling thread's network namespace.
+    /// Asks the kernel about a device of the calling thread's network namespace; whose its XDP is is another question.
     ///
     /// # Errors
     /// It has gone; or the kernel's answer is none.
@@ -146,6 +148,7 @@ impl PortFacts {
             mtu: device.mtu(),
             xdp: xdp_features(device.ifindex())?,
             has_program: devices::has_native_xdp(device.ifindex())?,
+            is_taken: false,
         })
     }
 }

@@ -16,6 +16,7 @@ pub use super::holder::Place;
 use super::holder::{FILTER, Found, Holder, PinError, Pinned, look, remove};
 use super::program::{Hook, Instance, Peer, ProgramError, Selector};
 use super::rows::Rows;
+use super::tcx::Known;
 use super::xdp::{self, LinkError, XdpMode};
 use crate::devices;
 use crate::xsk::netdev;
@@ -137,6 +138,18 @@ impl Hold {
             None => Holder::check(device, hook, at),
         });
         free.map_err(|source| refused(source, device, hook))
+    }
+
+    /// Whether XDP on the device of port `port` is somebody else's, who may let frames go on to tc. Another dataplane's selector
+    /// lets none.
+    ///
+    /// # Errors
+    /// The kernel's answer is none.
+    pub fn is_taken(port: u32, device: u32, at: &Place<'_>) -> io::Result<bool> {
+        let Some(program) = devices::xdp_program(device)? else { return Ok(false) };
+        let pinned = at.folder.map(|folder| Pinned::of(folder, port, Hook::Xdp));
+        let is_selector = Known::of(program).name.as_deref() == Some(Hook::Xdp.program());
+        Ok(!is_selector && Holder::find(device, Hook::Xdp, at, pinned.as_ref())?.is_none())
     }
 
     /// Puts a selector on the device of port `port`, ifindex in the snapshot. One of an earlier run that holds there has its

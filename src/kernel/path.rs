@@ -105,8 +105,8 @@ const NO_FEATURES: &str = "the kernel does not say what drivers can with XDP (Li
 /// The path of a wire between two ports, and why, in a sentence for the operator. With programs attached in both drivers
 /// it is worth asking again: some tell only then what they can.
 ///
-/// [`PathChoice::Auto`] takes xdp where both drivers can and are no stack's, else tc, and [`Path::Shard`] only where the
-/// kernel takes no selector: the reason is a warning then.
+/// [`PathChoice::Auto`] takes xdp where both drivers can and are no stack's, and nobody else has XDP there; else tc, and
+/// [`Path::Shard`] only where the kernel takes no selector: the reason is a warning then.
 ///
 /// # Errors
 /// What was asked for cannot be had, and what is missing.
@@ -137,6 +137,10 @@ fn best(a: &PortFacts, b: &PortFacts, kernel: &KernelFacts) -> (Path, String) {
             Path::Tc,
             format!("{} is a {} device, whose frames only tc carries as they are", port.name, port.driver),
         );
+    }
+    if let Some(port) = [a, b].into_iter().find(|port| port.is_taken) {
+        let name = &port.name;
+        return (Path::Tc, format!("{name} has the XDP program of another, and what that lets pass is carried at tc"));
     }
     match obstacle(a, b) {
         Some(obstacle) => (Path::Tc, obstacle.why),
@@ -220,7 +224,7 @@ mod tests {
 
     fn port(driver: &str, xdp: XdpFeatures) -> PortFacts {
         let (name, driver) = ("eth0".to_owned(), driver.to_owned());
-        PortFacts { name, driver, mtu: 1500, xdp: Some(xdp), has_program: false }
+        PortFacts { name, driver, mtu: 1500, xdp: Some(xdp), has_program: false, is_taken: false }
     }
 
     fn mlx() -> PortFacts {
@@ -253,7 +257,8 @@ mod tests {
         let attached = |port: PortFacts| PortFacts { has_program: true, ..port };
         let jumbo = |port: PortFacts| PortFacts { mtu: 9000, ..port };
         let unknown = PortFacts { xdp: None, ..port("igb", ALL) };
-        let cases: [(PortFacts, PathChoice, Option<Path>, &str); 24] = [
+        let taken = |port: PortFacts| PortFacts { is_taken: true, ..attached(port) };
+        let cases: [(PortFacts, PathChoice, Option<Path>, &str); 28] = [
             (port("mlx5_core", ALL), AUTO, Some(Path::Xdp), "the drivers of both ports redirect"),
             (port("mlx5_core", ALL), TC, Some(Path::Tc), "as asked for"),
             (port("mlx5_core", ALL), SHARD, Some(Path::Shard), "as asked for"),
@@ -272,6 +277,11 @@ mod tests {
             (port("mlx4_en", REDIRECTS), AUTO, Some(Path::Tc), "(mlx4_en) takes no redirected frames"),
             (port("mlx4_en", REDIRECTS), XDP, Some(Path::Xdp), "as asked for"),
             (attached(port("mlx4_en", REDIRECTS)), XDP, None, "takes no redirected frames"),
+            // A program of others says for the driver what that can, and has the place.
+            (taken(port("mlx5_core", ALL)), AUTO, Some(Path::Tc), "eth0 has the XDP program of another"),
+            (taken(port("mlx4_en", REDIRECTS)), AUTO, Some(Path::Tc), "eth0 has the XDP program of another"),
+            (taken(port("veth", ALL)), AUTO, Some(Path::Tc), "eth0 is a veth device"),
+            (taken(port("mlx5_core", ALL)), XDP, Some(Path::Xdp), "as asked for"),
             (unknown.clone(), AUTO, Some(Path::Tc), "Linux 6.3"),
             (unknown, XDP, Some(Path::Xdp), "as asked for"),
             (port("veth", sg), AUTO, Some(Path::Tc), "eth0 is a veth device"),

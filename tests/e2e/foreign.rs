@@ -12,7 +12,7 @@ use spanwire::kernel::xdp::XdpMode;
 use spanwire_lab::exchange::{ExchangeSpec, run};
 use spanwire_lab::topology::{Lab, LabSpec};
 
-use crate::node::{A, B, Node, document, port_of, program};
+use crate::node::{A, B, MON, Node, document, port_of, program};
 use crate::survival::kernel_lab;
 
 /// Programs that somebody else has loaded.
@@ -104,6 +104,24 @@ fn a_program_of_others_on_the_xdp_hook_is_left_there() {
         assert_eq!(node.stop().matches("already has an XDP program").count(), 1, "{how}: told once");
         drop(node);
     }
+}
+
+/// What it lets pass crosses at tc. That real drivers' wires leave xdp to it and come back is shown by the machines of `tools/vmlab`.
+#[test]
+fn under_an_xdp_program_of_others_a_wire_crosses_at_tc() {
+    let foreign = Foreign::load();
+    let lab = kernel_lab(LabSpec::default());
+    let link = foreign.attach(&lab, A, "xdp");
+    let mut node = Node::start(&lab, &["--path", "auto"]);
+    node.import(&document(&[(A, MON, 10)]));
+    node.wait_for_ports(&[A, B]);
+    let show = wait_for_reason(&node, A, &["frames meet the XDP program of another", "does not cross"]);
+    assert_eq!(show["wires"][0]["path"], "tc", "{show:#}");
+    assert!(crosses(&lab, 78));
+    link.detach().unwrap();
+    node.wait_for("the remark's end", |show| port_of(show, A).is_some_and(|port| port["reason"] == ""));
+    assert!(crosses(&lab, 79));
+    node.stop();
 }
 
 /// Those that were there before, those of clsact, and those that come before ours later on.

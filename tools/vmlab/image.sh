@@ -13,6 +13,10 @@ image() {
     done
     for program in spanwired spanctl spanlab; do add_program "$root" "$BIN/$program"; done
     add_modules "$root" "$series"
+    # What the tests take for a program of somebody else.
+    local foreign
+    foreign=$(find "$BIN"/build/spanwire-*/out -name foreign.bpf.o -print -quit 2>/dev/null)
+    [[ ! $foreign ]] || cp "$foreign" "$root/"
     cp "$HERE/guest/init" "$HERE/guest/lib.sh" "$root/"
     cp "$HERE"/scenarios/*.sh "$root/scenarios/"
     chmod 755 "$root/init"

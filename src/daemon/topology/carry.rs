@@ -1,6 +1,7 @@
 //! Wires on the kernel path: which they are, and the selectors on their ports.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
 use super::attached::Attached;
@@ -39,10 +40,6 @@ impl Way {
 
 /// The ways of wires by their ports, or why there is none.
 pub(super) type Ways = BTreeMap<u32, Result<Way, String>>;
-
-fn facts_of(device: &Netdev) -> Result<PortFacts, String> {
-    PortFacts::of(device).map_err(|error| format!("cannot read what {} can: {error}", device.name()))
-}
 
 /// What came of wires that were tried on xdp. Some drivers say only with a program attached what they can, and a wire that
 /// has left xdp for that has no program any more: without this it would be back, again and again.
@@ -87,14 +84,9 @@ impl Topology {
         let device_of = |port| places.get(port).and_then(Place::device).unwrap_or_default();
         self.trials.left.retain(|wire, _| table.wires.contains(wire));
         self.trials.last.retain(|wire, _| table.wires.contains(wire));
-        let facts = |port| -> Option<Result<PortFacts, String>> {
-            let device = places.get(port).and_then(Place::device)?;
-            let device = Netdev::open(device).map_err(|error| error.to_string());
-            Some(device.and_then(|device| facts_of(&device)))
-        };
         let mut ways = Ways::new();
         for (a_port, b_port) in &table.wires {
-            let (Some(of_a), Some(of_b)) = (facts(a_port), facts(b_port)) else { continue };
+            let (Some(of_a), Some(of_b)) = (self.facts(*a_port, places), self.facts(*b_port, places)) else { continue };
             let read = of_a.and_then(|a| Ok((a, of_b?)));
             let now = |port| self.attached.get(port).and_then(|port| port.way.clone());
             // A device that is being renamed cannot be read just then: in use it stays as it is.
@@ -104,7 +96,8 @@ impl Topology {
                 None => read.and_then(|(a, b)| {
                     let (path, reason) = choose(self.config.path, &a, &b, &self.facts)?;
                     let tried = [(device_of(a_port), a.mtu), (device_of(b_port), b.mtu)];
-                    let is_tried = a.has_program && b.has_program;
+                    // Of what somebody else's program can, nothing follows for ours.
+                    let is_tried = [&a, &b].iter().all(|port| port.has_program && !port.is_taken);
                     Ok(self.trials.judge((*a_port, *b_port), tried, is_tried, Way { path, reason }))
                 }),
             };
@@ -112,6 +105,30 @@ impl Topology {
             ways.insert(*b_port, way);
         }
         ways
+    }
+
+    /// What decides about a port; `None` where that is not there.
+    fn facts(&self, port: u32, places: &Places) -> Option<Result<PortFacts, String>> {
+        let device = places.get(&port).and_then(Place::device)?;
+        let device = match Netdev::open(device) {
+            Ok(device) => device,
+            Err(error) => return Some(Err(error.to_string())),
+        };
+        let facts = PortFacts::of(&device).and_then(|facts| {
+            let is_taken = self.is_taken(port, device.ifindex())?;
+            Ok(PortFacts { is_taken, ..facts })
+        });
+        Some(facts.map_err(|error| format!("cannot read what {} can: {error}", device.name())))
+    }
+
+    /// Whether XDP on the device of a port is somebody else's, who may let frames go on to tc.
+    fn is_taken(&self, port: u32, device: u32) -> io::Result<bool> {
+        let held = self.attached.get(&port).filter(|held| !held.is_lost && held.device.ifindex() == device);
+        let hook = held.and_then(|held| Some(held.hold.as_ref()?.instance().hook));
+        match &self.carrier {
+            Some(carrier) if hook != Some(Hook::Xdp) => Hold::is_taken(port, device, &carrier.place()),
+            _ => Ok(false),
+        }
     }
 
     /// Puts the selector on a port that is ready for it: from here on its frames cross.

@@ -217,8 +217,8 @@ impl Topology {
         self.reconcile(&plan, stop);
         let mut audited = Instant::now();
         while !stop.load(Relaxed) {
-            let is_lost = self.look_after();
-            if self.roster.wait(plan.looks, TICK.min(self.rest_left())) || self.is_due(&plan) || is_lost {
+            let has_changed = self.look_after();
+            if self.roster.wait(plan.looks, TICK.min(self.rest_left())) || self.is_due(&plan) || has_changed {
                 plan = self.plan();
                 self.reconcile(&plan, stop);
             }

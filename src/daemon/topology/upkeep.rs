@@ -15,22 +15,28 @@ use crate::kernel::program::Instance;
 const LOOK: Duration = Duration::from_millis(500);
 
 impl Topology {
-    /// Looks after the ports in use, now and then. Whether the selector of one is not where it was put, and that port is to be
-    /// taken into use anew.
+    /// Looks after the ports in use, now and then. Whether the ways of wires are to be chosen anew: the selector of a port is not
+    /// where it was put, or what meets its frames before has changed.
     pub(super) fn look_after(&mut self) -> bool {
         if self.looked.elapsed() < LOOK {
             return false;
         }
         self.looked = Instant::now();
-        let is_missing = self.look_after_selectors();
+        let has_changed = self.look_after_selectors();
         self.look_after_devices();
-        is_missing
+        has_changed
     }
 
     fn look_after_selectors(&mut self) -> bool {
-        let mut is_missing = false;
+        let mut has_changed = false;
         for (&ifindex, port) in self.attached.iter_mut().filter(|(_, port)| !port.is_lost) {
-            let Err(lost) = look(port, ifindex, &mut self.news, &mut self.remarks) else { continue };
+            let lost = match look(port, ifindex, &mut self.news, &mut self.remarks) {
+                Ok(is_otherwise) => {
+                    has_changed |= is_otherwise;
+                    continue;
+                }
+                Err(lost) => lost,
+            };
             let what = match lost {
                 Lost::Detached => "detached its selector",
                 Lost::Replaced => "put another program in the place of its selector",
@@ -41,9 +47,9 @@ impl Topology {
             }
             let is_back = lost == Lost::Replaced && self.carrier.as_ref().is_some_and(|of| put_back(port, ifindex, of));
             port.is_lost = !is_back;
-            is_missing |= port.is_lost;
+            has_changed |= port.is_lost;
         }
-        is_missing
+        has_changed
     }
 
     /// Looks after what was changed on devices.
@@ -89,9 +95,9 @@ fn put_back(port: &mut Attached, ifindex: u32, carrier: &Carrier) -> bool {
     carrier.selector(ifindex, hook, device, peer).is_ok_and(|selector| hold.swap(&selector).is_ok())
 }
 
-/// Looks at the selector of a port, if it has one.
-fn look(port: &mut Attached, ifindex: u32, news: &mut News, remarks: &mut News) -> Result<(), Lost> {
-    let Some(hold) = &mut port.hold else { return Ok(()) };
+/// Looks at the selector of a port, if it has one. Whether there is something else to remark by now.
+fn look(port: &mut Attached, ifindex: u32, news: &mut News, remarks: &mut News) -> Result<bool, Lost> {
+    let Some(hold) = &mut port.hold else { return Ok(false) };
     let seen = hold.look()?;
     if seen.is_pinned_again {
         let what = "somebody has removed its pins: it is pinned again".to_owned();
@@ -102,6 +108,7 @@ fn look(port: &mut Attached, ifindex: u32, news: &mut News, remarks: &mut News) 
     } else {
         remarks.warn(ifindex, port.device.name(), seen.remark.clone());
     }
+    let has_changed = port.remark != seen.remark;
     port.remark = seen.remark;
-    Ok(())
+    Ok(has_changed)
 }
