@@ -121,6 +121,11 @@ impl Carrier {
         Ok(Carrier { maps, ledger, policy, force: Mutex::default(), folder, owner, tcx, bells, readers })
     }
 
+    /// Pins again what somebody has removed the pins of, and tells of that.
+    pub fn look_after_pins(&self) {
+        self.maps.look_after_pins();
+    }
+
     /// The clone rings that are new since this was asked last, and the shards that are to read them: one for each processor that
     /// runs, as any may receive.
     pub fn rings(&self) -> Vec<(usize, Ring)> {

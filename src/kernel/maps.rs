@@ -1,17 +1,16 @@
 //! The maps that all ports of a dataplane share: the policy in force, the ledgers, the clone rings and their bells.
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::path::Path;
+use std::sync::Arc;
 
 use bytemuck::Zeroable;
 use libbpf_rs::libbpf_sys::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, bpf_map_create_opts};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, num_possible_cpus};
 
-use super::abi::{BankHeader, Bell, CHUNK_SLOTS, Cell, LAYOUT};
-use super::link;
+use super::abi::{BankHeader, Bell, CHUNK_SLOTS, Cell};
+use super::kept::{BELLS, Kept, POLICY, RING};
 use super::rings::Ring;
 use super::rows::Rows;
 use crate::xsk::shortage::shortage_in;
@@ -42,8 +41,7 @@ pub struct Maps {
     /// Bytes of a clone ring.
     ring_bytes: u32,
     processors: u32,
-    /// Where they are pinned, if they are.
-    folder: OnceLock<PathBuf>,
+    kept: Kept,
 }
 
 impl Maps {
@@ -68,7 +66,7 @@ impl Maps {
             bells: create(MapType::Array, "bells", row::<Bell>(), processors, BPF_F_MMAPABLE, None)?,
             ring_bytes,
             processors,
-            folder: OnceLock::new(),
+            kept: Kept::default(),
         })
     }
 
@@ -95,30 +93,17 @@ impl Maps {
     }
 
     /// Pins what tells a later run what became of clones meanwhile, in place of what an earlier one has pinned: the bells, and
-    /// from now on each ring that is added; and the policy, for it to end. By themselves, because an inner map is found through the outer one only
-    /// with CAP_SYS_ADMIN, and before Linux 6.8 each look waits until no program runs. What cannot be pinned is told, and
-    /// costs no more than that.
+    /// from now on each ring that is added; and the policy, for it to end. What cannot be pinned is told, and costs no more
+    /// than that.
     pub fn pin(&self, folder: &Path) {
-        let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-        let kind = |path: &PathBuf| path.file_name()?.to_str()?.split('-').next().map(str::to_owned);
-        for path in names.filter(|path| kind(path).is_some_and(|kind| PINNED.contains(&kind.as_str()))) {
-            if let Err(error) = fs::remove_file(&path) {
-                tracing::warn!("{} is in the way of a pin, and cannot be removed: {error}", path.display());
-            }
-        }
-        // Of two folders, which nobody gives, the first stays.
-        let _ = self.folder.set(folder.to_owned());
-        self.keep(&self.policy, POLICY, 0);
-        self.keep(&self.bells, BELLS, 0);
+        self.kept.begin(folder);
+        self.kept.keep(&self.policy, POLICY, 0);
+        self.kept.keep(&self.bells, BELLS, 0);
     }
 
-    fn keep(&self, map: &MapHandle, kind: &str, at: u32) {
-        let Some(folder) = self.folder.get() else { return };
-        let path = pin_of(folder, kind, at);
-        if let Err(error) = link::pin(map.as_fd(), &path) {
-            let path = path.display();
-            tracing::warn!("the next run cannot tell all that becomes of clones meanwhile: cannot pin {path}: {error}");
-        }
+    /// Pins again what somebody has removed the pins of, and tells of that.
+    pub fn look_after_pins(&self) {
+        self.kept.look();
     }
 
     /// Puts a bank in force and waits until no packet sees the older one; `None` for none, which mirrors nothing.
@@ -170,21 +155,9 @@ impl Maps {
         // Now that somebody can read it.
         let done = self.rings.update(&processor.to_ne_bytes(), &fd(&map), MapFlags::ANY);
         done.map_err(MapError::of("add a clone ring"))?;
-        self.keep(&map, RING, processor);
+        self.kept.keep(&map, RING, processor);
         Ok(ring)
     }
-}
-
-/// Kinds of pinned maps: the first word of their names.
-pub(super) const POLICY: &str = "policy";
-pub(super) const BELLS: &str = "bells";
-pub(super) const RING: &str = "ring";
-/// With those of earlier releases.
-const PINNED: [&str; 6] = [POLICY, BELLS, RING, "cells", "chunk", "rings"];
-
-/// Where a map is pinned.
-pub(super) fn pin_of(folder: &Path, kind: &str, at: u32) -> PathBuf {
-    folder.join(format!("{kind}-{at}-{LAYOUT}"))
 }
 
 /// A bank with room for `rows` rows.

@@ -15,7 +15,7 @@
 //! - [`ledger`]: what it counts
 //! - [`rings`]: the clones it hands up; [`writer`] is its end of them without a kernel
 //! - [`loss`]: what the kernel loses of frames on their way, by its tracepoints
-//! - [`past`]: what became of clones while no spanwired ran
+//! - `kept`: the maps that are pinned for the next run; [`past`]: what became of clones while none ran
 //! - [`rows`]: array maps as memory
 //! - [`hold`]: a selector on a port, over runs of the process; `holder` is what holds it, [`pins`] where it is kept meanwhile
 //! - [`link`]: what holds a program on a device; [`xdp`] of them those of XDP, for as long as a value lives
@@ -28,6 +28,7 @@ pub mod clsact;
 pub mod features;
 pub mod hold;
 mod holder;
+mod kept;
 pub mod ledger;
 pub mod link;
 pub mod loss;

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use libbpf_rs::{MapCore, MapHandle};
 
 use super::abi::{Bell, LAYOUT};
-use super::maps::{BELLS, POLICY, RING, pin_of};
+use super::kept::{BELLS, POLICY, RING, pin_of};
 use super::rings::Ring;
 use super::rows::Rows;
 

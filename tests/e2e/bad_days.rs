@@ -1,5 +1,6 @@
 //! What is missing, in the way or taken away: each is told with what to do about it, and wires cross as far as they can.
 
+use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,12 @@ const SPANWIRED: &str = env!("CARGO_BIN_EXE_spanwired");
 /// The folder of a node's pins, which the next run makes if it is not there.
 fn folder(lab: &Lab, node: &Node) -> PathBuf {
     node.pins.path().join(lab.dut().enter(|| pins::name(node.dir.path())).unwrap())
+}
+
+/// The names of what is pinned there; none where it is not.
+fn pinned(folder: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().into_string().unwrap()).collect()
 }
 
 /// What it says that ends at once with exit 2.
@@ -323,7 +330,7 @@ fn a_large_table_is_put_in_force_whole() {
     assert!(!node.stop().contains("older snapshot"));
 }
 
-/// The link is detached, its program exchanged, its pin removed, the whole folder removed.
+/// The link is detached, its program exchanged, each kind of pin removed, the whole folder removed.
 #[test]
 fn what_somebody_has_taken_away_is_put_back() {
     let foreign = Foreign::load();
@@ -340,15 +347,22 @@ fn what_somebody_has_taken_away_is_put_back() {
         node.wait_for_ports(&[A, B]);
         foreign.take(&Link::open(&pin).unwrap(), hook);
         wait_until_crossing(&lab, 93);
-        for whole in [false, true] {
-            if whole { std::fs::remove_dir_all(&at) } else { std::fs::remove_file(&pin) }.unwrap();
-            node.wait_for("the pins", |_| [A, B].iter().all(|port| at.join(format!("{port}-{hook}")).exists()));
+        let pins = pinned(&at);
+        for removed in [&*format!("{A}-{hook}"), "bells-", "policy-", "ring-", ""] {
+            for name in pins.iter().filter(|name| name.starts_with(removed)) {
+                std::fs::remove_file(at.join(name)).unwrap();
+            }
+            if removed.is_empty() {
+                std::fs::remove_dir(&at).unwrap();
+            }
+            node.wait_for("the pins", |_| pinned(&at) == pins);
             assert!(crosses(&lab, 94), "{hook}");
         }
         let said = [
             "detached its selector: it is put back",
             "put another program in the place of its selector: it is put back",
             "removed its pins: it is pinned again",
+            "removed 1 pin(s) of the clones' maps: they are pinned again",
         ];
         has_all(&node.stop(), &said);
         // What is pinned is what carries.

@@ -24,6 +24,7 @@ impl Topology {
         self.looked = Instant::now();
         let has_changed = self.look_after_selectors();
         self.look_after_devices();
+        self.carrier.iter().for_each(|carrier| carrier.look_after_pins());
         has_changed
     }
 
