@@ -5,10 +5,13 @@
 //! reader    read and release what there is ... lies down: bell ... looks at the producer's position: nothing? sleep
 //! ```
 //!
-//! It models `Ring::next`, `release`, `lie_down` and `has_news` against what the kernel does in `bpf_ringbuf_reserve` and
-//! `bpf_ringbuf_submit`, with the selector's look at the bell between them: an atomic exchange-add there, which in the
-//! kernel's model orders what is before it against what is after it, as a fence does. Records lie a place each; beside a
-//! record's bytes is an [`UnsafeCell`], as in the model of lanes: two accesses that nothing orders are an error.
+//! The ends under test are [`spanwire::kernel::reader`] and [`spanwire::kernel::writer`] themselves, over words made of loom's
+//! atomics. Modelled is what else the selector does: its look at the bell, behind an atomic exchange-add that in the kernel's model
+//! orders what is before it against what is after it, as a fence does, and its wake. So is the reader's loop. Records are
+//! headers alone, a place each; beside a record's bytes is an [`UnsafeCell`], as in the model of lanes: two accesses that nothing
+//! orders are an error.
+//!
+//! A mutant is the same code over words that leave one thing out, or the model with one step at another place.
 #![forbid(unsafe_code)]
 #![allow(clippy::expect_used, clippy::panic)]
 
@@ -17,11 +20,13 @@ mod checker;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::AtomicUsize as Count;
-use std::sync::atomic::Ordering::{self, Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::Ordering::{self, Relaxed, SeqCst};
 
 use checker::{check, fails};
 use loom::cell::UnsafeCell;
-use loom::sync::atomic::{AtomicBool, AtomicU64, fence};
+use loom::sync::atomic::{AtomicU64, fence};
+use spanwire::kernel::reader::{BUSY, HEADER, Reader, Word, Words};
+use spanwire::kernel::writer::Writer;
 
 /// What is left out or done in another order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,12 +70,12 @@ impl Mutant {
 
 /// Records that there is room for.
 const PLACES: u64 = 2;
-/// Of a header. Others are the number of the record.
-const BUSY: u64 = u64::MAX;
 
 struct Place {
     header: AtomicU64,
     bytes: UnsafeCell<()>,
+    /// The record there. The checker runs a model's threads on one: what is no part of the model can be plain.
+    number: Cell<u64>,
 }
 
 struct Model {
@@ -78,93 +83,102 @@ struct Model {
     producer: AtomicU64,
     consumer: AtomicU64,
     places: [Place; PLACES as usize],
-    asleep: AtomicBool,
+    asleep: AtomicU64,
     /// The wake-up that the kernel has sent.
     rung: Cell<bool>,
 }
 
+/// The words of the ring that both ends have.
+#[derive(Clone)]
+struct Modelled(Rc<Model>);
+
+impl Words for Modelled {
+    fn size(&self) -> u64 {
+        PLACES * HEADER as u64
+    }
+
+    fn load(&self, word: Word, order: Ordering) -> u64 {
+        let Model { mutant, ref producer, ref consumer, ref asleep, .. } = *self.0;
+        match word {
+            // No mutant leaves the writer's Acquire out: the fence further down orders the same.
+            Word::Consumer => consumer.load(order),
+            Word::Producer => producer.load(mutant.order(Mutant::ProducerAcquire, order)),
+            Word::Header(at) => self.0.place(at).header.load(mutant.order(Mutant::SubmitAcquire, order)),
+            Word::Bell => asleep.load(order),
+        }
+    }
+
+    fn store(&self, word: Word, value: u64, order: Ordering) {
+        let Model { mutant, ref producer, ref consumer, ref asleep, .. } = *self.0;
+        match word {
+            Word::Consumer => consumer.store(value, mutant.order(Mutant::ConsumerRelease, order)),
+            Word::Producer => producer.store(value, mutant.order(Mutant::ProducerRelease, order)),
+            Word::Header(_) if mutant == Mutant::Busy && value & u64::from(BUSY) != 0 => {}
+            Word::Header(at) => self.0.place(at).header.store(value, mutant.order(Mutant::SubmitRelease, order)),
+            Word::Bell => asleep.store(value, order),
+        }
+    }
+
+    fn fence(&self) {
+        self.0.mutant.fence(Mutant::SleeperFence);
+    }
+}
+
 impl Model {
     fn new(mutant: Mutant) -> Rc<Model> {
-        let place = |_| Place { header: AtomicU64::new(0), bytes: UnsafeCell::new(()) };
+        let place = |_| Place { header: AtomicU64::new(0), bytes: UnsafeCell::new(()), number: Cell::new(0) };
         Rc::new(Model {
             mutant,
             producer: AtomicU64::new(0),
             consumer: AtomicU64::new(0),
             places: std::array::from_fn(place),
-            asleep: AtomicBool::new(false),
+            asleep: AtomicU64::new(0),
             rung: Cell::new(false),
         })
     }
 
     fn place(&self, position: u64) -> &Place {
-        &self.places[(position % PLACES) as usize]
+        &self.places[(position / HEADER as u64 % PLACES) as usize]
     }
 
-    // ---- the selector ----
+    fn asleep(&self) -> bool {
+        self.asleep.load(Relaxed) != 0
+    }
 
-    /// Whether there was room.
-    fn put(&self, position: u64) -> bool {
-        let Model { mutant, .. } = *self;
-        // Acquire: pairs with the Release in drain. No mutant leaves it out: the fence further down orders the same.
-        let consumer = self.consumer.load(Acquire);
-        if position - consumer == PLACES {
-            return false;
-        }
-        let early = (mutant == Mutant::AsksFirst).then(|| self.asleep.load(Relaxed));
-        let place = self.place(position);
-        if mutant != Mutant::Busy {
-            place.header.store(BUSY, Relaxed);
-        }
-        // Release: pairs with the Acquire in next.
-        self.producer.store(position + 1, mutant.order(Mutant::ProducerRelease, Release));
-        mutant.fence(Mutant::SelectorFence);
-        let asleep = early.unwrap_or_else(|| self.asleep.load(Relaxed));
-        place.bytes.with_mut(|_| ());
-        // Release: pairs with the Acquire in next.
-        place.header.store(position + 1, mutant.order(Mutant::SubmitRelease, Release));
+    /// The selector has a clone for the ring: whether there was room.
+    fn put(&self, writer: &mut Writer<Modelled>) -> bool {
+        let early = (self.mutant == Mutant::AsksFirst).then(|| self.asleep());
+        let at = writer.position();
+        let Some(room) = writer.reserve(0) else { return false };
+        self.mutant.fence(Mutant::SelectorFence);
+        let asleep = early.unwrap_or_else(|| self.asleep());
+        let place = self.place(at);
+        place.bytes.with_mut(|_| place.number.set(at));
+        writer.show(room, 0);
         if asleep {
             self.rung.set(true);
         }
         true
     }
 
-    // ---- the reader ----
-
-    /// Reads the record at `cursor`, if one is submitted.
-    fn next(&self, cursor: &mut u64) -> bool {
-        let Model { mutant, .. } = *self;
-        if *cursor == self.producer.load(mutant.order(Mutant::ProducerAcquire, Acquire)) {
-            return false;
+    /// Reads all that is submitted, and gives its room back.
+    fn drain(&self, reader: &mut Reader<Modelled>) {
+        let mut cursor = reader.position();
+        while let Some((at, _)) = reader.next(&mut cursor) {
+            let place = self.place(at);
+            let found = place.bytes.with(|_| place.number.get());
+            assert_eq!(found, at, "another record");
         }
-        let place = self.place(*cursor);
-        let header = place.header.load(mutant.order(Mutant::SubmitAcquire, Acquire));
-        if header == BUSY {
-            return false;
-        }
-        place.bytes.with(|_| ());
-        *cursor += 1;
-        assert_eq!(header, *cursor, "another record");
-        true
-    }
-
-    fn drain(&self, cursor: &mut u64) {
-        while self.next(cursor) {}
-        // Release: pairs with the Acquire in put.
-        self.consumer.store(*cursor, self.mutant.order(Mutant::ConsumerRelease, Release));
-    }
-
-    fn has_news(&self, position: u64) -> bool {
-        self.producer.load(Acquire) != position
+        reader.release(cursor);
     }
 
     /// A reader that has read all it could: whether it goes to sleep.
-    fn sleeps(&self, position: u64) -> bool {
-        let early = (self.mutant == Mutant::LooksFirst).then(|| self.has_news(position));
-        self.asleep.store(true, Relaxed);
-        self.mutant.fence(Mutant::SleeperFence);
-        let has_news = early.unwrap_or_else(|| self.has_news(position));
+    fn sleeps(&self, reader: &Reader<Modelled>) -> bool {
+        let early = (self.mutant == Mutant::LooksFirst).then(|| reader.has_news());
+        reader.lie_down();
+        let has_news = early.unwrap_or_else(|| reader.has_news());
         if has_news {
-            self.asleep.store(false, Relaxed);
+            reader.rise();
         }
         !has_news
     }
@@ -173,27 +187,31 @@ impl Model {
 /// A reader that would sleep after each record, beside a selector with `count` of them.
 fn reading(mutant: Mutant, count: u64, seen: impl FnOnce(u64, bool)) {
     let model = Model::new(mutant);
+    let (mut reader, mut writer) = {
+        let words = || Modelled(Rc::clone(&model));
+        (Reader::new(words(), 0), Writer::new(words(), 0))
+    };
     let source = {
         let model = Rc::clone(&model);
         loom::thread::spawn(move || {
             // The ring is full where one finds no room.
-            (0..count).fold(0, |position, _| position + u64::from(model.put(position)))
+            (0..count).filter(|_| model.put(&mut writer)).count() as u64
         })
     };
-    let mut cursor = 0;
     loop {
-        model.drain(&mut cursor);
-        if model.sleeps(cursor) {
+        model.drain(&mut reader);
+        if model.sleeps(&reader) {
             break;
         }
         // What it has seen may be busy still.
         loom::thread::yield_now();
     }
-    let asleep_after = cursor;
+    let read = |reader: &Reader<Modelled>| reader.position() / HEADER as u64;
+    let asleep_after = read(&reader);
     let put = source.join().expect("the selector does not panic");
     assert!(asleep_after == put || model.rung.get(), "lost: asleep after {asleep_after} of {put}, and nobody rings");
-    model.drain(&mut cursor);
-    assert_eq!(cursor, put, "a record lost");
+    model.drain(&mut reader);
+    assert_eq!((read(&reader), reader.nonsense()), (put, 0), "a record lost");
     seen(asleep_after, put < count);
 }
 

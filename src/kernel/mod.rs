@@ -13,7 +13,7 @@
 //! - [`maps`]: what all instances share
 //! - [`policy`]: a table as the selector reads it
 //! - [`ledger`]: what it counts
-//! - [`rings`]: the clones it hands up; [`writer`] is its end of them without a kernel
+//! - [`rings`]: the clones it hands up; [`reader`] is what who reads them does, [`writer`] the other end without a kernel
 //! - [`loss`]: what the kernel loses of frames on their way, by its tracepoints
 //! - `kept`: the maps that are pinned for the next run; [`past`]: what became of clones while none ran
 //! - [`rows`]: array maps as memory
@@ -38,6 +38,7 @@ pub mod path;
 pub mod pins;
 pub mod policy;
 pub mod program;
+pub mod reader;
 pub mod rings;
 pub mod rows;
 pub mod steer;

@@ -4,33 +4,26 @@
 //! copies the frame, and submits it (the header's word, Release); the reader sees that (Acquire), reads the record, and
 //! gives its room back (the consumer's position, Release). Positions run over all of `u64`; a place is `position & mask`.
 //! A reader that sleeps says so in its bell, then looks at the ring; the selector reserves, then looks at the bell: with a
-//! fence between the two on both sides at least one sees the other (`tests/loom_rings.rs`).
+//! fence between the two on both sides at least one sees the other (`reader`).
 //!
 //! Only the kernel writes positions of the producer and headers. All the same none is believed that leads out of the ring:
 //! what lies between is passed over then, counted, and read on from where the producer is.
 #![allow(unsafe_code)]
 
-use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::Ordering::{self, Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
 
 use super::abi::{Bell, RECORD_SUPER, RECORD_TAGGED, RecordHead};
+use super::reader::{BUSY, HEADER, Reader, Word, Words};
 use super::rows::Rows;
 use super::writer::Writer;
-
-/// `BPF_RINGBUF_BUSY_BIT`: the record is not submitted yet.
-pub(super) const BUSY: u32 = 1 << 31;
-/// `BPF_RINGBUF_DISCARD_BIT`: the record is nothing.
-pub(super) const DISCARD: u32 = 1 << 30;
-/// `BPF_RINGBUF_HDR_SZ`: before each record, its length in the first word.
-pub(super) const HEADER: usize = 8;
 
 /// A clone as the selector left it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,13 +56,15 @@ impl<'a> Record<'a> {
 }
 
 /// Where a ring's parts are, and what keeps them there.
-pub(super) struct Parts {
+pub struct Parts {
     consumer: NonNull<AtomicU64>,
     producer: NonNull<AtomicU64>,
     data: NonNull<u8>,
     /// Bytes that can be read from `data` on: twice the ring's where it is mapped twice.
     readable: usize,
     mask: u64,
+    bells: Arc<Rows<Bell>>,
+    processor: usize,
     _memory: Vec<Arc<MmapRaw>>,
 }
 
@@ -77,27 +72,22 @@ pub(super) struct Parts {
 unsafe impl Send for Parts {}
 
 impl Parts {
-    pub(super) fn consumer(&self) -> &AtomicU64 {
+    fn consumer(&self) -> &AtomicU64 {
         // SAFETY: inside `_memory`, aligned, and only ever accessed as an atomic.
         unsafe { self.consumer.as_ref() }
     }
 
-    pub(super) fn producer(&self) -> &AtomicU64 {
+    fn producer(&self) -> &AtomicU64 {
         // SAFETY: as for the consumer's position.
         unsafe { self.producer.as_ref() }
     }
 
     /// The header's word of the record at `position`.
-    pub(super) fn word(&self, position: u64) -> &AtomicU32 {
+    fn word(&self, position: u64) -> &AtomicU32 {
         let at = (position & self.mask) as usize & !7;
         // SAFETY: a place of the ring is inside `_memory`, whose data begins page-aligned, and `at` is a multiple of 8;
         // headers are only accessed as atomics.
         unsafe { &*self.data.as_ptr().add(at).cast::<AtomicU32>() }
-    }
-
-    /// Bytes of the ring.
-    pub(super) fn size(&self) -> u64 {
-        self.mask + 1
     }
 
     /// Writes the bytes of a reserved record, as far as it has room, and returns how many. Only the writer, which has `&mut`
@@ -121,6 +111,40 @@ impl Parts {
     }
 }
 
+impl Words for Parts {
+    #[inline]
+    fn size(&self) -> u64 {
+        self.mask + 1
+    }
+
+    #[inline]
+    fn load(&self, word: Word, order: Ordering) -> u64 {
+        match word {
+            Word::Consumer => self.consumer().load(order),
+            Word::Producer => self.producer().load(order),
+            Word::Header(position) => self.word(position).load(order).into(),
+            Word::Bell => self.bells.get(self.processor).map_or(0, |bell| bell.asleep.load(order).into()),
+        }
+    }
+
+    #[inline]
+    fn store(&self, word: Word, value: u64, order: Ordering) {
+        match word {
+            Word::Consumer => self.consumer().store(value, order),
+            Word::Producer => self.producer().store(value, order),
+            Word::Header(position) => self.word(position).store(value as u32, order),
+            Word::Bell => {
+                self.bells.get(self.processor).into_iter().for_each(|bell| bell.asleep.store(value as u32, order))
+            }
+        }
+    }
+
+    #[inline]
+    fn fence(&self) {
+        fence(SeqCst);
+    }
+}
+
 impl fmt::Debug for Parts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.size())
@@ -137,6 +161,7 @@ pub fn plain_ring(bytes: u32, start: u64) -> io::Result<(Writer, Ring)> {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let memory = Arc::new(MmapRaw::from(MmapMut::map_anon(HEAD + bytes as usize)?));
+    let bells = Arc::new(Rows::plain(1)?);
     let parts = || -> io::Result<Parts> {
         let part = |at: usize| NonNull::new(memory.as_mut_ptr().wrapping_add(at)).ok_or(io::ErrorKind::InvalidData);
         Ok(Parts {
@@ -145,26 +170,20 @@ pub fn plain_ring(bytes: u32, start: u64) -> io::Result<(Writer, Ring)> {
             data: part(HEAD)?,
             readable: bytes as usize,
             mask: u64::from(bytes) - 1,
+            bells: Arc::clone(&bells),
+            processor: 0,
             _memory: vec![Arc::clone(&memory)],
         })
     };
     let (writer, reader) = (parts()?, parts()?);
     writer.consumer().store(start, Relaxed);
     writer.producer().store(start, Relaxed);
-    let bells = Arc::new(Rows::plain(1)?);
-    Ok((Writer::new(writer, start), Ring::new(reader, start, bells, 0, None)))
+    Ok((Writer::new(writer, start), Ring { reader: Reader::new(reader, start), map: None }))
 }
 
 /// The reading end of a clone ring.
 pub struct Ring {
-    parts: Parts,
-    /// What was given back so far.
-    position: u64,
-    /// Where the producer was when it was looked at last: its word is written by another processor with each record.
-    end: Cell<u64>,
-    nonsense: Cell<u64>,
-    bells: Arc<Rows<Bell>>,
-    processor: usize,
+    reader: Reader<Parts>,
     map: Option<OwnedFd>,
 }
 
@@ -189,19 +208,17 @@ impl Ring {
             data: part(rest.as_mut_ptr().wrapping_add(page))?,
             readable: 2 * bytes,
             mask: bytes as u64 - 1,
+            bells,
+            processor,
             _memory: vec![consumer, rest],
         };
         let position = parts.consumer().load(Relaxed);
-        Ok(Ring::new(parts, position, bells, processor, Some(map)))
-    }
-
-    fn new(parts: Parts, position: u64, bells: Arc<Rows<Bell>>, processor: usize, map: Option<OwnedFd>) -> Ring {
-        Ring { parts, position, end: Cell::new(position), nonsense: Cell::new(0), bells, processor, map }
+        Ok(Ring { reader: Reader::new(parts, position), map: Some(map) })
     }
 
     /// Where the reader is.
     pub fn position(&self) -> u64 {
-        self.position
+        self.reader.position()
     }
 
     /// The next record from `cursor` on, which moves behind it; `None` where none is submitted. Records that are none are
@@ -209,77 +226,39 @@ impl Ring {
     #[inline]
     pub fn next(&self, cursor: &mut u64) -> Option<Record<'_>> {
         loop {
-            if *cursor == self.end.get() {
-                // Acquire: pairs with the producer's Release; headers up to there are written.
-                self.end.set(self.parts.producer().load(Acquire));
-                if *cursor == self.end.get() {
-                    return None;
-                }
-            }
-            // Acquire: pairs with the submission.
-            let word = self.parts.word(*cursor).load(Acquire);
-            if word & BUSY != 0 {
-                return None;
-            }
-            let len = (word & !DISCARD) as usize;
-            let whole = (len + HEADER).next_multiple_of(8) as u64;
-            let end = self.end.get();
-            let (held, ahead) = (end.wrapping_sub(self.position), end.wrapping_sub(*cursor));
-            if held > self.parts.size() || ahead > held || whole > ahead {
-                self.count_nonsense();
-                *cursor = end;
-                return None;
-            }
-            let at = *cursor;
-            *cursor = at.wrapping_add(whole);
-            if word & DISCARD == 0 {
-                match self.parts.bytes(at, len).and_then(Record::parse) {
-                    None => self.count_nonsense(),
-                    record => return record,
-                }
+            let (at, len) = self.reader.next(cursor)?;
+            match self.reader.words().bytes(at, len).and_then(Record::parse) {
+                None => self.reader.count_nonsense(),
+                record => return record,
             }
         }
-    }
-
-    #[cold]
-    fn count_nonsense(&self) {
-        self.nonsense.set(self.nonsense.get() + 1);
     }
 
     /// How often what was to be read made no sense: at each time records that cannot be told apart any more, or one that is
     /// none, were passed over. The kernel never writes such.
     pub fn nonsense(&self) -> u64 {
-        self.nonsense.get()
+        self.reader.nonsense()
     }
 
     /// Gives the room of every record before `cursor` back.
     #[inline]
     pub fn release(&mut self, cursor: u64) {
-        if cursor != self.position {
-            self.position = cursor;
-            // Release: pairs with the producer's Acquire; the records were read before.
-            self.parts.consumer().store(cursor, Release);
-        }
+        self.reader.release(cursor);
     }
 
     /// Whether there is something to read, or will be soon.
     pub fn has_news(&self) -> bool {
-        self.parts.producer().load(Acquire) != self.position
+        self.reader.has_news()
     }
 
     /// From here on until [`Ring::rise`] the reader is woken; its look for news comes after.
     pub fn lie_down(&self) {
-        if let Some(bell) = self.bells.get(self.processor) {
-            bell.asleep.store(1, Relaxed);
-        }
-        fence(SeqCst);
+        self.reader.lie_down();
     }
 
     /// The reader is awake.
     pub fn rise(&self) {
-        if let Some(bell) = self.bells.get(self.processor) {
-            bell.asleep.store(0, Relaxed);
-        }
+        self.reader.rise();
     }
 
     /// What becomes readable when the selector wakes the reader; none for a ring in plain memory.
@@ -290,6 +269,6 @@ impl Ring {
 
 impl fmt::Debug for Ring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "clone ring of processor {}", self.processor)
+        write!(f, "clone ring of processor {}", self.reader.words().processor)
     }
 }
