@@ -118,7 +118,8 @@ impl Maps {
         put.map_err(MapError::of("put the policy in force"))
     }
 
-    /// Adds the ledgers of chunk `at`, all zero.
+    /// Adds the ledgers of chunk `at`, all zero: 64 bytes for each entry and each processor that may ever run, also those that do
+    /// not. Rows for those that run alone would have to grow under the selector whenever one is plugged in.
     pub(super) fn add_chunk(&self, at: u32) -> Result<Rows<Cell>, MapError> {
         let chunk = chunk(self.processors)?;
         let rows = Rows::of(&chunk).map_err(MapError::of("map ledgers"))?;
