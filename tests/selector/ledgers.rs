@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 
+use spanwire::daemon::readers::Readers;
 use spanwire::kernel::abi::RecordHead;
 use spanwire::kernel::past::Past;
 use spanwire::kernel::pins;
@@ -73,6 +74,36 @@ fn what_is_longer_than_any_record_is_oversize_and_what_has_no_ring_finds_it_full
             assert_eq!((total.observed, total.selected), (n, n.div_ceil(2)));
             assert_eq!(total.ring_full + total.oversize, total.selected, "{total:?}");
             assert_eq!((total.oversize, total.handed_up()), (u64::from(n >= 3), 0));
+        }
+    });
+}
+
+/// As when it is plugged in: until somebody has looked, what is selected there finds no ring.
+#[test]
+fn a_processor_that_begins_to_run_gets_its_ring() {
+    in_namespace(|| {
+        let mut rig = Rig::without_rings(1 << 16);
+        rig.put(&Plan::first_port(1));
+        let slot = rig.slots()[0];
+        let readers = Readers::new(rig.maps.processors(), &[0]);
+        let mut running = Vec::new();
+        assert!(readers.rings(&rig.maps, &running).is_empty());
+        for nth in 0.. {
+            rig.move_to(nth);
+            let at = rig.processor() as u32;
+            if running.contains(&at) {
+                break;
+            }
+            rig.pass(Hook::Tc, 0, &frame(60));
+            running.push(at);
+            let mut rings = readers.rings(&rig.maps, &running);
+            let [(0, ring)] = &mut rings[..] else { panic!("{rings:?}") };
+            rig.pass(Hook::Tc, 0, &frame(60));
+            let mut cursor = ring.position();
+            assert!(ring.next(&mut cursor).is_some() && ring.next(&mut cursor).is_none());
+            let counted = rig.ledger.read(slot, at);
+            assert_eq!((counted.selected, counted.ring_full, counted.handed_up()), (2, 1, 1), "processor {at}");
+            assert!(readers.rings(&rig.maps, &running).is_empty(), "it has one");
         }
     });
 }
