@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-pub use crate::frame::{Direction, FrameSpec, MAX_FRAME, MIN_FRAME, Tag, frames};
+pub use crate::frame::{FrameSpec, MAX_FRAME, MIN_FRAME, frames};
+pub use crate::tag::{Direction, Tag};
 
 use crate::error::{LabError, Result};
 use crate::processor::Kept;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::frame::Tag;
+use crate::tag::Tag;
 
 /// How an arrival differs from what was sent. All counts are frames.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
