@@ -53,7 +53,7 @@ pub use show::{MirrorState, Place, Show, WireState, show};
 pub(super) use sizing::{overload, too_little};
 pub use stats::Stats;
 pub(super) use traffic::crossed;
-pub use traffic::{BindingRow, PortRow};
+pub use traffic::{BindingRow, Counts, PortRow};
 pub use uptake::{Uptake, wait_adopted};
 pub use values::{Meaning, Values};
 

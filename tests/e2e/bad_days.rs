@@ -14,10 +14,8 @@ use spanwire::kernel::pins;
 use spanwire_lab::topology::{Lab, LabSpec};
 
 use crate::foreign::{Foreign, crosses, wait_for_reason, wait_until_crossing};
-use crate::node::{A, B, MON, Node, document, document_with, mirror_of, port_of};
+use crate::node::{A, B, MON, Node, SPANWIRED, document, document_with, mirror_of, port_of};
 use crate::survival::{HOOKS, kernel_lab};
-
-const SPANWIRED: &str = env!("CARGO_BIN_EXE_spanwired");
 
 /// The folder of a node's pins, which the next run makes if it is not there.
 fn folder(lab: &Lab, node: &Node) -> PathBuf {
@@ -42,14 +40,6 @@ fn has_all(text: &str, words: &[&str]) {
     words.iter().for_each(|word| assert!(text.contains(word), "no {word:?} in: {text}"));
 }
 
-/// A dataplane that is run by another program, with these arguments of that before its own.
-fn run_by(lab: &Lab, node: &Node, program: &str, first: &[&str], args: &[&str]) -> Command {
-    let mut command = lab.dut().command(program);
-    command.args(first).arg(SPANWIRED).arg("--dir").arg(node.dir.path()).args(args);
-    command.env("SPANWIRE_PINS", node.pins.path());
-    command
-}
-
 #[test]
 fn without_a_place_for_pins_wires_cross_for_as_long_as_it_runs() {
     let lab = kernel_lab(LabSpec::default());
@@ -62,7 +52,7 @@ fn without_a_place_for_pins_wires_cross_for_as_long_as_it_runs() {
         let said = refusal(node.command(&lab, &["--path", hook]).env("SPANWIRE_PINS", nowhere));
         has_all(&said, &["--pins", nowhere, "in no bpffs", "mount -t bpf"]);
         // Without CAP_SYS_ADMIN none can be mounted either.
-        let mut command = run_by(&lab, &node, "setpriv", &["--bounding-set=-sys_admin"], &["--path", hook]);
+        let mut command = node.run_by(&lab, "setpriv", &["--bounding-set=-sys_admin"], &["--path", hook]);
         node.adopt(command.env_remove("SPANWIRE_PINS"));
         node.wait_for_ports(&[A, B]);
         assert!(crosses(&lab, 80), "{hook}");
@@ -104,7 +94,7 @@ fn what_is_missing_is_shown_with_what_is_so_without_it() {
     ] {
         let mut node = Node::idle();
         node.publish(&document(&[]));
-        let mut command = run_by(&lab, &node, "setpriv", &[&format!("--bounding-set={rights}")], &["--path", path]);
+        let mut command = node.run_by(&lab, "setpriv", &[&format!("--bounding-set={rights}")], &["--path", path]);
         if rights != "+all" {
             command.env_remove("SPANWIRE_PINS");
         }
@@ -131,10 +121,10 @@ fn rights_that_are_missing_are_named() {
             node.kill();
             // CAP_SYS_ADMIN would stand for two of them.
             let less = format!("--bounding-set=-sys_admin,-{right}");
-            let said = refusal(&mut run_by(&lab, &node, "setpriv", &[&less], &["--path", hook]));
+            let said = refusal(&mut node.run_by(&lab, "setpriv", &[&less], &["--path", hook]));
             has_all(&said, &["--path", hook, "needs", name]);
             assert!(crosses(&lab, 83), "{hook}, {name}");
-            node.adopt(&mut run_by(&lab, &node, "setpriv", &[&less], &["--path", "auto"]));
+            node.adopt(&mut node.run_by(&lab, "setpriv", &[&less], &["--path", "auto"]));
             if right == "perfmon" {
                 node.wait_for_ports(&[A, B]);
             } else {
@@ -224,7 +214,7 @@ fn a_kernel_without_types_of_its_own_carries_frames() {
         let mut node = Node::idle();
         node.publish(&document(&[(A, MON, 1)]));
         let hidden = r#"[ ! -d /sys/kernel/btf ] || mount -t tmpfs none /sys/kernel/btf; [ ! -e /sys/kernel/btf/vmlinux ] && exec "$@""#;
-        node.adopt(&mut run_by(&lab, &node, "sh", &["-c", hidden, "sh"], &["--path", hook]));
+        node.adopt(&mut node.run_by(&lab, "sh", &["-c", hidden, "sh"], &["--path", hook]));
         node.wait_for_ports(&[A, B, MON]);
         assert!(crosses(&lab, 88), "{hook}");
         assert_eq!(mirror_of(&node.settled_stats(), A)["mirrored_packets"], 100);
@@ -292,7 +282,7 @@ fn a_limit_of_locked_memory_has_no_effect() {
         let lab = kernel_lab(LabSpec::default());
         let mut node = Node::idle();
         node.publish(&document(&[]));
-        node.adopt(&mut run_by(&lab, &node, "prlimit", &["--memlock=0:0"], &["--path", hook]));
+        node.adopt(&mut node.run_by(&lab, "prlimit", &["--memlock=0:0"], &["--path", hook]));
         node.wait_for_ports(&[A, B]);
         assert!(crosses(&lab, 90), "{hook}");
         node.stop();

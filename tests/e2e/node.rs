@@ -14,6 +14,8 @@ use tempfile::TempDir;
 
 use crate::paths::Path;
 
+pub const SPANWIRED: &str = env!("CARGO_BIN_EXE_spanwired");
+
 /// The first wire's ports and the first monitor of every lab.
 pub const A: u32 = 11;
 pub const B: u32 = 12;
@@ -76,7 +78,17 @@ impl Node {
     }
 
     pub fn command(&self, lab: &Lab, args: &[&str]) -> Command {
-        let mut command = lab.dut().command(env!("CARGO_BIN_EXE_spanwired"));
+        self.with_directory(lab.dut().command(SPANWIRED), args)
+    }
+
+    /// The same, run by another program, with these arguments of that before its own.
+    pub fn run_by(&self, lab: &Lab, program: &str, first: &[&str], args: &[&str]) -> Command {
+        let mut command = lab.dut().command(program);
+        command.args(first).arg(SPANWIRED);
+        self.with_directory(command, args)
+    }
+
+    fn with_directory(&self, mut command: Command, args: &[&str]) -> Command {
         command.arg("--dir").arg(self.dir.path()).args(args).env("SPANWIRE_PINS", self.pins.path());
         command.envs(self.path.map(|path| ("SPANWIRE_PATH", path.as_str())));
         command.stdin(Stdio::null()).stdout(Stdio::null());

@@ -24,10 +24,8 @@ fn descriptors_that_are_short_leave_what_crosses_as_it_is() {
             if node.is_running() {
                 node.kill();
             }
-            let mut command = lab.dut().command("prlimit");
-            command.arg(format!("--nofile={files}:{files}")).arg(env!("CARGO_BIN_EXE_spanwired"));
-            command.args(["--path", hook]).arg("--dir").arg(node.dir.path()).env("SPANWIRE_PINS", node.pins.path());
-            node.adopt(&mut command);
+            let limit = format!("--nofile={files}:{files}");
+            node.adopt(&mut node.run_by(&lab, "prlimit", &[&limit], &["--path", hook]));
             // Until it has ended, or has said of both ports what they are.
             let start = Instant::now();
             while node.is_running() && !is_told(&node) && start.elapsed() < Duration::from_secs(60) {

@@ -221,9 +221,8 @@ fn open_files_are_used_up_to_the_hard_limit_which_is_named_where_it_is_short() {
 
 /// Starts the dataplane with a soft and a hard limit on open files.
 fn launch_with_files(node: &mut Node, lab: &Lab, limits: &str) {
-    let mut command = lab.dut().command("prlimit");
-    command.arg(format!("--nofile={limits}")).arg(env!("CARGO_BIN_EXE_spanwired")).arg("--dir").arg(node.dir.path());
-    command.args(["--path", Path::Shard.as_str()]);
+    let limits = format!("--nofile={limits}");
+    let mut command = node.run_by(lab, "prlimit", &[&limits], &["--path", Path::Shard.as_str()]);
     // What it tells of each port would fill the pipe.
     node.adopt(command.env("SPANWIRE_LOG", "warn"));
 }

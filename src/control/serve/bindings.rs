@@ -53,8 +53,10 @@ pub(super) struct Counters {
 /// A row for each socket, and for each port that the kernel serves in their place.
 pub(super) fn counters(report: &StatsReport) -> Vec<Counters> {
     // What has no socket now is none of its bindings.
-    let sockets =
-        report.bindings.iter().filter_map(|row| Some((row.ifindex, row.queue, row.shard?, row.values.clone(), None)));
+    let sockets = report
+        .bindings
+        .iter()
+        .filter_map(|row| Some((row.ifindex, row.queue, row.shard?, row.counts.values.clone(), None)));
     let has_socket = |port| report.bindings.iter().any(|row| row.ifindex == port && row.shard.is_some());
     let carried = report.paths.iter().filter(|path| path.is_in_kernel() && !has_socket(path.ifindex));
     let first_shard = report.shards.first().map_or(0, |row| row.shard.id);
@@ -125,7 +127,7 @@ mod tests {
     use shm_layout::counters::{Binding as Socket, CROSSED_VALUES, Crossed, Entry, LEDGER_VALUES};
 
     use super::*;
-    use crate::control::state::{BindingRow, Dataplane, EntryRow, EntryShard, PathRow};
+    use crate::control::state::{BindingRow, Counts, Dataplane, EntryRow, EntryShard, PathRow};
 
     #[test]
     fn what_a_vlan_entry_counts_is_on_the_row_of_its_port() {
@@ -169,7 +171,7 @@ mod tests {
 
     fn socket(ifindex: u32, queue: u32) -> BindingRow {
         let [values, kernel, sights] = [0; 3].map(|_| Values::no_entry());
-        BindingRow { ifindex, queue, shard: Some(0), values, kernel, sights }
+        BindingRow { ifindex, queue, shard: Some(0), counts: Counts { values, kernel, sights } }
     }
 
     /// An entry of frames that arrive on `port`, of which `mirrored` are mirrored.

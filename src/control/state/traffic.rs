@@ -11,15 +11,9 @@ use super::path::PathRow;
 use super::stats::Stats;
 use super::values::Values;
 
-/// One port: the sum of its bindings, and what the kernel carries from it and to it.
+/// What was counted of the frames of a port, or of one of its queues.
 #[derive(Clone, Debug, Serialize)]
-pub struct PortRow {
-    /// The port, by its ifindex in the snapshot.
-    pub ifindex: u32,
-    /// ifindex of its device by now; `None` where that is not there, or the dataplane does not say.
-    pub device_ifindex: Option<u32>,
-    /// The kernel's name; empty for a port that has left.
-    pub name: String,
+pub struct Counts {
     /// Values of [`Binding`].
     #[serde(flatten)]
     pub values: Values,
@@ -29,6 +23,36 @@ pub struct PortRow {
     /// Values of [`Sight`].
     #[serde(flatten)]
     pub sights: Values,
+}
+
+impl Counts {
+    fn zero() -> Counts {
+        Counts {
+            values: Values::zero(Binding::DESCRIPTIONS),
+            kernel: Values::zero(Kernel::DESCRIPTIONS),
+            sights: Values::zero(Sight::DESCRIPTIONS),
+        }
+    }
+
+    fn add(&mut self, more: &Counts) {
+        self.values.add(&more.values);
+        self.kernel.add(&more.kernel);
+        self.sights.add(&more.sights);
+    }
+}
+
+/// One port: the sum of its bindings, and what the kernel carries from it and to it.
+#[derive(Clone, Debug, Serialize)]
+pub struct PortRow {
+    /// The port, by its ifindex in the snapshot.
+    pub ifindex: u32,
+    /// ifindex of its device by now; `None` where that is not there, or the dataplane does not say.
+    pub device_ifindex: Option<u32>,
+    /// The kernel's name; empty for a port that has left.
+    pub name: String,
+    /// What was counted.
+    #[serde(flatten)]
+    pub counts: Counts,
     /// Frames lost on the way in or out; `None` where that is not known.
     pub loss: Option<u64>,
 }
@@ -42,15 +66,9 @@ pub struct BindingRow {
     pub queue: u32,
     /// Its shard; `None` while no socket is open there.
     pub shard: Option<u32>,
-    /// Values of [`Binding`].
+    /// What was counted there.
     #[serde(flatten)]
-    pub values: Values,
-    /// Values of [`Kernel`].
-    #[serde(flatten)]
-    pub kernel: Values,
-    /// Values of [`Sight`].
-    #[serde(flatten)]
-    pub sights: Values,
+    pub counts: Counts,
 }
 
 pub(super) fn bindings(stats: &Stats) -> Vec<BindingRow> {
@@ -59,11 +77,13 @@ pub(super) fn bindings(stats: &Stats) -> Vec<BindingRow> {
         ifindex: row.ifindex,
         queue: row.queue,
         shard: (row.shard != NO_SHARD).then_some(row.shard),
-        values: Values::new(Binding::DESCRIPTIONS, &row.values),
-        kernel: Values::new(Kernel::DESCRIPTIONS, &row.kernel).with(stats.newer.tail::<BindingRecord>(i)),
-        sights: sights
-            .get(&(row.ifindex, row.queue, row.shard))
-            .map_or_else(|| Values::zero(Sight::DESCRIPTIONS), |row| Values::new(Sight::DESCRIPTIONS, &row.values)),
+        counts: Counts {
+            values: Values::new(Binding::DESCRIPTIONS, &row.values),
+            kernel: Values::new(Kernel::DESCRIPTIONS, &row.kernel).with(stats.newer.tail::<BindingRecord>(i)),
+            sights: sights
+                .get(&(row.ifindex, row.queue, row.shard))
+                .map_or_else(|| Values::zero(Sight::DESCRIPTIONS), |row| Values::new(Sight::DESCRIPTIONS, &row.values)),
+        },
     };
     stats.bindings.iter().enumerate().map(row).collect()
 }
@@ -75,9 +95,7 @@ pub(super) fn ports(stats: &Stats, bindings: &[BindingRow]) -> Vec<PortRow> {
         ifindex,
         device_ifindex,
         name: name.to_owned(),
-        values: Values::zero(Binding::DESCRIPTIONS),
-        kernel: Values::zero(Kernel::DESCRIPTIONS),
-        sights: Values::zero(Sight::DESCRIPTIONS),
+        counts: Counts::zero(),
         loss: None,
     };
     rows.extend(stats.ports.iter().map(|port| blank(port.ifindex, port.device_ifindex, &port.name)));
@@ -87,12 +105,10 @@ pub(super) fn ports(stats: &Stats, bindings: &[BindingRow]) -> Vec<PortRow> {
         if row == rows.len() {
             rows.push(blank(binding.ifindex, None, ""));
         }
-        rows[row].values.add(&binding.values);
-        rows[row].kernel.add(&binding.kernel);
-        rows[row].sights.add(&binding.sights);
+        rows[row].counts.add(&binding.counts);
     }
     for row in &mut rows {
-        row.values.add(&crossed(row.ifindex, &stats.paths));
+        row.counts.values.add(&crossed(row.ifindex, &stats.paths));
         // Frames are lost by the port that was to send them.
         let is_known = stats.paths.iter().all(|path| path.peer_ifindex != row.ifindex || path.lost.is_some());
         row.loss = is_known.then(|| lost(row));
@@ -127,8 +143,8 @@ const LOST: [Binding; 4] = [Binding::TxLost, Binding::TxQueueFull, Binding::RxNo
 const LOST_IN_KERNEL: [Kernel; 2] = [Kernel::RxDropped, Kernel::RxRingFull];
 
 fn lost(port: &PortRow) -> u64 {
-    let own = LOST.iter().map(|loss| port.values.get(loss.name()));
-    own.chain(LOST_IN_KERNEL.iter().map(|loss| port.kernel.get(loss.name()))).fold(0, u64::saturating_add)
+    let own = LOST.iter().map(|loss| port.counts.values.get(loss.name()));
+    own.chain(LOST_IN_KERNEL.iter().map(|loss| port.counts.kernel.get(loss.name()))).fold(0, u64::saturating_add)
 }
 
 /// Where each key is first.

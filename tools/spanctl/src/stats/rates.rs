@@ -66,7 +66,7 @@ impl<'a> Rates<'a> {
     /// Of a port, as [`PORT`] has it.
     pub(super) fn port(&self, now: &PortRow) -> [Option<f64>; 5] {
         let Some(before) = self.ports.get(&now.ifindex) else { return [None; 5] };
-        let grown = |of: Binding| self.grown(before.values.get(of.name()), now.values.get(of.name()));
+        let grown = |of: Binding| self.grown(before.counts.values.get(of.name()), now.counts.values.get(of.name()));
         [
             grown(Binding::RxPackets),
             grown(Binding::RxBytes).map(megabits),

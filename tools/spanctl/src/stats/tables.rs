@@ -88,7 +88,8 @@ fn ports(report: &StatsReport, all: bool, rates: Option<&Rates<'_>>, text: &mut 
     if let Some(rates) = rates {
         table.rates(PORT, report.ports.iter().map(|port| rates.port(port)).collect());
     }
-    let rows: Vec<_> = report.ports.iter().map(|p| vec![&p.values, &p.kernel, &p.sights]).collect();
+    let rows: Vec<_> =
+        report.ports.iter().map(|p| vec![&p.counts.values, &p.counts.kernel, &p.counts.sights]).collect();
     table.first(&rows, &FIRST);
     table.number("loss", report.ports.iter().map(|port| known(port.loss)));
     table.rest(&rows, &FIRST, |name, values| all || (any(values) && !ROUTINE.contains(&name)));
