@@ -2,7 +2,8 @@
 /*
  * What the kernel loses of the frames that span_wire sends on, by its own
  * word: three of its tracepoints. They tell of a batch or of a failure, not of
- * each frame, and of the devices of all network namespaces.
+ * each frame, and of the devices of all network namespaces. All batches pay
+ * for who looks at them, so spanwired has that only where nothing else tells.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>

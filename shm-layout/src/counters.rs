@@ -166,7 +166,7 @@ values! {
     /// What of the frames of [`Crossed::Packets`] was lost on the way, as far as the kernel says.
     Lost, LOST_VALUES {
         Refused Counter "lost_refused" "frames" "Not sent on by XDP: the other port is down or takes none, or they are too large for it (xdp_redirect_err)."
-        Unsent Counter "lost_unsent" "frames" "Sent on by XDP, and not taken by the other port's driver (xdp_devmap_xmit)."
+        Unsent Counter "lost_unsent" "frames" "Sent on by XDP, and not taken by the other port's driver (xdp_devmap_xmit; on veth its tx_dropped, with whatever others sent by it)."
         Aborted Counter "lost_aborted" "frames" "Dropped by the driver that received them, for a failure of its own (xdp_exception)."
         Device Counter "lost_device" "frames" "Sent on by tc, and dropped by the other port's device (tx_dropped), with whatever others sent by it."
         Queue Counter "lost_queue" "frames" "Sent on by tc, and dropped by the other port's queueing discipline, with whatever others sent by it."

@@ -5,6 +5,7 @@ use std::io;
 
 use super::attribute::{attribute, text};
 use super::netlink::{self, LINKS, broken, number};
+use crate::xsk::netdev::Netdev;
 
 // linux/if_link.h
 const IFLA_QDISC: u16 = 6;
@@ -24,6 +25,9 @@ const TC_H_ROOT: u32 = u32::MAX;
 
 /// Disciplines that keep no frame.
 const WITHOUT_QUEUE: [&str; 3] = ["", "noqueue", "noop"];
+
+/// The driver whose devices have dropped what they were given by a redirect of XDP and did not take, for whatever reason.
+const WITH_REDIRECTED: &str = "veth";
 
 /// What a device has dropped so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,6 +76,13 @@ impl Drops {
         };
         [self.device.saturating_sub(earlier.device), u64::from(queue)]
     }
+}
+
+/// Whether a device counts what it was given by a redirect of XDP and did not take among what it has dropped.
+#[must_use]
+pub fn has_redirected(ifindex: u32) -> bool {
+    // One that cannot be read just now need not.
+    Netdev::open(ifindex).is_ok_and(|device| device.driver() == WITH_REDIRECTED)
 }
 
 /// What these devices of the calling thread's network namespace have dropped; those that are not there are left out.

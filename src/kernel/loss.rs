@@ -5,6 +5,9 @@
 //!    └── xdp_exception, for a failure of its own                                       └── not all taken: xdp_devmap_xmit
 //! ```
 //!
+//! xdp_devmap_xmit tells of every batch, lost or not, and on veth each frame is one: the program there is on only while somebody
+//! asks for it ([`Losses::watch_unsent`]).
+//!
 //! The tracepoints are read through the kernel's BTF, with programs of their own that need CAP_PERFMON. Without one or the
 //! other, frames cross as they do, and nobody knows what is lost.
 
@@ -19,6 +22,9 @@ use super::steer::{Aligned, with_libbpf_log};
 use crate::xsk::shortage::shortage_in;
 
 pub(super) static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/loss.bpf.o")));
+
+/// The program that runs for every batch, not for failures alone.
+const UNSENT: &str = "span_unsent";
 
 /// The name of its map.
 const LOSSES: &str = "losses";
@@ -47,14 +53,20 @@ fn hint(source: &libbpf_rs::Error) -> &'static str {
     }
 }
 
-/// The programs at the tracepoints. Dropping it takes them off.
+/// The program at the tracepoint of batches, for as long as this lives.
+#[derive(Debug)]
+pub struct Unsent {
+    _link: Link,
+}
+
+/// The programs at the tracepoints of failures. Dropping it takes them off.
 #[derive(Debug)]
 pub struct Losses {
     map: MapHandle,
     processors: usize,
+    object: Object,
     // They hold the programs, which hold the map.
     _links: Vec<Link>,
-    _object: Object,
 }
 
 impl Losses {
@@ -88,6 +100,18 @@ impl Losses {
         }
     }
 
+    /// Counts what drivers do not take, too, while the value lives. All batches that cross pay for that, wherever they do.
+    ///
+    /// # Errors
+    /// [`LossError`]: nothing stays.
+    pub fn watch_unsent(&self) -> Result<Unsent, LossError> {
+        let program = self.object.progs_mut().find(|program| program.name() == UNSENT);
+        let program = program.ok_or_else(|| broken("the embedded object lacks a program"))?;
+        let (attached, log) = with_libbpf_log(|| program.attach());
+        let link = attached.inspect_err(|_| tracing::debug!("{log}"))?;
+        Ok(Unsent { _link: link })
+    }
+
     /// What was lost of the frames from a device since it is watched; `None` where it is not.
     #[must_use]
     pub fn of(&self, device: u32) -> Option<Loss> {
@@ -109,6 +133,10 @@ impl Losses {
     }
 }
 
+fn broken(what: &str) -> libbpf_rs::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what).into()
+}
+
 fn load() -> libbpf_rs::Result<Object> {
     let space = std::fs::metadata("/proc/thread-self/ns/net")?.ino();
     let space = u32::try_from(space).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
@@ -123,8 +151,9 @@ fn load() -> libbpf_rs::Result<Object> {
 
 fn open() -> libbpf_rs::Result<Losses> {
     let object = load()?;
-    let links = object.progs_mut().map(|program| program.attach()).collect::<libbpf_rs::Result<Vec<Link>>>()?;
+    let failures = object.progs_mut().filter(|program| program.name() != UNSENT);
+    let links = failures.map(|program| program.attach()).collect::<libbpf_rs::Result<Vec<Link>>>()?;
     let map = object.maps().find(|map| map.name() == LOSSES);
-    let map = map.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the embedded object has no map"))?;
-    Ok(Losses { map: MapHandle::try_from(&map)?, processors: num_possible_cpus()?, _links: links, _object: object })
+    let map = map.ok_or_else(|| broken("the embedded object has no map"))?;
+    Ok(Losses { map: MapHandle::try_from(&map)?, processors: num_possible_cpus()?, object, _links: links })
 }

@@ -1,16 +1,18 @@
 //! What crosses in the kernel is counted, and so is what it loses on the way, for whatever reason.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use libbpf_rs::query::ProgInfoIter;
 use serde_json::Value;
 use spanwire::kernel::link::Link;
 use spanwire_lab::topology::{Lab, LabSpec};
 use spanwire_lab::traffic::Pace;
 
 use crate::down::set;
-use crate::node::{A, B, Node, document, port_of};
+use crate::node::{A, B, Node, document, document_with, port_of};
 use crate::survival::kernel_lab;
 use crate::udp;
 
@@ -193,6 +195,47 @@ fn what_tc_sends_on_and_loses_is_counted() {
 #[test]
 fn what_xdp_sends_on_and_loses_is_counted() {
     everything_is_counted("xdp", &[DEAF, down("lost_refused"), far_end_down("lost_unsent")]);
+}
+
+/// The names of the programs that a process holds by links.
+fn linked(pid: u32) -> Vec<String> {
+    let held = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap();
+    // Descriptors come and go.
+    let held = held.filter_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok());
+    let program = |text: String| text.lines().find_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok());
+    let programs: BTreeSet<u32> = held.filter(|text| text.contains("link_id:")).filter_map(program).collect();
+    let infos = ProgInfoIter::default().filter(|info| programs.contains(&info.id));
+    infos.map(|info| info.name.to_string_lossy().into_owned()).collect()
+}
+
+/// All batches that XDP sends pay for who looks at them.
+#[test]
+fn batches_are_looked_at_only_for_who_does_not_tell() {
+    let lab = kernel_lab(LabSpec::default());
+    let node = Node::start(&lab, &["--path", "xdp"]);
+    let wait_until = |is_looked_at: bool, what: &str| {
+        let start = Instant::now();
+        loop {
+            let programs = linked(node.pid());
+            let is_there = |name: &&str| programs.iter().any(|program| program == name);
+            if ["span_refused", "span_aborted"].iter().all(is_there) && is_there(&"span_unsent") == is_looked_at {
+                return;
+            }
+            assert!(start.elapsed() < Duration::from_secs(60), "{what}: {programs:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    node.import(&document(&[]));
+    node.wait_for_ports(&[A, B]);
+    wait_until(false, "veths tell themselves");
+    lab.dut().ip(&["tuntap", "add", "dev", "tap", "mode", "tap"]).unwrap();
+    let tap = lab.dut().exec("cat", &["/sys/class/net/tap/ifindex"]).unwrap().stdout;
+    let tap = String::from_utf8(tap).unwrap().trim().parse().unwrap();
+    node.import(&document_with(&[(A, tap)], &[], ""));
+    wait_until(true, "nothing else tells of a tap");
+    node.import(&document(&[]));
+    node.wait_for_ports(&[A, B]);
+    wait_until(false, "veths alone again");
 }
 
 /// On the shard path the kernel carries nothing, and says so.

@@ -14,12 +14,26 @@ pub(super) enum Meter {
     Xdp {
         losses: Arc<Losses>,
         last: Loss,
+        /// By the other port's device, what it did not take. `None` where it does not tell, and a tracepoint does.
+        unsent: Option<Drops>,
     },
     Tc {
         last: Drops,
         /// Where the other port is down.
         down: Option<Down>,
     },
+}
+
+impl Meter {
+    /// Whether a device is to be asked: that of the other port.
+    pub(super) fn asks(&self) -> bool {
+        matches!(self, Meter::Tc { .. } | Meter::Xdp { unsent: Some(_), .. })
+    }
+
+    /// Whether the tracepoint of batches is to be watched.
+    pub(super) fn needs_batches(&self) -> bool {
+        matches!(self, Meter::Xdp { unsent: None, .. })
+    }
 }
 
 /// Since a wire's other port is down. Before Linux 6.11 no count has the frames that are given to it, and none of them is sent.

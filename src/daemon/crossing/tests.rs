@@ -1,4 +1,11 @@
+use std::sync::Mutex;
+use std::sync::atomic::Ordering::Relaxed;
+
+use shm_layout::counters::{CROSSED_VALUES, Lost};
+
+use super::meter::Down;
 use super::*;
+use crate::devices::drops::Drops;
 
 const TC: Course = Course { hook: Hook::Tc, device: 1, across: 1, is_up: true };
 
