@@ -4,6 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::thread::{CapabilitySet, capabilities};
 use thiserror::Error;
 
 use super::topology::Topology;
@@ -26,6 +27,9 @@ pub enum DetachError {
         .0.display()
     )]
     ElsewhereThan(PathBuf),
+    /// Selectors would go, and what was changed on devices stay.
+    #[error("taking off what was left on ports is not permitted: needs CAP_NET_ADMIN, as spanwired has")]
+    NotPermitted,
     /// The pins cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
@@ -46,6 +50,8 @@ pub struct Detached {
     pub selectors: usize,
     /// Devices on which something was changed back, by name.
     pub devices: Vec<String>,
+    /// What could not be changed back, and why; it is on record still.
+    pub left: Vec<String>,
 }
 
 /// Takes off what the dataplane of `dir` has left, whose pins are in `pins` or where they are by default: of these ports,
@@ -61,6 +67,10 @@ pub fn detach(dir: &Path, pins: Option<&Path>, ports: Option<&[u32]>) -> Result<
     if folders.is_empty() && (pins::is_elsewhere(dir, pins) || Topology::is_elsewhere(dir)) {
         return Err(DetachError::ElsewhereThan(dir.to_owned()));
     }
+    // Unknown is taken for held.
+    if !capabilities(None).map_or(true, |sets| sets.effective.contains(CapabilitySet::NET_ADMIN)) {
+        return Err(DetachError::NotPermitted);
+    }
     let stays = |port: u32| ports.is_some_and(|ports| !ports.contains(&port));
     let mut detached = Detached::default();
     for folder in &folders {
@@ -74,6 +84,6 @@ pub fn detach(dir: &Path, pins: Option<&Path>, ports: Option<&[u32]>) -> Result<
     if folders.is_empty() {
         detached.selectors += hold::sweep_filters(&pins::name(dir), stays).map_err(DetachError::Filters)?;
     }
-    detached.devices = Topology::undo(dir, stays);
+    (detached.devices, detached.left) = Topology::undo(dir, stays);
     Ok(detached)
 }

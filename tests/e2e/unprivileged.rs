@@ -12,6 +12,7 @@ use spanwire_lab::topology::{Lab, LabSpec};
 
 use crate::exchange;
 use crate::node::{A, B, MON, Node, copy_program, document, lab, program, signal};
+use crate::promiscuity::flags;
 use crate::survival::kernel_lab;
 
 const USER: u32 = 65534;
@@ -168,6 +169,31 @@ fn what_became_of_clones_meanwhile_is_told() {
         let told = format!("{FRAMES} clone(s) were not taken from the rings, and 0 found them full");
         assert!(log.contains(&told) && log.contains(&format!("{FRAMES} frames have crossed unseen")), "{path}: {log}");
     }
+}
+
+/// Who may not change back what was changed on the ports takes nothing off them.
+#[test]
+fn what_was_left_is_taken_off_with_the_right_to_change_devices() {
+    let lab = kernel_lab(LabSpec::default());
+    let mut home = Home::start(&lab, &[]);
+    home.mirror();
+    home.node.stop();
+    let detach = |caps: &str| {
+        let mut setpriv = lab.dut().command("setpriv");
+        setpriv.args(["--inh-caps", caps, "--ambient-caps", caps, "--bounding-set", caps]);
+        as_user(&mut setpriv, home.node.dir.path(), "spanctl").args(["--json", "detach"]);
+        let output = setpriv.env("SPANWIRE_PINS", home.node.pins.path()).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let (code, said) = detach("-all");
+    assert!(code == Some(1) && said.contains("needs CAP_NET_ADMIN"), "{code:?}: {said}");
+    assert!(crosses(&lab));
+    assert_eq!(flags(&lab), [true; 2]);
+    let (code, said) = detach("-all,+net_admin");
+    let done: Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{code:?}, {error}: {said}"));
+    assert_eq!((code, &done["selectors"], &done["left"]), (Some(0), &2.into(), &serde_json::json!([])), "{said}");
+    assert!(!crosses(&lab));
+    assert_eq!(flags(&lab), [false; 2]);
 }
 
 /// Whether frames cross.

@@ -86,9 +86,14 @@ impl Changed {
 
     /// Says that what was changed stays, since the device cannot be reached.
     pub(super) fn tell_lost(&self, why: &str) {
+        tracing::warn!("{}", self.lost(why));
+    }
+
+    /// That what was changed stays, and what undoes it.
+    pub(super) fn lost(&self, why: &str) -> String {
         let Changed { device, what, .. } = self;
         let how = what.undone_by(&device.name);
-        tracing::warn!("{device} {why}: {what} left as set, if it still exists ({how})");
+        format!("{device} {why}: {what} left as set, if it still exists ({how})")
     }
 }
 

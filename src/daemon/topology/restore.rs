@@ -57,16 +57,17 @@ impl Topology {
     }
 
     /// Undoes what runs that are gone have left on record, in the calling thread's network namespace, but on the devices of
-    /// ports that stay as they are. Returns the devices that were changed back. A record of another namespace stays as it is.
-    pub(in crate::daemon) fn undo(dir: &Path, stays: impl Fn(u32) -> bool) -> Vec<String> {
+    /// ports that stay as they are. Returns the devices that were changed back, and what could not be, which stays on record. A
+    /// record of another namespace stays as it is.
+    pub(in crate::daemon) fn undo(dir: &Path, stays: impl Fn(u32) -> bool) -> (Vec<String>, Vec<String>) {
         if Record::is_elsewhere(dir) {
-            return Vec::new();
+            return Default::default();
         }
         let mut record = Record::open(dir);
         let kept =
             record.ports().values().filter(|known| stays(known.ifindex)).filter_map(|known| known.device.clone());
         let kept: Vec<Sighting> = kept.collect();
-        let mut done = Vec::new();
+        let (mut done, mut left) = (Vec::new(), Vec::new());
         for changed in record.changed().to_vec() {
             if kept.iter().any(|kept| changed.is_of(kept)) {
                 continue;
@@ -75,7 +76,10 @@ impl Topology {
                 Ok(true) => done.push(changed.device.name.clone()),
                 // Of another namespace by now, or of none.
                 Ok(false) => continue,
-                Err(error) => changed.tell_lost(&format!("cannot be changed back: {error}")),
+                Err(error) => {
+                    left.push(changed.lost(&format!("cannot be changed back: {error}")));
+                    continue;
+                }
             }
             record.strike(&changed);
         }
@@ -83,7 +87,7 @@ impl Topology {
         done.extend(link_loss::undo(dir, |device| kept.iter().any(|kept| kept.is(device))));
         done.sort_unstable();
         done.dedup();
-        done
+        (done, left)
     }
 
     fn undo_where(&mut self, undo: impl Fn(&Changed, u32, &Lookout) -> bool) {

@@ -16,23 +16,27 @@ use crate::output::{Failure, Output};
 struct Document {
     selectors: usize,
     devices: Vec<String>,
+    left: Vec<String>,
 }
 
 /// Takes off what a dataplane that does not run has left on the ports of its wires.
 pub(crate) fn detach(dir: &Path, args: &DetachArgs, out: &Output) -> Result<(), Failure> {
     let ports = if args.wires.is_empty() { None } else { Some(ports(dir, &args.wires)?) };
     let done = take_off(dir, args.pins.as_deref(), ports.as_deref());
-    let Detached { selectors, devices } = done.map_err(|error| match error {
-        DetachError::Running(_) | DetachError::ElsewhereThan(_) => {
+    let Detached { selectors, devices, left } = done.map_err(|error| match error {
+        DetachError::Running(_) | DetachError::ElsewhereThan(_) | DetachError::NotPermitted => {
             Failure::Refused(vec![Reason::new(error.to_string())])
         }
         DetachError::Read { .. } | DetachError::Filters(_) => Failure::Error(error.to_string()),
     })?;
+    let said = if left.is_empty() { Ok(()) } else { Err(Failure::Error(left.join("; "))) };
     if out.json {
-        return out.document(&Document { selectors, devices });
+        out.document(&Document { selectors, devices, left })?;
+        return said;
     }
     let changed = if devices.is_empty() { String::new() } else { format!("; changed back: {}", devices.join(", ")) };
-    out.text(&format!("{selectors} selector(s) taken off{changed}\n"))
+    out.text(&format!("{selectors} selector(s) taken off{changed}\n"))?;
+    said
 }
 
 /// The ports of wires of the published snapshot, which `show` names.
