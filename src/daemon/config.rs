@@ -32,7 +32,7 @@ pub struct Config {
     /// Mirror frames of each shard: all that clones can ever hold; at least as many as shards, or 0 for no mirroring
     #[arg(long, env = "SPANWIRE_MIRROR_FRAMES", default_value_t = 1024, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1 << 22))]
     pub mirror_frames: u32,
-    /// Bytes of a frame: 2048 takes an MTU up to 1770, 4096 up to 3818
+    /// Bytes of a frame: 2048 takes an MTU up to 1770, 4096 up to 3818; in zero-copy it depends on the driver
     #[arg(long, env = "SPANWIRE_FRAME_SIZE", default_value = "2048", value_name = "BYTES", value_parser = frame_size)]
     pub frame_size: u32,
     /// How frames cross: xdp and tc in the kernel, shard through AF_XDP sockets; auto: in the kernel where it can
@@ -50,7 +50,7 @@ pub struct Config {
     /// XDP mode of the shard path; auto chooses by driver and falls back to generic
     #[arg(long, env = "SPANWIRE_XDP_MODE", default_value = "auto", value_name = "auto|native|generic")]
     pub xdp_mode: XdpModeChoice,
-    /// How sockets are bound; auto means copy. Zero-copy is for trials: some drivers damage frames in it
+    /// How sockets are bound; auto means copy. Zero-copy is for trials, and takes smaller MTUs with some drivers
     #[arg(long, env = "SPANWIRE_BIND", value_enum, default_value_t = Bind::Auto)]
     pub bind: Bind,
     /// Never sleep when idle: lowest latency, a whole processor for each shard
@@ -145,8 +145,8 @@ impl Config {
     /// What is to be known of these settings at the start.
     pub fn warning(&self) -> Option<&'static str> {
         (self.bind == Bind::Zerocopy).then_some(
-            "--bind zerocopy is for trials: some drivers (igb and igc among them) damage frames in it without a word, and a \
-             change of the link takes the wire down for seconds; --bind auto and copy do neither",
+            "--bind zerocopy is for trials: what drivers fill of a frame is known of some alone, and a change of the link takes \
+             the wire down for seconds; --bind auto and copy have neither",
         )
     }
 }

@@ -34,6 +34,8 @@ impl XdpFeatures {
     pub const REDIRECT: XdpFeatures = XdpFeatures(1 << 1);
     /// It is a target of redirects. Many drivers say so only while a program is attached to them.
     pub const NDO_XMIT: XdpFeatures = XdpFeatures(1 << 2);
+    /// AF_XDP sockets in zero-copy: without it the kernel refuses to bind one (`xp_assign_dev`).
+    pub const XSK_ZEROCOPY: XdpFeatures = XdpFeatures(1 << 3);
     /// Received frames may have several buffers.
     pub const RX_SG: XdpFeatures = XdpFeatures(1 << 5);
     /// And so may redirected ones.

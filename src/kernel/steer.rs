@@ -38,6 +38,16 @@ impl XdpModeChoice {
             XdpModeChoice::Generic => "generic",
         }
     }
+
+    /// Whether native is what is tried first on a device of this driver.
+    pub fn prefers_native(self, driver: &str) -> bool {
+        match self {
+            XdpModeChoice::Native => true,
+            XdpModeChoice::Generic => false,
+            // Native veth allocates and copies per frame in its own NAPI, and forwards fewer frames.
+            XdpModeChoice::Auto => driver != "veth",
+        }
+    }
 }
 
 impl fmt::Display for XdpModeChoice {
@@ -245,8 +255,7 @@ fn attach_as_chosen(
     match choice {
         XdpModeChoice::Native => only(XdpMode::Native),
         XdpModeChoice::Generic => only(XdpMode::Generic),
-        // Native veth allocates and copies per frame in its own NAPI, and forwards fewer frames.
-        XdpModeChoice::Auto if driver == "veth" => only(XdpMode::Generic),
+        XdpModeChoice::Auto if !choice.prefers_native(driver) => only(XdpMode::Generic),
         XdpModeChoice::Auto => match XdpLink::attach(program, ifindex, XdpMode::Native) {
             Ok(link) => Ok((link, None)),
             Err(native @ (LinkError::Unsupported { .. } | LinkError::Refused { .. })) => {

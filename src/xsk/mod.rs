@@ -8,6 +8,7 @@
 //! - [`pool`]: the free list of a UMEM's frames
 //! - [`store`]: a UMEM and its free list
 //! - [`ring`]: the four rings
+//! - [`room`]: how large an MTU frames take
 //! - [`socket`]: a socket bound to one queue
 //! - [`shortage`]: the process has run out of something
 //! - [`ioctl`]: asking the kernel of a device; [`netdev`]: what it says
@@ -30,6 +31,7 @@ pub mod packet_socket;
 pub mod pool;
 pub mod promiscuous;
 pub mod ring;
+pub mod room;
 pub mod shortage;
 pub mod socket;
 pub mod store;

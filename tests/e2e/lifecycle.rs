@@ -288,6 +288,14 @@ fn zero_copy_is_warned_of_and_no_port_is_in_use_that_cannot_send() {
         [A, B].iter().all(|&p| port_of(show, p).is_some_and(|p| p["reason"].to_string().contains("--bind copy")))
     });
     assert_eq!(port_of(&show, A).unwrap()["state"], "inactive");
+    // Known before anything is changed: attaching would bounce the link of a NIC, with each try.
+    let reason = &port_of(&show, A).unwrap()["reason"];
+    assert_eq!(reason, "the driver veth has no zero-copy in this kernel: use --bind copy");
+    for _ in 0..50 {
+        let link = lab.dut().ip(&["-d", "link", "show", "w0a"]).unwrap();
+        let link = String::from_utf8_lossy(&link.stdout).into_owned();
+        assert!(link.contains("promiscuity 0") && xdp_programs(&lab) == 0, "{link}");
+    }
     node.stop();
 
     node.launch(&lab, &[]);

@@ -3,7 +3,7 @@
 //! A port goes through these steps, each undone in reverse order if a later one fails:
 //!
 //! ```text
-//! device there, MTU fits ── XDP program, which lets everything pass ── promiscuous ── for each queue:
+//! device there, MTU fits as it will be bound ── XDP program, which lets everything pass ── promiscuous ── for each queue:
 //!     socket opened ── shard fills it ── bound
 //! ── on record ── offloads off, promiscuous where the kernel carries ── sockets entered into the program's map
 //! ```
@@ -27,10 +27,11 @@ use crate::kernel::path::is_of_a_stack;
 use crate::kernel::program::Hook;
 use crate::kernel::steer::{PortProgram, SteerError};
 use crate::kernel::xdp::LinkError;
-use crate::xsk::abi::{ETH_HLEN, VLAN_HLEN, max_rx_len};
 use crate::xsk::netdev::{LinkState, Netdev};
 use crate::xsk::offload::{Offload, Reader};
 use crate::xsk::promiscuous::Promiscuous;
+use crate::xsk::room;
+use crate::xsk::socket::BindMode;
 
 impl Topology {
     /// Takes a port into use, or notes why that cannot be. Whether another one was let go of for it.
@@ -113,9 +114,7 @@ impl Topology {
     /// Prepares the device of a wire port, so that its frames can be led to sockets; until they are, the kernel has them.
     fn take_over(&self, port: &mut Attached, ifindex: u32) -> Result<(), String> {
         let text = |e: &dyn std::error::Error| e.to_string();
-        if let Some(problem) = mtu_problem(port.link.mtu, self.config.frame_size) {
-            return Err(problem);
-        }
+        self.takes_mtu(port, self.bind_mode_ahead(port)?)?;
         // Before anything is changed: a device whose port finds no frames stays as it is, however often it is tried.
         self.fits(port.want, port.lanes)?;
         self.look_at_offloads(port, Reader::Driver)?;
@@ -136,6 +135,11 @@ impl Topology {
         };
         port.promiscuous = Some(joined.map_err(|e| text(&e))?);
         Ok(())
+    }
+
+    /// Whether what a port's device receives fits its frames, bound like this.
+    fn takes_mtu(&self, port: &Attached, mode: BindMode) -> Result<(), String> {
+        room::problem(port.link.mtu, self.config.frame_size, port.device.driver(), mode).map_or(Ok(()), Err)
     }
 
     /// Prepares the device of a wire port whose frames the kernel is to carry.
@@ -164,6 +168,11 @@ impl Topology {
     pub(super) fn begin(&mut self, mut port: Attached, ifindex: u32, peer: Option<u32>) -> Result<Attached, String> {
         // So far no frame goes another way, and none leaves.
         let ready = self.open_sockets(&mut port, ifindex).and_then(|()| port.is_there());
+        let ready = ready.and_then(|()| match port.program {
+            // How they are bound is certain only now.
+            Some(_) => self.takes_mtu(&port, port.bind_mode()),
+            None => Ok(()),
+        });
         let ready = ready.and_then(|()| self.change(&mut port)).and_then(|()| lead_in(&port));
         let ready = ready.and_then(|()| match (port.way.as_ref().and_then(Way::hook), peer) {
             (Some(hook), Some(peer)) => self.hold(&mut port, ifindex, hook, peer),
@@ -208,38 +217,5 @@ impl Topology {
             promiscuity::set(device.ifindex, true).map_err(of_flag)?;
         }
         Ok(())
-    }
-}
-
-/// Why a port with this MTU cannot receive into frames of this size: the largest frame carries two tags.
-pub(super) fn mtu_problem(mtu: u32, frame_size: u32) -> Option<String> {
-    let fits = max_rx_len(frame_size) - ETH_HLEN - 2 * VLAN_HLEN;
-    (mtu > fits).then(|| {
-        let larger = max_rx_len(4096) - ETH_HLEN - 2 * VLAN_HLEN;
-        let advice = match frame_size < 4096 {
-            true if mtu <= larger => "; --frame-size 4096 takes it".to_owned(),
-            true => format!("; --frame-size 4096 takes at most {larger}"),
-            false => String::new(),
-        };
-        format!("MTU {mtu} does not fit frames of {frame_size} bytes (at most {fits}){advice}")
-    })
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_mtu_fits_with_two_tags_and_headroom() {
-        assert_eq!(mtu_problem(1500, 2048), None);
-        assert_eq!(mtu_problem(1770, 2048), None);
-        let problem = mtu_problem(1771, 2048).unwrap();
-        assert!(problem.contains("1771") && problem.contains("1770") && problem.contains("4096 takes it"), "{problem}");
-        assert_eq!(mtu_problem(3818, 4096), None);
-        // No advice to do what is done, or what does not help.
-        let problem = mtu_problem(9000, 4096).unwrap();
-        assert!(problem.contains("3818") && !problem.contains("--frame-size"), "{problem}");
-        assert!(mtu_problem(9000, 2048).unwrap().contains("--frame-size 4096 takes at most 3818"));
     }
 }

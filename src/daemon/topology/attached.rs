@@ -16,7 +16,7 @@ use crate::xsk::custody::SocketId;
 use crate::xsk::netdev::{LinkState, Netdev};
 use crate::xsk::offload::Offload;
 use crate::xsk::promiscuous::Promiscuous;
-use crate::xsk::socket::Socket;
+use crate::xsk::socket::{BindMode, Socket};
 
 /// Drivers to which the kernel gives the pages of the frames themselves in copy mode too (`IFF_TX_SKB_NO_LINEAR`): what is
 /// with the device when a socket closes is still read from them.
@@ -73,6 +73,11 @@ impl Attached {
     /// Frames it was given to send and has not sent.
     pub(super) fn outstanding(&self) -> u64 {
         self.bound.iter().map(|bound| bound.block.read()[Binding::Outstanding as usize]).sum()
+    }
+
+    /// How its sockets are bound.
+    pub(super) fn bind_mode(&self) -> BindMode {
+        if self.zero_copy { BindMode::ZeroCopy } else { BindMode::Copy }
     }
 
     /// Whether its driver may read frames after their socket is closed.

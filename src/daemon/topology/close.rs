@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use shm_layout::record::PortRole;
 
-use super::attach::mtu_problem;
 use super::attached::{Attached, Bound};
 use super::identity::Place;
 use super::lanes::Lanes;
@@ -14,6 +13,7 @@ use crate::kernel::steer::PortProgram;
 use crate::shard::mailbox::{Command, Event};
 use crate::xsk::custody::SocketId;
 use crate::xsk::offload::Offload;
+use crate::xsk::room;
 
 /// How long a closed zero-copy socket's frames are left alone: the driver lets go of them only after the close.
 const ZERO_COPY_REST: Duration = Duration::from_millis(200);
@@ -63,7 +63,7 @@ impl Topology {
         let Some(port) = self.attached.get(&ifindex) else { return false };
         port.want.role() == PortRole::Wire
             && port.hold.is_none()
-            && mtu_problem(port.link.mtu, self.config.frame_size).is_some()
+            && room::problem(port.link.mtu, self.config.frame_size, port.device.driver(), port.bind_mode()).is_some()
     }
 
     /// Lets go of ports.

@@ -8,6 +8,7 @@ use shm_layout::record::PortRole;
 use super::attached::{Attached, Bound};
 use super::lanes::Lanes;
 use super::{Topology, Want};
+use crate::kernel::features::{XdpFeatures, xdp_features};
 use crate::kernel::xdp::XdpMode;
 use crate::rings::RING_ENTRIES;
 use crate::shard::limits::MAX_PORTS;
@@ -15,6 +16,7 @@ use crate::shard::mailbox::{Command, Event};
 use crate::shard::port::{Identity, Port, Seat};
 use crate::xsk::custody::SocketId;
 use crate::xsk::frame::Primary;
+use crate::xsk::room;
 use crate::xsk::socket::{self, BindMode, RingSizes};
 use crate::xsk::store::Store;
 
@@ -116,9 +118,40 @@ impl Topology {
     /// none: there the port would receive and never send.
     fn bind_mode(&self, port: &Attached) -> BindMode {
         match &port.program {
-            Some(program) if program.mode() == XdpMode::Native => self.config.bind.into(),
+            Some(program) if program.mode() == XdpMode::Native && !self.has_copying_peer(port) => {
+                self.config.bind.into()
+            }
             _ => BindMode::Copy,
         }
+    }
+
+    /// Whether the wire's other port is in use and copies: the two share their frames, and with them the mode.
+    fn has_copying_peer(&self, port: &Attached) -> bool {
+        let Want::Wire { peer } = port.want else { return false };
+        self.attached.get(&peer).is_some_and(|peer| peer.program.is_some() && !peer.zero_copy)
+    }
+
+    /// The same before its program is attached, for a look that changes nothing. Where it cannot be told yet whether the driver
+    /// has native XDP it is copy, and what the program is attached in decides.
+    ///
+    /// # Errors
+    /// It is to be zero-copy, and the driver has none.
+    pub(super) fn bind_mode_ahead(&self, port: &Attached) -> Result<BindMode, String> {
+        let (mode, driver) = (self.config.bind.into(), port.device.driver());
+        if mode == BindMode::Copy || !self.config.xdp_mode.prefers_native(driver) || self.has_copying_peer(port) {
+            return Ok(BindMode::Copy);
+        }
+        let features = xdp_features(port.device.ifindex());
+        let features = features.map_err(|error| format!("cannot read what {} can: {error}", port.device.name()))?;
+        Ok(match features {
+            // What is attached will run in generic mode, or nowhere.
+            Some(features) if !features.has(XdpFeatures::BASIC) => BindMode::Copy,
+            Some(features) if !features.has(XdpFeatures::XSK_ZEROCOPY) => {
+                return Err(format!("the driver {driver} has no zero-copy in this kernel: use --bind copy"));
+            }
+            None if !room::is_known(driver) => BindMode::Copy,
+            _ => mode,
+        })
     }
 
     /// Opens a socket, has its shard fill it, and binds it.

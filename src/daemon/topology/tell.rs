@@ -66,7 +66,7 @@ impl Topology {
     fn bind_note(&self, port: &Attached) -> Option<&'static str> {
         let generic = port.program.as_ref().map(|program| program.mode() == XdpMode::Generic);
         (self.config.bind == Bind::Zerocopy).then_some(match (port.zero_copy, generic) {
-            (true, _) => "zero-copy, which is for trials: some drivers damage frames in it",
+            (true, _) => "zero-copy, which is for trials",
             (false, None) => "copy: monitors are not bound in zero-copy",
             (false, Some(true)) => "copy: generic XDP has no zero-copy",
             (false, Some(false)) => "copy, as the wire's other port",
