@@ -7,6 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -56,6 +57,8 @@ pub struct SocketError {
 #[derive(Clone, Debug)]
 pub struct Socket {
     fd: Arc<OwnedFd>,
+    /// The error's number of the last kick that failed, 0 for none: what the shard was told, for the control thread.
+    failure: Arc<AtomicI32>,
     ifindex: u32,
     queue: u32,
 }
@@ -79,7 +82,8 @@ pub fn open(
     sizes: RingSizes,
 ) -> Result<(Socket, Rings), SocketError> {
     let failed = |step| move |source| SocketError { step, place: place(ifindex, queue), source };
-    let socket = Socket { fd: Arc::new(create().map_err(failed("open a socket"))?), ifindex, queue };
+    let socket =
+        Socket { fd: Arc::new(create().map_err(failed("open a socket"))?), failure: Arc::default(), ifindex, queue };
     if donor.is_none() {
         let registration = libc::xdp_umem_reg {
             addr: area.address(),
@@ -204,6 +208,12 @@ impl Socket {
         }
     }
 
+    /// Why a kick failed, the last time that one did ([`Kick::Failed`]).
+    pub fn last_failure(&self) -> Option<io::Error> {
+        let errno = self.failure.load(Relaxed);
+        (errno != 0).then(|| io::Error::from_raw_os_error(errno))
+    }
+
     /// Whether the bound socket is zero-copy.
     pub fn is_zero_copy(&self) -> bool {
         let mut flags = 0u32;
@@ -294,7 +304,10 @@ impl Doorbell for Socket {
         match io::Error::last_os_error().raw_os_error() {
             Some(libc::EAGAIN | libc::ENOBUFS | libc::EINTR) => Kick::Again,
             Some(libc::EBUSY) => Kick::Lost,
-            _ => Kick::Failed,
+            errno => {
+                self.failure.store(errno.unwrap_or(0), Relaxed);
+                Kick::Failed
+            }
         }
     }
 

@@ -8,7 +8,7 @@
 //! ── on record ── offloads off, promiscuous where the kernel carries ── sockets entered into the program's map
 //! ```
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shm_layout::record::PortRole;
 
@@ -54,8 +54,8 @@ impl Topology {
                 };
                 let what = format!("ifindex {ifindex}, {driver}: attached, {how}");
                 self.news.info(ifindex, name, what);
-                self.failed.remove(&ifindex);
-                self.attached.insert(ifindex, port);
+                let rested = self.failed.remove(&ifindex).map_or(Duration::ZERO, |failed| failed.rest);
+                self.attached.insert(ifindex, Attached { rested, ..port });
             }
             Err(reason) => self.fail(ifindex, reason),
         }
@@ -69,7 +69,7 @@ impl Topology {
         let device = known.and_then(|known| self.lookout.device(known.ifindex));
         let before = self.failed.get(&ifindex).filter(|before| before.device == device);
         let rest = before.map_or(FIRST_REST, |before| (2 * before.rest).min(LONGEST_REST));
-        self.failed.insert(ifindex, Failed { since: Instant::now(), rest, device, reason });
+        self.failed.insert(ifindex, Failed { since: Instant::now(), rest, device, whatever: false, reason });
     }
 
     fn try_attach(&mut self, ifindex: u32, want: Want, lanes: Lanes, plan: &Plan) -> Result<Attached, String> {
@@ -82,6 +82,7 @@ impl Topology {
         let mut port = Attached {
             want,
             link,
+            rested: Duration::ZERO,
             lanes,
             zero_copy: false,
             bound: Vec::new(),

@@ -1,6 +1,7 @@
 //! A port in use: its device, what holds it there, and its sockets.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use shm_layout::counters::Binding;
 
@@ -8,6 +9,7 @@ use super::Want;
 use super::carry::Way;
 use super::changed::What;
 use super::lanes::Lanes;
+use super::mute::Mute;
 use super::sighting::Sighting;
 use crate::counters::BindingBlock;
 use crate::kernel::hold::Hold;
@@ -34,6 +36,7 @@ pub(super) struct Bound {
     pub(super) queue: u32,
     pub(super) socket: Socket,
     pub(super) block: Arc<BindingBlock>,
+    pub(super) mute: Mute,
 }
 
 /// A port in use.
@@ -45,6 +48,8 @@ pub(super) struct Attached {
     /// Whether the device is gone: what has its ifindex by now is another one.
     pub(super) is_lost: bool,
     pub(super) link: LinkState,
+    /// How long it was left alone before it was taken into use this time, until it sends.
+    pub(super) rested: Duration,
     pub(super) lanes: Lanes,
     pub(super) zero_copy: bool,
     pub(super) bound: Vec<Bound>,

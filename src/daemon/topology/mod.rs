@@ -18,6 +18,7 @@
 //! - `upkeep`: looks whether what was put on ports and changed there is still so
 //! - `attach`: takes a port into use; `serve`: its sockets
 //! - `close`: lets go of ports, or of their sockets alone
+//! - `mute`: lets go of those that send nothing
 //! - `frames`: how many frames a wire gets, and where
 //! - `lanes`: how a port's queues are used
 //! - `identity`: which device is which; `sighting`: one as it was when last seen
@@ -43,6 +44,7 @@ mod lanes;
 mod lasting;
 mod link_loss;
 mod lookout;
+mod mute;
 mod news;
 mod record;
 mod restore;
@@ -118,6 +120,8 @@ struct Failed {
     rest: Duration,
     /// The device it failed on.
     device: Option<Device>,
+    /// Whether it is left alone also when that has changed.
+    whatever: bool,
     reason: String,
 }
 
@@ -325,7 +329,8 @@ impl Topology {
         self.want_frames(idle.iter().filter_map(known).collect());
         let device = |ifindex: &u32| self.lookout.device(places.get(ifindex)?.device()?);
         let rests = |ifindex: &u32| {
-            let rests = |failed: &Failed| !failed.rest_left().is_zero() && failed.device == device(ifindex);
+            let is_alike = |failed: &Failed| failed.whatever || failed.device == device(ifindex);
+            let rests = |failed: &Failed| !failed.rest_left().is_zero() && is_alike(failed);
             self.failed.get(ifindex).is_some_and(rests)
         };
         let mut due = idle;

@@ -7,6 +7,7 @@ use shm_layout::record::PortRole;
 
 use super::attached::{Attached, Bound};
 use super::lanes::Lanes;
+use super::mute::Mute;
 use super::{Topology, Want};
 use crate::kernel::features::{XdpFeatures, xdp_features};
 use crate::kernel::xdp::XdpMode;
@@ -188,7 +189,8 @@ impl Topology {
         }
         // From here on the shard has it, bound or not.
         place.into_iter().for_each(|place| self.frames[at].take_seat(place));
-        port.bound.push(Bound { hand: at, place, id, ifindex, queue, socket: socket.clone(), block });
+        let mute = Mute::from(&block);
+        port.bound.push(Bound { hand: at, place, id, ifindex, queue, socket: socket.clone(), block, mute });
         let patience = self.totals.patience(ifindex, queue);
         socket.bind(donor.as_ref(), self.bind_mode(port), patience).map_err(|e| e.to_string())?;
         self.totals.bound(ifindex, queue);

@@ -16,7 +16,7 @@ const LOOK: Duration = Duration::from_millis(500);
 
 impl Topology {
     /// Looks after the ports in use, now and then. Whether the ways of wires are to be chosen anew: the selector of a port is not
-    /// where it was put, or what meets its frames before has changed.
+    /// where it was put, what meets its frames before has changed, or one that sends nothing was let go of.
     pub(super) fn look_after(&mut self) -> bool {
         if self.looked.elapsed() < LOOK {
             return false;
@@ -25,7 +25,7 @@ impl Topology {
         let has_changed = self.look_after_selectors();
         self.look_after_devices();
         self.carrier.iter().for_each(|carrier| carrier.look_after_pins());
-        has_changed
+        has_changed | self.look_after_sending()
     }
 
     fn look_after_selectors(&mut self) -> bool {
