@@ -13,7 +13,7 @@ use crate::clones::{Expected, mark, to_usize};
 use crate::error::{LabError, Result};
 use crate::topology::Lab;
 use crate::traffic::{
-    Capture, Captured, Direction, FrameSpec, MAX_FRAME, MIN_FRAME, ON_THE_WAY, Pace, SendReport, Tag,
+    Capture, Captured, Direction, FrameSpec, MAX_FRAME, MIN_FRAME, ON_THE_WAY, Pace, SendReport, Tag, settle,
 };
 use crate::verify::{Verdict, compare_in_order};
 
@@ -177,10 +177,12 @@ pub fn run(lab: &Lab, spec: &ExchangeSpec, mut observe: impl FnMut(Progress)) ->
 
     let a_clones = Expected::new(&a_frames, spec.mirror_a, spec.samplers);
     let b_clones = Expected::new(&b_frames, spec.mirror_b, spec.samplers);
-    let at_sink = at_sink.finish(a_frames.len(), spec.idle)?;
-    let at_gen = at_gen.finish(b_frames.len(), spec.idle)?;
+    let ends = [(&at_sink, a_frames.len()), (&at_gen, b_frames.len())];
+    let clones = monitor.as_ref().map(|monitor| (monitor, a_clones.at_least + b_clones.at_least));
+    settle(&ends.into_iter().chain(clones).collect::<Vec<_>>(), spec.idle);
+    let (at_sink, at_gen) = (at_sink.stop()?, at_gen.stop()?);
     let monitor = monitor
-        .map(|capture| capture.finish(a_clones.at_least + b_clones.at_least, spec.idle))
+        .map(Capture::stop)
         .transpose()?
         .map(|captured| monitored(captured, &a_clones, &b_clones, spec.in_order));
 

@@ -195,19 +195,12 @@ impl Capture {
     /// Waits for `expected` frames and a moment of silence after them, or until nothing has arrived for `idle`, then
     /// stops. Call it when the sender is done: `idle` counts from here.
     pub fn finish(self, expected: usize, idle: Duration) -> Result<Captured> {
-        let mut count = self.count();
-        let mut quiet_since = Instant::now();
-        loop {
-            let patience = if count >= expected { SETTLE.min(idle) } else { idle };
-            if quiet_since.elapsed() >= patience || self.thread.as_ref().is_none_or(JoinHandle::is_finished) {
-                return self.stop();
-            }
-            thread::sleep(Duration::from_millis(2));
-            let now = self.count();
-            if now != count {
-                (count, quiet_since) = (now, Instant::now());
-            }
-        }
+        settle(&[(&self, expected)], idle);
+        self.stop()
+    }
+
+    fn is_over(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Takes what has arrived by now and stops.
@@ -221,6 +214,28 @@ impl Drop for Capture {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
     }
+}
+
+/// Waits until each of these captures has the frames expected of it and a moment of silence after them, or has got nothing
+/// for `idle`, and asks all of them to stop. At once and not one after the other: each waits for itself alone.
+pub fn settle(captures: &[(&Capture, usize)], idle: Duration) {
+    let mut seen: Vec<_> = captures.iter().map(|(capture, _)| (capture.count(), Instant::now())).collect();
+    loop {
+        let mut is_quiet = true;
+        for ((capture, expected), (count, quiet_since)) in captures.iter().zip(&mut seen) {
+            let now = capture.count();
+            if now != *count {
+                (*count, *quiet_since) = (now, Instant::now());
+            }
+            let patience = if now >= *expected { SETTLE.min(idle) } else { idle };
+            is_quiet &= quiet_since.elapsed() >= patience || capture.is_over();
+        }
+        if is_quiet {
+            break;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    captures.iter().for_each(|(capture, _)| capture.shared.stop.store(true, Ordering::Relaxed));
 }
 
 fn capture(io: &mut WireIo, shared: &Shared) -> Result<Captured> {
