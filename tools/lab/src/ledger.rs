@@ -10,6 +10,8 @@
 //! each entry                        each value = the sum of it over the shards
 //! each shard and partition          size = free + fill_rx + in_flight + lent
 //! ```
+//!
+//! And what crosses in the kernel: `ways`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -17,6 +19,8 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use crate::error::{LabError, Result};
+
+mod ways;
 
 /// The counter of one drop reason.
 const DROP: &str = "mirror_drops_";
@@ -103,6 +107,7 @@ pub fn audit(document: &[u8], expected: &Expected) -> Result<Audit> {
         let name = member(partition, &row.place, "partition")?.as_str().unwrap_or_default();
         audit.lines.push(row.is_whole(name, &mut audit.problems)?);
     }
+    ways::audit(&document, &mut audit.lines, &mut audit.problems)?;
     Ok(audit)
 }
 
@@ -234,6 +239,7 @@ mod tests {
         json!({
             "dataplane": {"running": true, "fresh": true},
             "mirrors": [entry],
+            "paths": [], "ports": [], "bindings": [],
             "umem": [{"shard": 0, "partition": "primary", "size": 64, "free": 32, "fill_rx": 30, "in_flight": 2, "lost": 0}],
         })
     }
