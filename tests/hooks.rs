@@ -1,17 +1,25 @@
-//! A port that goes over from one hook to another and back, on real devices. Needs root.
+//! Selectors of both hooks: a port that goes over from one to the other and back, and one that is not exchanged, on real devices. Needs root.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use spanwire::kernel::hold::{Hold, Place};
+use libbpf_rs::{ObjectBuilder, ProgramAttachType};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use spanwire::kernel::abi::LAYOUT;
+use spanwire::kernel::hold::{Hold, HoldError, Place};
+use spanwire::kernel::link::{Link, Point};
 use spanwire::kernel::maps::Maps;
 use spanwire::kernel::program::{Hook, Instance, Selector};
+use spanwire::kernel::steer::Aligned;
+use spanwire::kernel::xdp::XdpMode;
 use spanwire::xsk::netdev::Netdev;
 use spanwire::xsk::packet_socket::PacketSocket;
 use spanwire_lab::netns::Namespace;
+use tempfile::TempDir;
 
 const SOON: Duration = Duration::from_secs(60);
 const CHANGES: usize = 30;
@@ -20,16 +28,9 @@ fn ifindex(name: &str) -> u32 {
     Netdev::lookup(name).unwrap().ifindex()
 }
 
-fn frame() -> Vec<u8> {
-    let mut frame = vec![0x02, 0, 0, 0, 0, 0xbb, 0x02, 0, 0, 0, 0, 0xaa, 0x88, 0xb5];
-    frame.resize(80, 0x5a);
-    frame
-}
-
-/// The new selector is put on before the older one is taken off: each frame meets one, and no more.
-#[test]
-fn a_port_goes_over_to_another_hook_without_a_gap() {
-    assert!(rustix::process::geteuid().is_root(), "this test makes a network namespace: run it as root");
+/// A network namespace with the cables `a0`-`a1` and `b0`-`b1`.
+fn net() -> Namespace {
+    assert!(rustix::process::geteuid().is_root(), "these tests make network namespaces: run them as root");
     let net = Namespace::create("swhooks").unwrap();
     for cable in ["a", "b"] {
         let ends = [format!("{cable}0"), format!("{cable}1")];
@@ -40,6 +41,72 @@ fn a_port_goes_over_to_another_hook_without_a_gap() {
             net.ip(&["link", "set", end, "up"]).unwrap();
         }
     }
+    net
+}
+
+fn frame() -> Vec<u8> {
+    let mut frame = vec![0x02, 0, 0, 0, 0, 0xbb, 0x02, 0, 0, 0, 0, 0xaa, 0x88, 0xb5];
+    frame.resize(80, 0x5a);
+    frame
+}
+
+/// A bpffs, for as long as the test takes.
+struct Pins(TempDir);
+
+impl Pins {
+    fn new() -> Pins {
+        let at = tempfile::tempdir().unwrap();
+        mount("bpf", at.path(), "bpf", MountFlags::empty(), None).unwrap();
+        Pins(at)
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        let _ = unmount(self.0.path(), UnmountFlags::DETACH);
+    }
+}
+
+/// What holds there was loaded for no place, as by an older loader: the kernel exchanges no program for one of another place.
+#[test]
+fn a_selector_that_cannot_be_exchanged_is_left_as_it_is() {
+    static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/foreign.bpf.o")));
+    let (net, pins) = (net(), Pins::new());
+    let folder = pins.0.path();
+    net.enter(|| {
+        let mut object = ObjectBuilder::default().open_memory(&OBJECT.0).unwrap();
+        let mut program = object.progs_mut().find(|program| program.name() == "foreign_xdp").unwrap();
+        // The attach type that is 0, as if none had been given.
+        program.set_attach_type(ProgramAttachType::CgroupInetIngress);
+        let object = object.load().unwrap();
+        let program = object.progs().find(|program| program.name() == "foreign_xdp").unwrap();
+        let (near, pin) = (ifindex("a1"), folder.join("11-xdp"));
+        let link = Link::create(program.as_fd(), near, Point::Xdp(XdpMode::Native)).unwrap();
+        link.pin(&pin).unwrap();
+        let before = link.held().unwrap();
+
+        let of = Instance { hook: Hook::Xdp, port: 0, device: near, peer: ifindex("b1") };
+        let selector = Selector::load(of, &Maps::create(1, 1 << 16).unwrap()).unwrap();
+        let place = Place { folder: Some(folder), owner: "hooks", tcx: true };
+        let refused = Hold::take(&selector, 11, near, &place).unwrap_err();
+        assert!(matches!(refused, HoldError::Xdp(_)) && refused.to_string().contains("a1"), "{refused}");
+        let after = Link::open(&pin).unwrap().held().unwrap();
+        assert_eq!((after.id, after.program, after.device), (before.id, before.program, Some(near)));
+        assert!(!folder.join(format!("11-xdp-crossings-{LAYOUT}")).exists(), "nothing of the new one is pinned");
+        drop(selector);
+
+        // With that gone there is room.
+        link.detach().unwrap();
+        let selector = Selector::load(of, &Maps::create(1, 1 << 16).unwrap()).unwrap();
+        Hold::take(&selector, 11, near, &place).unwrap().detach().unwrap();
+    })
+    .unwrap();
+}
+
+/// The new selector is put on before the older one is taken off: each frame meets one, and no more.
+#[test]
+fn a_port_goes_over_to_another_hook_without_a_gap() {
+    let net = net();
     net.enter(|| {
         let maps = Maps::create(1, 1 << 16).unwrap();
         let (near, far) = (ifindex("a1"), ifindex("b1"));

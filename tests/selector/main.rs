@@ -8,6 +8,7 @@
 
 mod differential;
 mod hooks;
+mod large;
 mod ledgers;
 mod rig;
 mod swaps;

@@ -1,7 +1,7 @@
 //! The selectors of a wire's ports on both hooks, and an oracle that knows what they do with each frame: the classifier and
 //! the sampler of the shard path.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -41,6 +41,8 @@ pub const SOURCES: [(u32, Option<(u32, u16)>); 7] = [
 ];
 /// The slots that are given out begin here, so that they are of two chunks.
 const FIRST_SLOT: u32 = 60;
+/// At most, of plans.
+const ENTRIES: u32 = 100;
 /// Bytes that any frame may have and a record not, and those that XDP's helper does not reach.
 const XDP_READABLE: usize = 0xffff;
 
@@ -84,6 +86,8 @@ pub struct Rig {
     pub ledger: Ledger,
     pub policy: Policy,
     pub rings: Vec<Ring>,
+    /// By their number.
+    ports: Vec<u32>,
     programs: Vec<((Hook, usize), Program)>,
     processors: Vec<usize>,
     processor: usize,
@@ -111,27 +115,38 @@ struct Oracle {
 impl Rig {
     /// With a ring of so many bytes for each processor. In a network namespace that has the device [`PEER`].
     pub fn new(ring_bytes: u32) -> Rig {
-        let mut rig = Rig::without_rings(ring_bytes);
+        Rig::over(&PORTS, ENTRIES, ring_bytes)
+    }
+
+    /// The same for these ports, and at most so many entries.
+    pub fn over(ports: &[u32], entries: u32, ring_bytes: u32) -> Rig {
+        let mut rig = Rig::over_without_rings(ports, entries, ring_bytes);
         rig.rings = rig.maps.add_rings(0..rig.maps.processors()).unwrap();
         rig
     }
 
     /// With rings for nobody yet.
     pub fn without_rings(ring_bytes: u32) -> Rig {
-        let maps = Arc::new(Maps::create(1000, ring_bytes).unwrap());
-        let ends = [Hook::Xdp, Hook::Tc].into_iter().flat_map(|hook| [(hook, 0), (hook, 1)]);
+        Rig::over_without_rings(&PORTS, ENTRIES, ring_bytes)
+    }
+
+    fn over_without_rings(ports: &[u32], entries: u32, ring_bytes: u32) -> Rig {
+        let room = FIRST_SLOT + entries;
+        let maps = Arc::new(Maps::create(room, ring_bytes).unwrap());
+        let ends = [Hook::Xdp, Hook::Tc].into_iter().flat_map(|hook| (0..ports.len()).map(move |port| (hook, port)));
         let load = |(hook, port)| ((hook, port), Program::load(hook, port as u32, PEER, &maps));
         let allowed = rustix::thread::sched_getaffinity(None).unwrap();
         let processors: Vec<usize> = (0..maps.processors() as usize).filter(|&at| allowed.is_set(at)).collect();
         let mut rig = Rig {
-            ledger: Ledger::new(Arc::clone(&maps), 1000),
+            ledger: Ledger::new(Arc::clone(&maps), room),
             policy: Policy::new(Arc::clone(&maps)),
             rings: Vec::new(),
+            ports: ports.to_vec(),
             programs: ends.map(load).collect(),
             maps,
             processor: processors[0],
             processors,
-            slots: Slots::new(100),
+            slots: Slots::new(entries),
             serial: 0,
             table: None,
             oracle: Oracle::default(),
@@ -147,7 +162,7 @@ impl Rig {
         self.policy.clear().unwrap();
         self.rings.iter_mut().for_each(drain);
         self.table = None;
-        self.slots = Slots::new(100);
+        self.slots = Slots::new(ENTRIES);
         (self.oracle.samplers, self.oracle.counted) = Default::default();
     }
 
@@ -192,10 +207,14 @@ impl Rig {
 
     /// The same by who knows only some of the ports.
     pub fn put_for(&mut self, plan: &Plan, ports: &[u32]) {
-        let snapshot = plan.snapshot();
-        let admission = admit(&snapshot);
-        assert!(admission.accepted(), "{plan:?}");
-        let image = compile(&snapshot, &admission, &Provenance::of(b""));
+        self.put_snapshot(&plan.snapshot(), ports);
+    }
+
+    /// The same of any snapshot.
+    pub fn put_snapshot(&mut self, snapshot: &Snapshot, ports: &[u32]) {
+        let admission = admit(snapshot);
+        assert!(admission.accepted(), "{:?}", admission.reasons);
+        let image = compile(snapshot, &admission, &Provenance::of(b""));
         let view = SnapshotView::try_from(image.words()).unwrap();
         let key = |m: &Mirror| EntryKey {
             ingress_ifindex: m.ingress_ifindex,
@@ -203,9 +222,10 @@ impl Rig {
             rate: m.rate,
         };
         let slots = self.slots.plan(snapshot.mirrors.iter().map(key), false).unwrap();
-        for slot in slots.fresh().iter().map(|slot| FIRST_SLOT + slot) {
+        let fresh: HashSet<u32> = slots.fresh().iter().map(|slot| FIRST_SLOT + slot).collect();
+        self.oracle.samplers.retain(|(of, _), _| !fresh.contains(of));
+        for slot in fresh {
             self.ledger.reset(slot).unwrap();
-            self.oracle.samplers.retain(|&(of, _), _| of != slot);
             self.oracle.counted.insert(slot, Counted::default());
         }
         self.serial += 1;
@@ -239,7 +259,7 @@ impl Rig {
         *crossed = (crossed.0 + 1, crossed.1 + on_the_wire.len() as u64);
 
         let wanted = self.table.as_ref().and_then(|table| {
-            let policy = table.policy(PORTS[port])?;
+            let policy = table.policy(self.ports[port])?;
             let tap = classify(policy, &on_the_wire)?;
             let sampler = self.oracle.samplers.entry((tap.slot, self.processor)).or_insert(Sampler { until: 0 });
             let counted = self.oracle.counted.get_mut(&tap.slot).unwrap();
