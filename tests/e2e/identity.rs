@@ -11,14 +11,16 @@ use super::offloads::{are_on, vlan_offloads, wait_for_start};
 use super::paths::{Path, on_each_path};
 
 on_each_path!(
-    a_port_that_was_named_is_never_another_device_and_comes_alive_where_it_is_made_again,
+    a_stranger_that_has_the_ifindex_at_once_is_left_alone,
+    a_port_that_is_back_with_its_ifindex_is_sent_to_again,
+);
+on_each_path!(
+    long xdp: a_port_that_was_named_is_never_another_device_and_comes_alive_where_it_is_made_again,
     a_port_without_a_name_is_the_device_found_first,
     a_renamed_device_stays_the_port_under_its_new_name,
     names_that_change_places_take_the_wire_with_them,
     a_wire_of_device_names_follows_them,
     a_port_whose_name_was_there_at_the_publish_is_no_other_device,
-    a_stranger_that_has_the_ifindex_at_once_is_left_alone,
-    a_port_that_is_back_with_its_ifindex_is_sent_to_again,
 );
 
 /// What the lab calls the devices, as a snapshot does.

@@ -12,14 +12,11 @@ use super::node::{A, B, MON, Node, copy_program, document, document_with, lab, m
 use super::offloads::{are_on, vlan_offloads};
 use super::paths::{Path, on_each_path};
 
+on_each_path!(the_snapshot_may_come_first_and_the_stop_leaves_nothing, a_wire_follows_the_queues_of_both_its_ports,);
 on_each_path!(
-    the_snapshot_may_come_first_and_the_stop_leaves_nothing,
-    a_killed_dataplane_can_be_started_again_at_once,
+    long xdp: a_killed_dataplane_can_be_started_again_at_once,
     a_monitor_that_flaps_or_goes_costs_the_wire_nothing,
-    a_wire_follows_the_queues_of_both_its_ports,
-);
-on_each_path!(
-    long xdp: entries_come_alive_with_their_ports,
+    entries_come_alive_with_their_ports,
     a_port_replaced_between_two_looks_is_noticed,
     damage_to_the_regions_stops_nothing,
 );

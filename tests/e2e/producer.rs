@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Gid, Uid};
 use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
@@ -20,7 +20,11 @@ use super::node::{A, B, MON, Node, lab, mirror_of, program, signal, wait};
 use super::paths::{Path, on_each_path};
 use super::script::{Producer, send};
 
-on_each_path!(long xdp: a_producer_arms_disarms_and_sets_the_role);
+on_each_path!(
+    long xdp: a_producer_arms_disarms_and_sets_the_role,
+    a_producer_configures_and_reads_the_counters_while_frames_cross,
+    the_counters_of_all_bindings_add_up,
+);
 
 /// A server, and a producer that speaks to it. Killed when dropped.
 pub struct Serve {
@@ -94,11 +98,10 @@ fn total(status: &Value, counter: &str) -> u64 {
     total
 }
 
-#[test]
-fn a_producer_configures_and_reads_the_counters_while_frames_cross() {
+fn a_producer_configures_and_reads_the_counters_while_frames_cross(path: Path) {
     const FRAMES: u32 = 20_000;
-    let lab = lab(LabSpec::default());
-    let node = Path::Shard.start(&lab, &[]);
+    let lab = path.lab(LabSpec::default());
+    let node = path.start(&lab, &[]);
     let mut serve = Serve::start(&node);
     node.wait_for_running();
     let status = serve.producer.republish(1001, &[(A, MON, 4)]);
@@ -127,9 +130,19 @@ fn a_producer_configures_and_reads_the_counters_while_frames_cross() {
     assert!(seen.is_sorted() && seen.iter().any(|n| (1..clones).contains(n)), "the counters grow: {seen:?}");
 
     node.settled_stats();
-    let status = serve.producer.status();
+    // What crosses in the kernel is told with the next look at it.
+    let (start, all) = (Instant::now(), u64::from(2 * FRAMES));
+    let status = loop {
+        let status = serve.producer.status();
+        match total(&status, "rx_packets") {
+            told if told == all => break status,
+            told => {
+                assert!(told < all && start.elapsed() < Duration::from_secs(60), "{told} of {all} frames: {status:#}")
+            }
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
     assert_eq!(total(&status, "mirrored_packets"), clones, "{status:#}");
-    assert_eq!(total(&status, "rx_packets"), u64::from(2 * FRAMES));
     for reason in ["no_frame", "tx_frame_reserve", "no_binding", "queue_full", "queue_full_same_worker"] {
         assert_eq!(total(&status, &format!("mirror_drops_{reason}")), 0);
     }
@@ -196,11 +209,10 @@ fn time_of(text: &Value) -> Duration {
 }
 
 /// Two queues on one shard or on two: what an entry counts is on one binding of each shard, and counted once.
-#[test]
-fn the_counters_of_all_bindings_add_up() {
+fn the_counters_of_all_bindings_add_up(path: Path) {
     for cpus in ["0", "0,1"] {
-        let lab = lab(LabSpec { queues: 2, monitor_queues: 2, ..LabSpec::default() });
-        let node = Path::Shard.start(&lab, &["--cpus", cpus]);
+        let lab = path.lab(LabSpec { queues: 2, monitor_queues: 2, ..LabSpec::default() });
+        let node = path.start(&lab, &["--cpus", cpus]);
         let mut serve = Serve::start(&node);
         serve.producer.republish(1, &[(A, MON, 1)]);
         node.wait_for_ports(&[A, B, MON]);
@@ -209,7 +221,9 @@ fn the_counters_of_all_bindings_add_up() {
         assert!(report.holds, "{report}");
         let stats = node.settled_stats();
         let status = serve.producer.status();
-        assert_eq!(status["bindings"].as_array().unwrap().len(), 6);
+        // A port whose frames the kernel carries is one row, whatever its queues.
+        let rows = if path.is_carried() { 4 } else { 6 };
+        assert_eq!(status["bindings"].as_array().unwrap().len(), rows, "{status:#}");
         assert_eq!(total(&status, "observed"), 2000, "{status:#}");
         let entry = mirror_of(&stats, A);
         for counter in ["mirrored_packets", "mirrored_bytes", "mirror_drops_queue_full", "mirror_drops_no_frame"] {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use spanwire::kernel::abi::LAYOUT;
 use spanwire::kernel::pins;
 use spanwire_lab::steady::{Steady, flow};
@@ -133,6 +134,19 @@ fn a_planned_stop_leaves_no_clone_behind() {
     }
 }
 
+/// The statistics once frames of each entry have been selected.
+fn selecting(node: &Node) -> Value {
+    let start = Instant::now();
+    loop {
+        let stats = node.json(&["stats"]);
+        if stats["mirrors"].as_array().unwrap().iter().all(|entry| entry["selected"].as_u64() > Some(0)) {
+            return stats;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "nothing is selected: {stats:#}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// A wire that crosses anyway can wait until there is somebody to send its clones to, and is mirrored from then on.
 #[test]
 fn a_start_on_a_wire_that_crosses_costs_no_clone_for_want_of_its_monitor() {
@@ -145,8 +159,7 @@ fn a_start_on_a_wire_that_crosses_costs_no_clone_for_want_of_its_monitor() {
             for _ in 0..3 {
                 node.kill();
                 start(&mut node, &lab, hook);
-                for entry in node.json(&["stats"])["mirrors"].as_array().unwrap() {
-                    assert!(entry["selected"].as_u64() > Some(0), "{hook}: {entry}");
+                for entry in selecting(&node)["mirrors"].as_array().unwrap() {
                     for reason in ["mirror_drops_output_down", "mirror_drops_no_binding"] {
                         assert_eq!(entry[reason], 0, "{hook}: {entry}");
                     }

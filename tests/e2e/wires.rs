@@ -11,7 +11,9 @@ use super::node::{Node, document_with, port_of};
 use super::paths::{Path, is_long, on_each_path};
 
 on_each_path!(
-    long xdp: every_wire_forwards_from_the_first_frame_whatever_their_number,
+    long xdp: a_few_wires_forward_from_the_first_frame,
+    sixteen_wires_forward_from_the_first_frame,
+    sixty_four_wires_forward_from_the_first_frame,
     a_wire_that_comes_or_goes_costs_the_others_nothing,
 );
 
@@ -57,11 +59,23 @@ fn frames(stats: &Value) -> u64 {
     rows.map(|row| row["size"].as_u64().expect("a number")).sum()
 }
 
-fn every_wire_forwards_from_the_first_frame_whatever_their_number(path: Path) {
-    let short = [(1, 1, 1), (5, 1, 1), (1, 4, 1), (2, 4, 2), (16, 1, 2), (16, 4, 2), (64, 1, 1)];
-    let all = [1, 2, 5, 16, 64].into_iter().flat_map(|wires| [(wires, 1), (wires, 4)]);
+fn a_few_wires_forward_from_the_first_frame(path: Path) {
+    every_wire_forwards(path, &[1, 2, 5], &[(1, 1, 1), (5, 1, 1), (1, 4, 1), (2, 4, 2)]);
+}
+
+fn sixteen_wires_forward_from_the_first_frame(path: Path) {
+    every_wire_forwards(path, &[16], &[(16, 1, 2), (16, 4, 2)]);
+}
+
+fn sixty_four_wires_forward_from_the_first_frame(path: Path) {
+    every_wire_forwards(path, &[64], &[(64, 1, 1)]);
+}
+
+/// Wires, their queues and the shards, as told; where the long campaigns run so many wires each way there is.
+fn every_wire_forwards(path: Path, long: &[usize], short: &[(usize, u32, usize)]) {
+    let all = long.iter().flat_map(|&wires| [(wires, 1), (wires, 4)]);
     let all = all.flat_map(|(wires, queues)| [(wires, queues, 1), (wires, queues, 2)]);
-    let cases: Vec<(usize, u32, usize)> = if is_long() { all.collect() } else { short.into() };
+    let cases: Vec<(usize, u32, usize)> = if is_long() { all.collect() } else { short.to_vec() };
     for (count, queues, shards) in cases {
         let lab = wires(path, count, queues);
         let node = path.start(&lab, &["--cpus", if shards == 1 { "1" } else { "0,1" }]);
