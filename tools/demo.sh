@@ -5,7 +5,7 @@ set -euo pipefail
 
 usage() {
     cat <<'END'
-usage: sudo tools/demo.sh [--frames N] [--keep]
+usage: sudo tools/demo.sh [--frames N] [--dev] [--keep]
 
 Installs what is missing, builds, lays a wire with a host at each end and one at the monitor port, starts spanwired
 on it, publishes a snapshot as a Go control plane writes it, and sends real frames both ways. Each frame and each
@@ -13,6 +13,7 @@ copy is compared byte for byte, and each ledger is added up. While traffic runs 
 killed and started again. Then everything is removed again.
 
   --frames N   frames each way in each of the six exchanges (default 6000)
+  --dev        with the unoptimised build that tests have
   --keep       leave the namespaces and spanwired standing, and say how to look at them
   --help       this
 
@@ -21,10 +22,13 @@ END
 }
 
 FRAMES=6000 KEEP=
+# Where cargo puts a build, and how it is told to make that.
+BUILD=release WHAT=(--release --package spanwire --package spanctl --package spanwire-lab)
 while (($#)); do
     case $1 in
         --help | -h) usage; exit 0 ;;
         --keep) KEEP=1 ;;
+        --dev) BUILD=debug WHAT=(--workspace) ;;
         --frames) FRAMES=${2-}; shift || true ;;
         --frames=*) FRAMES=${1#*=} ;;
         *) echo "demo.sh: unknown option $1 (try --help)" >&2; exit 2 ;;
@@ -117,10 +121,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . tools/setup.sh
 echo "$(cargo --version), $(uname -sr)"
 
-say "release build (minutes the first time)"
-run as_owner cargo build --release --locked --package spanwire --package spanctl --package spanwire-lab ||
+say "$BUILD build (minutes the first time)"
+run as_owner cargo build --locked "${WHAT[@]}" ||
     fail "the build"
-BIN=$TARGET/release
+BIN=$TARGET/$BUILD
 spanctl() { "$BIN/spanctl" --dir "$DIR" "$@"; }
 # The network namespace alone: "ip netns exec" has a mount namespace of its own too, and what is pinned there goes with it.
 in_dut() { nsenter --net="/run/netns/$DUT" "$@"; }

@@ -12,8 +12,8 @@ tests, documentation, a virtual machine with real drivers (tools/vmlab; left out
 tools/demo.sh.
 
   --quick   without the virtual machine and the demo
-  --long    with the long campaigns (sets SPANWIRE_LONG=1; one needs a release build), all virtual machines, and ten
-            minutes of each fuzz target, which need a nightly compiler and cargo-fuzz
+  --long    with the long campaigns (sets SPANWIRE_LONG=1; one needs a release build, and the demo has that too), all
+            virtual machines, and ten minutes of each fuzz target, which need a nightly compiler and cargo-fuzz
   --help    this
 
 Exit status: 0 if every step passed, 1 if one did not, 2 for a wrong option.
@@ -22,11 +22,13 @@ END
 
 QUICK=
 LONG=
+# The build of the tests, and not minutes for another one.
+DEMO=(--dev)
 for option; do
     case $option in
         --help | -h) usage; exit 0 ;;
         --quick) QUICK=1 ;;
-        --long) LONG=1; export SPANWIRE_LONG=1 ;;
+        --long) LONG=1 DEMO=(); export SPANWIRE_LONG=1 ;;
         *) echo "test.sh: unknown option $option (try --help)" >&2; exit 2 ;;
     esac
 done
@@ -82,7 +84,7 @@ just_booted() {
 # Namespaces of runs that were killed. PREFIX-PID-… of a living process is left alone.
 sweep() {
     local prefix
-    for prefix in swlab swlabtest sw-steer swclsact swdev swfeat selector; do
+    for prefix in swlab swlabtest sw-steer swclsact swdev swfeat swhooks selector; do
         "$TARGET/debug/spanlab" sweep --prefix "$prefix" || return
     done
 }
@@ -112,6 +114,8 @@ step 'build' as_owner cargo build --workspace --locked
 step 'namespaces of dead runs' sweep
 step 'lints' as_owner cargo clippy --workspace --all-targets --locked -- -D warnings
 step 'test build' as_owner cargo test --workspace --locked --no-run
+# They wait for devices and processes most of their time, so that more of them fit than there are processors.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((4 * $(nproc)))}
 step 'tests and documentation tests' just_booted cargo test --workspace --exclude spanbench --locked
 # What it measures is told by the kernel's own clock too, which has no namespaces.
 step 'tests of spanbench' cargo test --package spanbench --locked
@@ -122,7 +126,7 @@ fi
 step 'documentation' as_owner env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 if [[ -z $QUICK ]]; then
     [[ $LONG ]] || step 'a virtual machine' virtual_machines --short
-    step 'demo' tools/demo.sh
+    step 'demo' tools/demo.sh "${DEMO[@]}"
 fi
 if [[ -n $LONG ]]; then
     step 'virtual machines' virtual_machines
