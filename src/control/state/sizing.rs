@@ -19,7 +19,6 @@ use shm_layout::record::{CAP_LINK_LOSS, CAP_MIRROR, PlaceRecord};
 use super::stats::Stats;
 use crate::control::diagnostic::{Diagnostic, Reason, Severity};
 use crate::control::model::Wire;
-use crate::xsk::abi::ETH_HLEN;
 
 /// Frames a shard takes from a port at once, each of which may be cloned.
 const BATCH: u64 = 64;
@@ -27,6 +26,8 @@ const BATCH: u64 = 64;
 const MOST_QUEUES: u32 = 4096;
 /// Bytes of the largest frame that `--frame-size` takes.
 const LARGEST_FRAME: u32 = 4096;
+/// Bytes of a frame's header that an MTU leaves out.
+const ETH_HLEN: u32 = 14;
 /// Batches of clones a port can have on the way: one is being sent while the next is filled.
 const BATCHES: u64 = 2;
 
