@@ -116,8 +116,11 @@ fn a_wire_that_comes_or_goes_costs_the_others_nothing(path: Path) {
                 seed += 10;
             }
             serve(&node, &lab, 2);
-            // What the others had is given back.
-            node.wait_for("the frames", |_| frames(&node.json(&["stats"])) == alone);
+            // What the others had is given back, and they are told of no more: what is told of them then is of the next time.
+            node.wait_for("the others to go", |show| {
+                let left = show["ports"].as_array().expect("rows").len();
+                left == 4 && frames(&node.json(&["stats"])) == alone
+            });
         }
         traffic.join().expect("an exchange")
     });
