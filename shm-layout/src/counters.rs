@@ -68,7 +68,7 @@ values! {
         DropQueueFull Counter "mirror_drops_queue_full" "frames" "The way to the monitor port was full."
         DropQueueFullSameWorker Counter "mirror_drops_queue_full_same_worker" "frames" "Part of queue_full: this shard's own tx ring."
         DropQueueFullCrossWorker Counter "mirror_drops_queue_full_cross_worker" "frames" "Part of queue_full: the lane to the shard that owns the queue."
-        DropOversize Counter "mirror_drops_oversize" "frames" "Larger than a mirror frame or the monitor port's MTU, or a super-frame that cannot be segmented."
+        DropOversize Counter "mirror_drops_oversize" "frames" "Larger than mirror frames can hold, or the monitor port's MTU, or a super-frame that cannot be segmented."
         DropOutputDown Counter "mirror_drops_output_down" "frames" "The monitor port is down or not there."
         DropTxInvalid Counter "mirror_drops_tx_invalid" "frames" "The clone's descriptor would have been refused."
         DropRefused Counter "mirror_drops_refused" "frames" "Handed to the monitor port, whose device refused them (the kernel said EBUSY)."

@@ -249,9 +249,9 @@ mod tests {
             let line = ["spanwired", "--cpus", cpus, "--mirror-frames", "4096"];
             Config::try_parse_from(line).unwrap().resolve(&all)
         };
-        assert_eq!(with("0-2047").unwrap().cpus.len(), MAX_SHARDS);
-        let refused = with("0-2048").unwrap_err();
-        assert_eq!(refused, "--cpus: 2049 processors, a shard each, are too many (allowed: at most 2048)");
+        assert_eq!(with("0-2046").unwrap().cpus.len(), MAX_SHARDS);
+        let refused = with("0-2047").unwrap_err();
+        assert_eq!(refused, "--cpus: 2048 processors, a shard each, are too many (allowed: at most 2047)");
     }
 
     #[test]

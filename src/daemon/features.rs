@@ -39,6 +39,11 @@ pub(super) fn ask(facts: &KernelFacts, carrier: Option<&Carrier>) -> Vec<Feature
             "--path auto leaves wires to tc",
         ),
         feature(
+            "multi-buffer",
+            unless(facts.multi_buffer, "AF_XDP of the kernel sends no packet from several frames (Linux 6.6)"),
+            "a clone that is longer than a mirror frame is dropped (mirror_drops_oversize)",
+        ),
+        feature(
             "xdp-losses",
             Losses::try_load().err().map(|error| error.to_string()),
             "what the kernel loses of frames that cross by xdp is not known",

@@ -177,7 +177,7 @@ impl Dataplane {
             (topology.map_err(system("start a thread"))?, follower.map_err(system("start a thread"))?)
         };
         let stats = {
-            let stats = Teller::new(config, publisher, Arc::clone(&table), blocks.clone(), Arc::clone(&report));
+            let stats = Teller::new(config, &facts, publisher, Arc::clone(&table), blocks.clone(), Arc::clone(&report));
             let stats = stats.map_err(system("start a thread"))?;
             let stats = match &carrier {
                 Some(carrier) => stats.with_upstream(Arc::clone(carrier) as Arc<dyn Upstream>),

@@ -24,12 +24,14 @@ use super::records::{
 use super::report::{LINK_DOWN, MISSING, Report, State};
 use crate::clock;
 use crate::counters::{ShardBlock, whole};
+use crate::kernel::features::KernelFacts;
 use crate::region::Publisher;
 use crate::rings::SHARE_LEAST;
 use crate::shard::limits::MAX_PORTS;
 use crate::snapshot::table::{Current, Table, TableEntry};
 use crate::snapshot::upstream::Upstream;
 use crate::told::Told;
+use crate::xsk::abi::max_clone_in;
 
 /// Time between publishes that nobody asks for.
 const PERIOD: Duration = Duration::from_millis(200);
@@ -55,6 +57,8 @@ pub struct Teller {
     capabilities: u64,
     frame_size: u32,
     mirror_frames: u32,
+    /// Bytes, whatever the monitor.
+    longest_clone: u32,
     /// `--frames`; 0 without.
     frames: u32,
     devices: Devices,
@@ -69,6 +73,7 @@ impl Teller {
     /// The thread that reads devices cannot be started.
     pub fn new(
         config: &Config,
+        facts: &KernelFacts,
         publisher: Publisher,
         table: Arc<Current>,
         blocks: Vec<Arc<ShardBlock>>,
@@ -84,6 +89,7 @@ impl Teller {
             capabilities: CAP_PLACES | CAP_LINK_LOSS | if config.mirror_frames > 0 { CAP_MIRROR } else { 0 },
             frame_size: config.frame_size,
             mirror_frames: config.mirror_frames,
+            longest_clone: max_clone_in(u32::MAX, config.frame_size, facts.multi_buffer),
             frames: config.frames.unwrap_or(0),
             devices: Devices::watch()?,
             features: Vec::new(),
@@ -207,7 +213,12 @@ impl Teller {
         let features = feature_rows(&mut image, &self.features);
         let bindings = binding_rows(&state);
         let sights = sight_rows(&state);
-        let room = RoomRecord { frames: self.frames, share: SHARE_LEAST, sockets: MAX_PORTS as u32, pad: 0 };
+        let room = RoomRecord {
+            frames: self.frames,
+            share: SHARE_LEAST,
+            sockets: MAX_PORTS as u32,
+            longest_clone: self.longest_clone,
+        };
         image
             .section(Need::Required, &[meta])
             .section(Need::Optional, &descriptors)

@@ -22,6 +22,7 @@ use crate::devices::attribute::{attribute, put, put_text};
 use crate::devices::netlink::{Protocol, Request, ask, broken, number};
 use crate::xsk::netdev::Netdev;
 use crate::xsk::shortage::shortage;
+use crate::xsk::socket::has_multi_buffer;
 
 /// What a driver can with XDP, as it says: `xdp-features` of netdev (Linux 6.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -162,13 +163,15 @@ pub struct KernelFacts {
     pub lacks: Option<String>,
     /// Whether links hold programs at tc (tcx, Linux 6.6); else filters of clsact do.
     pub tcx: bool,
+    /// Whether what AF_XDP sends may lie in several frames (Linux 6.6).
+    pub multi_buffer: bool,
 }
 
 impl KernelFacts {
     /// Asks the kernel. Nothing stays of it.
     #[must_use]
     pub fn probe() -> KernelFacts {
-        KernelFacts { lacks: lacks(), tcx: has_tcx() }
+        KernelFacts { lacks: lacks(), tcx: has_tcx(), multi_buffer: has_multi_buffer() }
     }
 }
 

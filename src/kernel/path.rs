@@ -233,7 +233,7 @@ mod tests {
 
     /// Against a port that can everything, both ways round: the path and a part of the reason, or of the error.
     fn with(choice: PathChoice, port: &PortFacts, lacks: Option<&str>) -> (Option<Path>, String) {
-        let kernel = KernelFacts { lacks: lacks.map(str::to_owned), tcx: true };
+        let kernel = KernelFacts { lacks: lacks.map(str::to_owned), tcx: true, ..KernelFacts::default() };
         let chosen = choose(choice, port, &mlx(), &kernel);
         assert_eq!(chosen.is_ok(), choose(choice, &mlx(), port, &kernel).is_ok());
         assert_eq!(chosen.as_ref().ok(), choose(choice, &mlx(), port, &kernel).as_ref().ok());
@@ -304,7 +304,7 @@ mod tests {
         assert_eq!(with(AUTO, &port("i40e", sg), None).0, Some(Path::Xdp));
         assert_eq!(with(AUTO, &jumbo(port("i40e", ALL)), None).0, Some(Path::Xdp));
         let takes = PortFacts { xdp: Some(ALL.and(XdpFeatures::NDO_XMIT_SG)), ..mlx() };
-        let kernel = KernelFacts { lacks: None, tcx: false };
+        let kernel = KernelFacts::default();
         assert_eq!(choose(AUTO, &jumbo(port("i40e", sg)), &takes, &kernel).unwrap().0, Path::Xdp);
     }
 

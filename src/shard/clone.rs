@@ -8,10 +8,11 @@ use super::lanes::Lanes;
 use super::origin::{Account, Origin, Remote};
 use super::original::Original;
 use super::port::{Outlet, Port, Target};
+use super::spread::{Tray, frames_of, spread};
 use super::supers::Supers;
 use crate::counters::Row;
 use crate::xsk::Doorbell;
-use crate::xsk::abi::max_clone_len;
+use crate::xsk::abi::MAX_PARTS;
 use crate::xsk::frame::{Extent, Mirror};
 use crate::xsk::pool::OpenPool;
 use crate::xsk::store::Store;
@@ -22,6 +23,8 @@ pub struct Clones {
     pub(super) store: Store<Mirror>,
     pub(super) lanes: Lanes,
     pub(super) supers: Supers,
+    /// For a packet that is longer than a frame.
+    whole: Box<[u8]>,
 }
 
 /// Where clones go: a [`Target`] that takes some.
@@ -49,18 +52,19 @@ impl Tally {
         tally
     }
 
-    /// Clones each of `count` originals and counts what came of it.
+    /// Clones each of `count` originals, in frames of `size` bytes, and counts what came of it.
     #[inline]
     fn of<O: Original>(
         originals: impl Iterator<Item = O>,
         count: u32,
+        size: u32,
         mut clone: impl FnMut(&O) -> Result<(), DropReason>,
     ) -> Tally {
         let mut tally = Tally::default();
         for (before, original) in (0..).zip(originals) {
             if let Err(reason) = clone(&original) {
-                // Where there is no room for a super-frame there may be for the next frame.
-                if reason.lasts() && original.frames() == 1 {
+                // Where there is no room for several frames there may be for one.
+                if reason.lasts() && frames_of(&original, size) == 1 {
                     tally.drops[reason as usize] += u64::from(count - before);
                     break;
                 }
@@ -88,7 +92,8 @@ impl Clones {
     pub(super) fn new(store: Store<Mirror>) -> Clones {
         // A super-frame has two frames at least, of these or of others' shares, which are no more than these together.
         let supers = Supers::new(store.census().size);
-        Clones { store, lanes: Lanes::default(), supers }
+        let whole = vec![0; (MAX_PARTS * store.area().frame_size()) as usize].into();
+        Clones { store, lanes: Lanes::default(), supers, whole }
     }
 
     /// Clones `count` originals of the entry whose ledger is in `slot`.
@@ -138,49 +143,50 @@ impl Clones {
         originals: impl Iterator<Item = O>,
         count: u32,
     ) -> Tally {
-        let Clones { store: Store { umem, pool }, lanes, supers } = self;
+        let Clones { store: Store { umem, pool }, lanes, supers, whole } = self;
+        let size = umem.area().frame_size();
         let monitor = match way {
             Way::Local(index) => &mut ports[index],
             Way::Remote(to) => {
-                return Tally::of(originals, count, |original| lanes.send(to, original, slot, supers));
+                return Tally::of(originals, count, size, |original| lanes.send(to, original, slot, supers, whole));
             }
         };
-        let longest = max_clone_len(monitor.mtu).min(umem.area().frame_size());
-        let mut outlet = monitor.outlet(umem, O::room(count));
-        let mut free = pool.open();
-        Tally::of(originals, count, |original| {
+        let longest = monitor.longest(size);
+        let mut tray =
+            Queue { outlet: monitor.outlet(umem, O::room(count)), free: pool.open(), account: Account::ledger(0) };
+        Tally::of(originals, count, size, |original| {
             original.admit(longest)?;
-            let frames = original.frames();
-            if outlet.room() < frames {
+            let frames = frames_of(original, size);
+            if tray.outlet.room() < frames {
                 return Err(DropReason::QueueFullSameWorker);
             }
-            if free.len() < frames {
+            if tray.free.len() < frames {
                 return Err(DropReason::NoFrame);
             }
-            let account = supers.account(slot, frames)?;
-            (0..frames).try_for_each(|frame| {
-                if copy(original, frame, account, &mut outlet, &mut free) { Ok(()) } else { supers.lose(account) }
-            })
+            tray.account = supers.account(slot, frames, original.frames())?;
+            spread(original, size, tray.account, supers, whole, &mut tray)
         })
     }
 }
 
-/// Copies one of an original's frames and queues it; whether it could. There is room for it.
-#[inline]
-fn copy<O: Original>(
-    original: &O,
-    frame: u32,
+/// The tx ring of a monitor, and the frames for it.
+struct Queue<'a> {
+    outlet: Outlet<'a, Mirror>,
+    free: OpenPool<'a, Mirror>,
     account: Account,
-    outlet: &mut Outlet<'_, Mirror>,
-    free: &mut OpenPool<'_, Mirror>,
-) -> bool {
-    let Some(mut copy) = free.take() else { return false };
-    let at = Extent { offset: 0, len: original.len_of(frame) };
-    let written = original.write(frame, outlet.custody.area().packet_mut(&mut copy, at));
-    if written {
-        outlet.send(copy, at, Origin::own(account).tag());
-    } else {
-        free.put(copy);
+}
+
+impl Tray for Queue<'_> {
+    #[inline]
+    fn put(&mut self, len: u32, goes_on: bool, write: impl FnOnce(&mut [u8]) -> bool) -> bool {
+        let Some(mut copy) = self.free.take() else { return false };
+        let (at, origin) = (Extent { offset: 0, len }, Origin::own(self.account));
+        let written = write(self.outlet.custody.area().packet_mut(&mut copy, at));
+        match (written, goes_on) {
+            (false, _) => self.free.put(copy),
+            (true, false) => self.outlet.send(copy, at, origin.tag()),
+            (true, true) => self.outlet.send_part(copy, at, origin.part().tag()),
+        }
+        written
     }
-    written
 }

@@ -9,7 +9,7 @@ use shm_layout::record::PortRole;
 use super::clone::Clones;
 use super::drop::DropReason;
 use super::origin::Origin;
-use super::port::Port;
+use super::port::{Back, Port};
 use super::settle::Settling;
 use super::stores::Stores;
 use crate::counters::ShardBlock;
@@ -35,12 +35,12 @@ pub fn drain<D: Doorbell>(port: &mut Port<D>, stores: &mut Stores, clones: &mut 
     let addrs = port.completion.take(u32::MAX);
     let found = addrs.left();
     let refused = port.refused.places();
-    let Returned { frames, lost, bytes } = match port.role {
+    let Returned { frames, packets, bytes } = match port.role {
         PortRole::Wire => match stores.of(port.store) {
             Some(store) => forwarded(addrs, refused, port.socket, store),
             None => return 0,
         },
-        PortRole::Monitor => mirrored(addrs, refused, port.socket, clones, block),
+        PortRole::Monitor => mirrored(addrs, refused, (port.socket, &mut port.back), clones, block),
     };
     if found > 0 {
         port.completion.release();
@@ -48,17 +48,17 @@ pub fn drain<D: Doorbell>(port: &mut Port<D>, stores: &mut Stores, clones: &mut 
         port.in_tx -= frames;
         port.refused.pass(found);
         // What the device refused was counted as lost at the kick.
-        port.count(Binding::TxPackets, u64::from(frames - lost));
+        port.count(Binding::TxPackets, packets);
         port.count(Binding::TxBytes, bytes);
         port.count(Binding::CompletionInvalid, u64::from(found - frames));
     }
     frames as usize
 }
 
-/// Frames that came back, those among them that the device refused, and the bytes of the others.
+/// Frames that came back, and the packets that were sent with them, and their bytes.
 struct Returned {
     frames: u32,
-    lost: u32,
+    packets: u64,
     bytes: u64,
 }
 
@@ -69,41 +69,46 @@ fn forwarded(
     socket: SocketId,
     Store { umem, pool }: &mut Store<Primary>,
 ) -> Returned {
-    let (mut lost, mut bytes) = (0, 0);
+    let (mut packets, mut bytes) = (0, 0);
     let mut custody = umem.custody();
     let mut free = pool.open();
     for (at, addr) in (0..).zip(addrs) {
         if let Some(Completed { frame, len, .. }) = custody.take_completion(addr, socket) {
-            match refused.contains(&at) {
-                true => lost += 1,
-                false => bytes += u64::from(len),
+            if !refused.contains(&at) {
+                packets += 1;
+                bytes += u64::from(len);
             }
             free.put(frame);
         }
     }
-    Returned { frames: custody.sent().wrapping_neg(), lost, bytes }
+    Returned { frames: custody.sent().wrapping_neg(), packets, bytes }
 }
 
 #[inline(never)]
 fn mirrored(
     addrs: Taken<'_, u64>,
     refused: Range<u32>,
-    socket: SocketId,
-    Clones { store: Store { umem, pool }, lanes, supers }: &mut Clones,
+    (socket, back): (SocketId, &mut Back),
+    Clones { store: Store { umem, pool }, lanes, supers, .. }: &mut Clones,
     block: &ShardBlock,
 ) -> Returned {
-    let (mut lost, mut bytes) = (0, 0);
+    let (mut packets, mut bytes) = (0, 0);
     let mut custody = umem.custody();
     let mut free = pool.open();
     let mut ledgers = Settling::new(block, supers);
     for (at, addr) in (0..).zip(addrs) {
         let Some(Completed { frame, len, tag }) = custody.take_completion(addr, socket) else { continue };
         let outcome = if refused.contains(&at) { Err(DropReason::Refused) } else { Ok(()) };
-        match outcome {
-            Ok(()) => bytes += u64::from(len),
-            Err(_) => lost += 1,
-        }
         let origin = Origin::from_tag(tag);
+        back.bytes += u64::from(len);
+        back.refused |= outcome.is_err();
+        if !origin.is_part() {
+            let sent = std::mem::take(back);
+            if !sent.refused {
+                packets += 1;
+                bytes += sent.bytes;
+            }
+        }
         match origin.peer() {
             None => {
                 ledgers.settle(origin.account(), len, outcome);
@@ -112,7 +117,7 @@ fn mirrored(
             Some(peer) => lanes.settle(&mut custody, &mut free, frame, len, (peer, origin.account()), outcome),
         }
     }
-    Returned { frames: custody.sent().wrapping_neg(), lost, bytes }
+    Returned { frames: custody.sent().wrapping_neg(), packets, bytes }
 }
 
 /// Closed sockets whose frames are to be taken back, each with the place of those; `None` for clones.
@@ -137,7 +142,7 @@ pub(super) fn reclaim(closed: &mut Closed, stores: &mut Stores, clones: &mut Clo
 /// Takes back every clone of closed sockets of monitor ports: they were on the way to a port that is gone.
 fn reclaim_clones(
     is_closed: impl Fn(SocketId) -> bool,
-    Clones { store: Store { umem, pool }, lanes, supers }: &mut Clones,
+    Clones { store: Store { umem, pool }, lanes, supers, .. }: &mut Clones,
     block: &ShardBlock,
 ) {
     let mut free = pool.open();

@@ -11,8 +11,8 @@
 //! A loan is a frame of the owner's Mirror partition. It goes to and fro for as long as the source has entries for
 //! the owner: out filled, with the account of its clone; back empty, with what became of that clone. So each
 //! shard writes only its own ledger, a clone is copied once, and a queue with room for every loan is never full. A
-//! source can never hold more than its share of the partition. The loans of a super-frame come one behind another, and
-//! the owner sends all of them or none.
+//! source can never hold more than its share of the partition. The loans of a clone that takes several come one behind
+//! another, and the owner sends all of them or none.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,15 +23,17 @@ use crossbeam_utils::CachePadded;
 use shm_layout::record::PortRole;
 
 use super::drop::DropReason;
+use super::mailbox::Output;
 use super::origin::{Account, Origin, Remote};
 use super::original::Original;
 use super::parcel::{Note, Parcel};
 use super::port::Port;
 use super::settle::Settling;
+use super::spread::{Tray, frames_of, spread};
 use super::spsc::{Receiver, Sender, queue};
 use super::supers::Supers;
 use crate::xsk::Doorbell;
-use crate::xsk::abi::max_clone_len;
+use crate::xsk::abi::{max_clone_in, max_clone_len};
 use crate::xsk::area::Area;
 use crate::xsk::custody::Custody;
 use crate::xsk::frame::{Extent, Frame, Loan, Mirror};
@@ -137,11 +139,11 @@ impl Lanes {
 
     /// The way to queue `queue` of a monitor port; `None` where this shard itself would own it, or no device has such a
     /// queue.
-    pub(super) fn to(&self, ifindex: u32, queue: u32, mtu: u32) -> Option<Remote> {
+    pub(super) fn to(&self, output: &Output, queue: u32) -> Option<Remote> {
         let owner = u32::from(u16::try_from(queue).ok()?).checked_rem(self.shards)?;
         let peer = self.peers.iter().position(|peer| peer.shard == owner)?;
-        let longest = max_clone_len(mtu).min(self.peers[peer].borrow.area.frame_size());
-        Some(Remote { peer: peer as u32, ifindex, queue, longest })
+        let longest = max_clone_in(output.mtu, self.peers[peer].borrow.area.frame_size(), output.multi_buffer);
+        Some(Remote { peer: peer as u32, ifindex: output.ifindex, queue, longest })
     }
 
     /// Tells the owners whether `wants` them, by index and shard.
@@ -164,22 +166,21 @@ impl Lanes {
         original: &O,
         slot: u32,
         supers: &mut Supers,
+        whole: &mut [u8],
     ) -> Result<(), DropReason> {
         let Some(Peer { borrow, .. }) = self.peers.get_mut(to.peer as usize) else {
             return Err(DropReason::NoBinding);
         };
         original.admit(to.longest)?;
-        let frames = original.frames();
+        let size = borrow.area.frame_size();
+        let frames = frames_of(original, size);
         if borrow.free.len() < frames as usize || frames > u16::MAX.into() {
             // Not so many lent at all, or some of them on the way.
             return Err(if borrow.out == 0 { DropReason::NoFrame } else { DropReason::QueueFullCrossWorker });
         }
-        let account = supers.account(slot, frames)?;
-        (0..frames).try_for_each(|frame| {
-            let more = (frames - 1 - frame) as u16;
-            let note = (to.ifindex, to.queue as u16, more);
-            if borrow.fill(original, frame, account, note) { Ok(()) } else { supers.lose(account) }
-        })
+        let account = supers.account(slot, frames, original.frames())?;
+        let note = (to.ifindex, to.queue as u16, frames as u16);
+        spread(original, size, account, supers, whole, &mut Loans { borrow, account, note })
     }
 
     /// Takes what came back from the owners: loans to use again, and what became of the clones in them. Returns
@@ -234,7 +235,7 @@ impl Lanes {
         for step in 0..count {
             let index = (self.turn.wrapping_add(step)) % count;
             let lend = &mut self.peers[index].lend;
-            // Whether the super-frame goes whose frames come now.
+            // Whether the clone goes whose frames come now.
             let mut together = None;
             while let Some(message) = lend.clones.pop() {
                 let parcel = Parcel::unpack(message);
@@ -252,7 +253,7 @@ impl Lanes {
                 };
                 together = account.super_at().map(|_| (account, way));
                 let way = way.map(|at| &mut ports[at]);
-                if let Err((frame, reason)) = lend.transmit(frame, parcel.len, Origin::of(index, account), way, umem) {
+                if let Err((frame, reason)) = lend.transmit(frame, &parcel, Origin::of(index, account), way, umem) {
                     let note = Parcel::note_of(Err(reason));
                     lend.give(umem.custody().lend(frame, index as u16), Parcel { note, ..parcel });
                 }
@@ -277,7 +278,8 @@ impl Lanes {
         };
         lend.guests -= 1;
         let frame = custody.lend(frame, peer as u16);
-        lend.give(frame, Parcel { frame, len, account: Some(account), note: Parcel::note_of(outcome) });
+        let note = Parcel::note_of(outcome);
+        lend.give(frame, Parcel { frame, len, goes_on: false, account: Some(account), note });
     }
 
     /// Shows the other shards what was sent to them in this breath, and wakes the owners among them that sleep.
@@ -309,24 +311,34 @@ impl Lanes {
 }
 
 impl Borrow {
-    /// Copies one of an original's frames into a loan and hands it over; whether it could. There is one.
-    #[inline]
-    fn fill<O: Original>(&mut self, original: &O, frame: u32, account: Account, note: Note) -> bool {
-        let Some(mut loan) = self.free.pop() else { return false };
-        let len = original.len_of(frame);
-        let written = original.write(frame, self.area.loan_mut(&mut loan, len));
-        if written {
-            self.hand_over(Parcel { frame: loan.give_back(), len, account: Some(account), note });
-            self.out += 1;
-        } else {
-            self.free.push(loan);
-        }
-        written
-    }
-
     fn hand_over(&mut self, parcel: Parcel) {
         let pushed = self.clones.push(parcel.pack());
         debug_assert!(pushed.is_ok(), "the queue has room for every loan");
+    }
+}
+
+/// Loans for one clone.
+struct Loans<'a> {
+    borrow: &'a mut Borrow,
+    account: Account,
+    /// With the frames that are to come.
+    note: Note,
+}
+
+impl Tray for Loans<'_> {
+    #[inline]
+    fn put(&mut self, len: u32, goes_on: bool, write: impl FnOnce(&mut [u8]) -> bool) -> bool {
+        self.note.2 = self.note.2.saturating_sub(1);
+        let Some(mut loan) = self.borrow.free.pop() else { return false };
+        let written = write(self.borrow.area.loan_mut(&mut loan, len));
+        if written {
+            let (account, note) = (Some(self.account), self.note);
+            self.borrow.hand_over(Parcel { frame: loan.give_back(), len, goes_on, account, note });
+            self.borrow.out += 1;
+        } else {
+            self.borrow.free.push(loan);
+        }
+        written
     }
 }
 
@@ -341,8 +353,8 @@ impl Lend {
         debug_assert!(pushed.is_ok(), "the queue has room for every loan");
     }
 
-    /// The port that the clone in a parcel, and those in the ones of the same super-frame behind it, can be sent through,
-    /// or why they cannot. The first one is the longest.
+    /// The port that the clone in a parcel, and those in the ones of the same account behind it, can be sent through,
+    /// or why they cannot. The first one is the longest; of a packet that goes on, the source has looked at all of it.
     fn admit<D: Doorbell>(&mut self, parcel: &Parcel, ports: &mut [Port<D>]) -> Result<usize, DropReason> {
         let (ifindex, queue, more) = parcel.note;
         // By its role too: a device that has become a wire port meanwhile must not send a clone.
@@ -367,7 +379,7 @@ impl Lend {
     fn transmit<D: Doorbell>(
         &mut self,
         frame: Frame<Mirror>,
-        len: u32,
+        parcel: &Parcel,
         origin: Origin,
         way: Result<&mut Port<D>, DropReason>,
         umem: &mut Umem<Mirror>,
@@ -380,7 +392,11 @@ impl Lend {
         if outlet.room() == 0 {
             return Err((frame, DropReason::QueueFullCrossWorker));
         }
-        outlet.send(frame, Extent { offset: 0, len }, origin.tag());
+        let at = Extent { offset: 0, len: parcel.len };
+        match parcel.goes_on {
+            false => outlet.send(frame, at, origin.tag()),
+            true => outlet.send_part(frame, at, origin.part().tag()),
+        }
         self.guests += 1;
         Ok(())
     }

@@ -33,6 +33,8 @@ pub enum Command<D> {
         mtu: u32,
         /// Whether the socket is zero-copy.
         zero_copy: bool,
+        /// Whether what it sends may lie in several frames.
+        multi_buffer: bool,
     },
     /// A monitor port is up, or has changed while it was, whoever serves its queues.
     OutputUp(Output),
@@ -65,6 +67,8 @@ pub struct Output {
     pub queues: u32,
     /// Bytes.
     pub mtu: u32,
+    /// Whether what it sends may lie in several frames.
+    pub multi_buffer: bool,
 }
 
 /// What a shard answers.

@@ -15,14 +15,15 @@
 //! - [`forward`]: moves it to the wire's other port
 //! - [`records`]: what the kernel has selected, from the clone rings
 //! - [`targets`]: where its clones go; `bind`: what the table and the ports come to
-//! - [`clone`](mod@clone): copies what was selected, an `original`, and sends it
+//! - [`clone`](mod@clone): copies what was selected, an `original`, and sends it; `spread`: how it lies in
+//!   frames
 //! - [`lanes`]: clones for monitor queues of other shards, over queues of [`spsc`], a `parcel` each; [`origin`]: whose they
 //!   are
 //! - [`drop`](mod@drop): why one was not sent
 //! - [`tx`]: the kicks
 //! - [`stores`]: the frames, by wire
 //! - [`complete`]: frames back from transmission; `refused`: those that the device did not take
-//! - `settle`: what became of clones, into the ledgers; `supers`: those that left as several frames
+//! - `settle`: what became of clones, into the ledgers; `supers`: those that lie in several frames
 //!
 //! [`mailbox`] is how the control thread asks something of a shard, and `obey` does it; [`limits`] is what a shard has room
 //! for. No two modules here import each other, by whatever way round.
@@ -49,6 +50,7 @@ pub mod records;
 mod refused;
 pub mod rx;
 mod settle;
+mod spread;
 pub mod spsc;
 pub mod stores;
 mod supers;

@@ -40,9 +40,9 @@ impl<D: Doorbell> Shard<D> {
                     Some(Event::Filled(socket))
                 }
                 Command::Add(port) => Some(Event::Removed(port)),
-                Command::Link { socket, up, mtu, zero_copy } => {
+                Command::Link { socket, up, mtu, zero_copy, multi_buffer } => {
                     if let Some(port) = self.ports.iter_mut().find(|p| p.socket == socket) {
-                        (port.up, port.mtu, port.zero_copy) = (up, mtu, zero_copy);
+                        (port.up, port.mtu, port.zero_copy, port.multi_buffer) = (up, mtu, zero_copy, multi_buffer);
                     }
                     None
                 }

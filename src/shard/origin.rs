@@ -16,10 +16,10 @@ pub struct Remote {
     pub longest: u32,
 }
 
-/// Ledgers, and super-frames, that can be told apart at most.
+/// Ledgers, and clones in several frames, that can be told apart at most.
 pub const MAX_ACCOUNTS: u32 = 1 << Account::NUMBER_BITS;
 
-/// What a clone's frame is accounted to: a ledger, or a super-frame that it is a part of.
+/// What a clone's frame is accounted to: a ledger, or one of the clones that lie in several frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Account(u32);
 
@@ -35,7 +35,7 @@ impl Account {
         Account(slot & (MAX_ACCOUNTS - 1))
     }
 
-    /// The super-frame with this index in [`Supers`](super::supers::Supers), less than [`MAX_ACCOUNTS`].
+    /// The clone with this index in [`Supers`](super::supers::Supers), less than [`MAX_ACCOUNTS`].
     pub(super) fn super_frame(at: u32) -> Account {
         Account(Account::SUPER | at & (MAX_ACCOUNTS - 1))
     }
@@ -56,7 +56,7 @@ impl Account {
         self.0 & (MAX_ACCOUNTS - 1)
     }
 
-    /// Index of the super-frame, where it is one.
+    /// Index of the clone, where it is one.
     #[inline]
     pub(super) fn super_at(self) -> Option<u32> {
         (self.0 & Account::SUPER != 0).then_some(self.0 & (MAX_ACCOUNTS - 1))
@@ -68,6 +68,8 @@ impl Account {
 pub struct Origin(u32);
 
 impl Origin {
+    const PART: u32 = 1 << 31;
+
     /// This shard's own clone.
     #[inline]
     pub fn own(account: Account) -> Origin {
@@ -77,6 +79,17 @@ impl Origin {
     /// A clone of the shard with this index in [`Lanes`](super::lanes::Lanes).
     pub(super) fn of(peer: usize, account: Account) -> Origin {
         Origin((peer as u32 + 1) << Account::BITS | account.0)
+    }
+
+    /// The same of a frame whose packet goes on in the next one.
+    pub(super) fn part(self) -> Origin {
+        Origin(self.0 | Origin::PART)
+    }
+
+    /// Whether the frame's packet goes on in the next one.
+    #[inline]
+    pub(super) fn is_part(self) -> bool {
+        self.0 & Origin::PART != 0
     }
 
     /// From what [`Origin::tag`] gave.
@@ -93,7 +106,7 @@ impl Origin {
     /// Index of the other shard in [`Lanes`](super::lanes::Lanes); `None` for this shard.
     #[inline]
     pub fn peer(self) -> Option<usize> {
-        ((self.0 >> Account::BITS) as usize).checked_sub(1)
+        ((self.0 & !Origin::PART) as usize >> Account::BITS).checked_sub(1)
     }
 
     /// The account.
@@ -106,7 +119,7 @@ impl Origin {
 const _: () = assert!(ENTRY_SLOTS < MAX_ACCOUNTS as usize);
 
 /// Shards at most: a peer's index is noted beside an account.
-pub const MAX_SHARDS: usize = 1 << (31 - Account::BITS);
+pub const MAX_SHARDS: usize = (1 << (31 - Account::BITS)) - 1;
 
 #[cfg(test)]
 mod tests {
@@ -122,6 +135,9 @@ mod tests {
                 prop_assert_eq!((origin.peer(), origin.account()), (Some(peer), account));
                 prop_assert_eq!((Origin::own(account).peer(), Origin::own(account).account()), (None, account));
                 prop_assert_eq!(Account::from_number(account.number()), account);
+                let part = Origin::from_tag(origin.part().tag());
+                prop_assert_eq!((part.peer(), part.account()), (Some(peer), account));
+                prop_assert!(part.is_part() && !origin.is_part());
             }
             prop_assert_eq!((Account::ledger(number).slot(), Account::ledger(number).super_at()), (number, None));
             prop_assert_eq!(Account::super_frame(number).super_at(), Some(number));

@@ -11,12 +11,19 @@ use super::origin::Remote;
 use super::refused::Refused;
 use crate::counters::BindingBlock;
 use crate::snapshot::table::PortPolicy;
-use crate::xsk::abi::Desc;
+use crate::xsk::abi::{Desc, XDP_PKT_CONTD, max_clone_in};
 use crate::xsk::custody::{Custody, SocketId};
 use crate::xsk::frame::{Extent, Frame, Partition};
 use crate::xsk::ring::{CompletionRing, FillRing, Places, RxRing, TxRing};
 use crate::xsk::umem::Umem;
 use crate::xsk::{Doorbell, Rings};
+
+/// What is back of a packet that lies in several frames: bytes, and whether one of the frames was refused, and so all of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Back {
+    pub(super) bytes: u64,
+    pub(super) refused: bool,
+}
 
 /// Where the clones for one output go, from one port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +57,10 @@ pub struct Port<D> {
     pub mtu: u32,
     /// Whether the kernel sends from the frames themselves.
     pub zero_copy: bool,
+    /// Whether what it sends may lie in several frames.
+    pub multi_buffer: bool,
+    /// Of a packet whose last frame is not back yet.
+    pub(super) back: Back,
     /// See [`Seat`], like the next two.
     pub(super) store: usize,
     pub(super) share: u32,
@@ -131,6 +142,8 @@ impl<D: Doorbell> Port<D> {
             up: false,
             mtu: 0,
             zero_copy: false,
+            multi_buffer: false,
+            back: Back::default(),
             store,
             share,
             shared,
@@ -187,6 +200,12 @@ impl<D: Doorbell> Port<D> {
         if self.shared { self.fill_target } else { self.fill_target.min(self.share.saturating_sub(sent)) }
     }
 
+    /// Bytes of the largest clone that it takes, of frames of this size.
+    #[inline]
+    pub(super) fn longest(&self, frame_size: u32) -> u32 {
+        max_clone_in(self.mtu, frame_size, self.multi_buffer)
+    }
+
     /// Frames that may be queued for transmission, looking closely only where they seem fewer than `want`.
     #[inline]
     pub(super) fn tx_room(&mut self, want: u32) -> u32 {
@@ -226,6 +245,13 @@ impl<P: Partition> Outlet<'_, P> {
     #[inline]
     pub(super) fn send(&mut self, frame: Frame<P>, at: Extent, tag: u32) {
         let _ = self.places.push(self.custody.give_tx(frame, at, self.socket, tag));
+    }
+
+    /// The same of a frame whose packet goes on in the next one.
+    #[inline]
+    pub(super) fn send_part(&mut self, frame: Frame<P>, at: Extent, tag: u32) {
+        let desc = self.custody.give_tx(frame, at, self.socket, tag);
+        let _ = self.places.push(Desc { options: XDP_PKT_CONTD, ..desc });
     }
 }
 

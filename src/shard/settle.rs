@@ -45,10 +45,10 @@ impl<'a> Settling<'a> {
     fn settle_segment(&mut self, at: u32, len: u32, outcome: Result<(), DropReason>) {
         let Some(Ended { slot, outcome }) = self.supers.end(at, len, outcome) else { return };
         self.block.entry(slot).commit(|row| match outcome {
-            Ok((frames, bytes)) => {
+            Ok((segments, bytes)) => {
                 row.add(Entry::MirroredPackets, 1);
                 row.add(Entry::MirroredBytes, bytes.into());
-                row.add(Entry::MirroredSegments, frames.into());
+                row.add(Entry::MirroredSegments, segments.into());
                 row.subtract(Entry::InFlight, 1);
             }
             Err(reason) => reason.enter_in_flight(row),

@@ -95,7 +95,7 @@ impl Targets {
         }
         let Some(output) = self.outputs.iter().find(|up| up.ifindex == output) else { return Target::Down };
         let queue = if output.queues == 1 { 0 } else { queue };
-        let remote = (queue < output.queues).then(|| lanes.to(output.ifindex, queue, output.mtu)).flatten();
+        let remote = (queue < output.queues).then(|| lanes.to(output, queue)).flatten();
         remote.map_or(Target::NoBinding, Target::Remote)
     }
 }

@@ -10,7 +10,7 @@ pub struct Desc {
     pub addr: u64,
     /// Bytes of the packet.
     pub len: u32,
-    /// Zero: a packet is one descriptor.
+    /// Zero, or [`XDP_PKT_CONTD`].
     pub options: u32,
 }
 
@@ -19,6 +19,13 @@ const _: () = assert!(std::mem::offset_of!(Desc, len) == std::mem::offset_of!(li
 
 /// `XDP_PACKET_HEADROOM`: bytes the kernel keeps free before a received packet.
 pub const PACKET_HEADROOM: u32 = 256;
+
+/// `XDP_PKT_CONTD`, since Linux 6.6: the packet goes on in the next descriptor.
+pub const XDP_PKT_CONTD: u32 = 1;
+/// `XDP_USE_SG`, a flag of bind since then: packets may do so.
+pub const XDP_USE_SG: u16 = 1 << 4;
+/// Descriptors of a packet, at most. In copy mode the kernel makes a fragment of each but the first, and has room for at least 17.
+pub const MAX_PARTS: u32 = 16;
 
 /// `XDP_MAX_TX_SKB_BUDGET`, a socket option since Linux 6.17: descriptors a copy-mode `sendto` may take.
 pub const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
@@ -32,6 +39,12 @@ pub const VLAN_HLEN: u32 = 4;
 /// a virtual device drops without a word. A clone must not be lost uncounted.
 pub const fn max_clone_len(mtu: u32) -> u32 {
     mtu.saturating_add(ETH_HLEN + VLAN_HLEN)
+}
+
+/// The same where it lies in frames of this size, several of them if packets `may_go_on`.
+pub const fn max_clone_in(mtu: u32, frame_size: u32, may_go_on: bool) -> u32 {
+    let (most, holds) = (max_clone_len(mtu), frame_size.saturating_mul(if may_go_on { MAX_PARTS } else { 1 }));
+    if most < holds { most } else { holds }
 }
 
 /// The largest frame forwarded to a device with this MTU: a full payload behind two tags. Whether the device

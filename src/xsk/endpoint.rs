@@ -50,7 +50,7 @@ impl Sender {
         }
         let sizes = RingSizes { fill: UNUSED, rx: 0, tx: RING, completion: RING };
         let (socket, rings) = socket::open(umem.area(), None, ifindex, queue, sizes)?;
-        socket.bind(None, BindMode::Copy, PATIENCE)?;
+        socket.bind(None, BindMode::Copy, false, PATIENCE)?;
         Ok(Sender { umem, free, rings, socket, packet: at })
     }
 
@@ -122,7 +122,7 @@ impl Receiver {
             let _ = rings.fill.push(umem.custody().give_fill(frame, SOCKET));
         }
         rings.fill.submit();
-        socket.bind(None, BindMode::Copy, PATIENCE)?;
+        socket.bind(None, BindMode::Copy, false, PATIENCE)?;
         Ok(Receiver { umem, rings, socket })
     }
 

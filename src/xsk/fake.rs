@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::abi::{Desc, PACKET_HEADROOM};
+use super::abi::{Desc, PACKET_HEADROOM, XDP_PKT_CONTD};
 use super::area::Area;
 use super::ring::{Consumer, Producer, plain_ring};
 use super::socket::RingSizes;
@@ -85,6 +85,8 @@ pub struct FakeNic {
     owed: VecDeque<u64>,
     /// Owed, and not to be completed before it turns up.
     withheld: VecDeque<u64>,
+    /// What was transmitted of a packet that goes on.
+    begun: Vec<u8>,
 }
 
 /// A packet being transmitted.
@@ -126,6 +128,7 @@ impl FakeNic {
             fed: VecDeque::new(),
             owed: VecDeque::new(),
             withheld: VecDeque::new(),
+            begun: Vec::new(),
         };
         Ok((nic, Rings { fill, rx, tx, completion }))
     }
@@ -174,14 +177,20 @@ impl FakeNic {
         pushed
     }
 
-    /// Takes at most `limit` packets off the tx ring. They are owed a completion.
+    /// Takes at most `limit` frames off the tx ring. They are owed a completion. The packets that end with one of them.
     pub fn transmit(&mut self, limit: usize) -> Vec<Vec<u8>> {
-        let mut packets = Vec::new();
-        self.transmit_each(limit, |sent| packets.push(sent.bytes()));
+        let (mut packets, mut begun) = (Vec::new(), std::mem::take(&mut self.begun));
+        self.transmit_each(limit, |sent| {
+            begun.extend(sent.bytes());
+            if sent.desc.options & XDP_PKT_CONTD == 0 {
+                packets.push(std::mem::take(&mut begun));
+            }
+        });
+        self.begun = begun;
         packets
     }
 
-    /// As [`FakeNic::transmit`], with a look at each packet instead of a copy.
+    /// As [`FakeNic::transmit`], with a look at each frame instead of a copy.
     pub fn transmit_each(&mut self, limit: usize, mut look: impl FnMut(&Sent<'_>)) {
         for _ in 0..limit {
             let Some(desc) = self.tx.pop() else { break };

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use memmap2::{MmapOptions, MmapRaw};
 use thiserror::Error;
 
-use super::abi::XDP_MAX_TX_SKB_BUDGET;
+use super::abi::{XDP_MAX_TX_SKB_BUDGET, XDP_USE_SG};
 use super::area::Area;
 use super::ring::{CompletionRing, Consumer, FillRing, Offsets, Producer, RxRing, TxRing};
 use super::shortage::shortage;
@@ -133,6 +133,28 @@ pub fn probe() -> Result<(), SocketError> {
     }
 }
 
+/// Whether packets to be sent may lie in several frames (Linux 6.6). A kernel that does not know the flag says so before it
+/// looks for the device.
+#[must_use]
+pub fn has_multi_buffer() -> bool {
+    let bound = create().and_then(|fd| bind(&fd, i32::MAX as u32, 0, libc::XDP_COPY | XDP_USE_SG, 0));
+    bound.is_err_and(|error| error.raw_os_error() == Some(libc::ENODEV))
+}
+
+fn bind(fd: &OwnedFd, ifindex: u32, queue: u32, flags: u16, shared: u32) -> io::Result<()> {
+    let address = libc::sockaddr_xdp {
+        sxdp_family: libc::AF_XDP as u16,
+        sxdp_flags: flags,
+        sxdp_ifindex: ifindex,
+        sxdp_queue_id: queue,
+        sxdp_shared_umem_fd: shared,
+    };
+    let len = size_of::<libc::sockaddr_xdp>() as libc::socklen_t;
+    // SAFETY: `address` is a sockaddr_xdp of the length given and outlives the call.
+    let bound = unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), len) };
+    if bound == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 const REGISTER: &str = "register the UMEM";
 const BIND: &str = "bind a socket";
 const BIND_ZERO_COPY: &str = "bind a zero-copy socket";
@@ -157,39 +179,29 @@ fn hint(step: &str, error: &io::Error) -> &'static str {
 }
 
 impl Socket {
-    /// Binds to the queue. `EBUSY` is retried for `patience`: after the death of another process its sockets
+    /// Binds to the queue; packets may lie in several frames where that is wanted, or the donor's may. `EBUSY` is retried for `patience`: after the death of another process its sockets
     /// may hold the queue for seconds.
     ///
     /// # Errors
     /// [`SocketError`].
-    pub fn bind(&self, donor: Option<&Socket>, mode: BindMode, patience: Duration) -> Result<(), SocketError> {
+    pub fn bind(
+        &self,
+        donor: Option<&Socket>,
+        mode: BindMode,
+        multi_buffer: bool,
+        patience: Duration,
+    ) -> Result<(), SocketError> {
+        let more = if multi_buffer { XDP_USE_SG } else { 0 };
         let flags = match (donor, mode) {
             // A sharing socket inherits the mode; any further flag is EINVAL.
             (Some(_), _) => libc::XDP_SHARED_UMEM,
-            (None, BindMode::Copy) => libc::XDP_USE_NEED_WAKEUP | libc::XDP_COPY,
-            (None, BindMode::ZeroCopy) => libc::XDP_USE_NEED_WAKEUP | libc::XDP_ZEROCOPY,
+            (None, BindMode::Copy) => libc::XDP_USE_NEED_WAKEUP | libc::XDP_COPY | more,
+            (None, BindMode::ZeroCopy) => libc::XDP_USE_NEED_WAKEUP | libc::XDP_ZEROCOPY | more,
         };
-        let address = libc::sockaddr_xdp {
-            sxdp_family: libc::AF_XDP as u16,
-            sxdp_flags: flags,
-            sxdp_ifindex: self.ifindex,
-            sxdp_queue_id: self.queue,
-            sxdp_shared_umem_fd: donor.map_or(0, |d| d.fd.as_raw_fd() as u32),
-        };
+        let shared = donor.map_or(0, |donor| donor.fd.as_raw_fd() as u32);
         let start = Instant::now();
         loop {
-            // SAFETY: `address` is a sockaddr_xdp of the length given and outlives the call.
-            let bound = unsafe {
-                libc::bind(
-                    self.fd.as_raw_fd(),
-                    (&raw const address).cast(),
-                    size_of::<libc::sockaddr_xdp>() as libc::socklen_t,
-                )
-            };
-            if bound == 0 {
-                return Ok(());
-            }
-            let source = io::Error::last_os_error();
+            let Err(source) = bind(&self.fd, self.ifindex, self.queue, flags, shared) else { return Ok(()) };
             if source.raw_os_error() != Some(libc::EBUSY) || start.elapsed() >= patience {
                 let step = if mode == BindMode::ZeroCopy { BIND_ZERO_COPY } else { BIND };
                 return Err(SocketError { step, place: place(self.ifindex, self.queue), source });

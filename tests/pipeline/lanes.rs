@@ -19,7 +19,7 @@ fn two_shards(spec: Spec, plan: &Plan) -> Fleet {
         rig.add_queue(B, PortRole::Wire, queue as u32, 2);
     }
     fleet.rigs[0].add_queue(MON, PortRole::Monitor, 0, 1);
-    fleet.command_all(|| Command::OutputUp(Output { ifindex: MON, queues: 1, mtu: 1500 }));
+    fleet.command_all(|| Command::OutputUp(Output { ifindex: MON, queues: 1, mtu: 1500, multi_buffer: false }));
     fleet.swap(plan);
     fleet.settle();
     fleet
@@ -127,10 +127,10 @@ fn every_reason_on_the_way_to_another_shard() {
 
     receive(&mut fleet, 1, 1515);
     receive(&mut fleet, 1, 1519);
-    fleet.command_all(|| Command::OutputUp(Output { ifindex: MON, queues: 1, mtu: 100 }));
+    fleet.command_all(|| Command::OutputUp(Output { ifindex: MON, queues: 1, mtu: 100, multi_buffer: false }));
     receive(&mut fleet, 1, 119);
     assert_eq!(ledger(&fleet, 1, Entry::DropOversize), 2);
-    fleet.command_all(|| Command::OutputUp(Output { ifindex: MON, queues: 1, mtu: 1500 }));
+    fleet.command_all(|| Command::OutputUp(Output { ifindex: MON, queues: 1, mtu: 1500, multi_buffer: false }));
     // The owner knows better, and says so with the frame.
     fleet.rigs[0].link(MON, true, 100);
     receive(&mut fleet, 1, 119);
@@ -159,7 +159,7 @@ fn every_reason_on_the_way_to_another_shard() {
     receive(&mut fleet, 1, 60);
     assert_eq!(ledger(&fleet, 1, Entry::DropOutputDown), 4);
     // A queue that no shard has, and one that this shard would have but has not.
-    fleet.command_all(|| Command::OutputUp(Output { ifindex: MON, queues: 2, mtu: 1500 }));
+    fleet.command_all(|| Command::OutputUp(Output { ifindex: MON, queues: 2, mtu: 1500, multi_buffer: false }));
     receive(&mut fleet, 1, 60);
     assert_eq!(ledger(&fleet, 1, Entry::DropNoBinding), 1);
 }
@@ -247,7 +247,7 @@ proptest! {
             rig.add_queue(B, PortRole::Wire, queue as u32, 3);
         }
         fleet.rigs[0].add_queue(MON, PortRole::Monitor, 0, 1);
-        fleet.command_all(|| Command::OutputUp(Output { ifindex: MON, queues: 1, mtu: 1500 }));
+        fleet.command_all(|| Command::OutputUp(Output { ifindex: MON, queues: 1, mtu: 1500, multi_buffer: false }));
         let mut rate = 1;
         let of = |rate: u32| (A, MON, rate);
         fleet.swap(&Plan::wire(&[of(rate)]));

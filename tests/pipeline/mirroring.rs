@@ -360,7 +360,7 @@ fn every_drop_reason_is_reached_and_closes_the_ledger() {
     rig.breathe();
     // One clone was in flight to the port that went.
     assert_eq!(drops(&rig, Entry::DropOutputDown), 3);
-    rig.command(Command::OutputUp(Output { ifindex: MON, queues: 1, mtu: 1500 }));
+    rig.command(Command::OutputUp(Output { ifindex: MON, queues: 1, mtu: 1500, multi_buffer: false }));
     rig.port(A).nic.receive(&frame(1, 60));
     rig.breathe();
     assert_eq!(drops(&rig, Entry::DropNoBinding), 1);

@@ -325,9 +325,18 @@ impl Rig {
 
     /// As the control thread tells of a port whose sockets are bound, in zero-copy or not.
     pub fn bound(&mut self, ifindex: u32, up: bool, mtu: u32, zero_copy: bool) {
+        self.tell(ifindex, |socket| Command::Link { socket, up, mtu, zero_copy, multi_buffer: false });
+    }
+
+    /// Of one that is up and whose packets may lie in several frames.
+    pub fn bound_large(&mut self, ifindex: u32, mtu: u32) {
+        self.tell(ifindex, |socket| Command::Link { socket, up: true, mtu, zero_copy: false, multi_buffer: true });
+    }
+
+    fn tell(&mut self, ifindex: u32, command: impl Fn(SocketId) -> Command<FakeDoorbell>) {
         let sockets: Vec<_> = self.ports.iter().filter(|p| p.ifindex == ifindex).map(|p| p.socket).collect();
         for socket in sockets {
-            self.command(Command::Link { socket, up, mtu, zero_copy });
+            self.command(command(socket));
         }
     }
 

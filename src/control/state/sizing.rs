@@ -24,6 +24,8 @@ use crate::control::model::Wire;
 const BATCH: u64 = 64;
 /// Queues counted of a port, at most: more than a device has.
 const MOST_QUEUES: u32 = 4096;
+/// Bytes of an Ethernet header.
+const ETH_HLEN: u32 = 14;
 /// Bytes of the largest frame that `--frame-size` takes.
 const LARGEST_FRAME: u32 = 4096;
 /// Bytes of a frame's header that an MTU leaves out.
@@ -70,7 +72,7 @@ pub(in crate::control) fn shortage(places: &[PlaceRecord], wires: &[Wire], datap
 
 /// The warning for entries of ports that receive larger frames than a clone of this dataplane can be.
 fn too_long(places: &[PlaceRecord], dataplane: &Stats) -> Option<Diagnostic> {
-    let holds = dataplane.frame_size();
+    let holds = dataplane.room().map(|room| room.longest_clone).filter(|&longest| longest > 0)?;
     let mirrored: HashSet<u32> = places.iter().map(|place| place.port_ifindex).collect();
     let is_over = |mtu: u32| mtu.saturating_add(ETH_HLEN) > holds;
     let over: Vec<_> =
@@ -84,7 +86,7 @@ fn too_long(places: &[PlaceRecord], dataplane: &Stats) -> Option<Diagnostic> {
         severity: Severity::Warning,
         subject: "mirror_configs".to_owned(),
         message: format!(
-            "frames above {holds} bytes are not mirrored, as mirror_drops_oversize: so long are the mirror frames of the running \
+            "frames above {holds} bytes are not mirrored, as mirror_drops_oversize: no more fits the mirror frames of the running \
              dataplane (process {}){advice}, and of the ports with entries {} may receive longer ones, ifindex {} with its MTU of \
              {}",
             dataplane.pid(),

@@ -144,11 +144,6 @@ impl Stats {
         self.meta.mirror_frames
     }
 
-    /// Bytes of each of them.
-    pub(super) fn frame_size(&self) -> u32 {
-        self.meta.frame_size
-    }
-
     /// Shards it runs.
     #[must_use]
     pub fn shards(&self) -> u32 {

@@ -191,6 +191,7 @@ impl Topology {
             role: port.want.role(),
             width: port.lanes.width,
             zero_copy: port.zero_copy,
+            multi_buffer: port.want.role() == PortRole::Monitor && !port.zero_copy && self.facts.multi_buffer,
             sockets: port.bound.iter().map(|bound| (bound.hand, bound.id)).collect(),
             link: port.link,
             is_gone: false,

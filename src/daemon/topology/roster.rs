@@ -30,6 +30,8 @@ pub(super) struct Served {
     /// Queues frames are sent on.
     pub(super) width: u32,
     pub(super) zero_copy: bool,
+    /// Whether what it sends may lie in several frames.
+    pub(super) multi_buffer: bool,
     /// Its sockets, each by the hand of its shard.
     pub(super) sockets: Vec<(usize, SocketId)>,
     /// As the shards have been told.
@@ -188,7 +190,8 @@ impl Served {
     fn tell(&self, hands: &[Hand]) {
         let LinkState { up, mtu } = self.link;
         for &(hand, socket) in &self.sockets {
-            hands[hand].send(Command::Link { socket, up, mtu, zero_copy: self.zero_copy });
+            let (zero_copy, multi_buffer) = (self.zero_copy, self.multi_buffer);
+            hands[hand].send(Command::Link { socket, up, mtu, zero_copy, multi_buffer });
         }
     }
 }
@@ -220,7 +223,12 @@ impl State {
     /// Tells every shard which monitor ports are up, for those it serves no queue of.
     fn tell_outputs(&mut self, hands: &[Hand]) {
         let monitors = self.ports.iter().filter(|(_, port)| port.role == PortRole::Monitor && port.link.up);
-        let output = |(&ifindex, port): (&u32, &Served)| Output { ifindex, queues: port.width, mtu: port.link.mtu };
+        let output = |(&ifindex, port): (&u32, &Served)| Output {
+            ifindex,
+            queues: port.width,
+            mtu: port.link.mtu,
+            multi_buffer: port.multi_buffer,
+        };
         let up: Vec<Output> = monitors.map(output).collect();
         let tell = |command: &dyn Fn() -> Command<Socket>| hands.iter().for_each(|hand| hand.send(command()));
         for &Output { ifindex, .. } in self.outputs.iter().filter(|was| up.iter().all(|o| o.ifindex != was.ifindex)) {

@@ -192,7 +192,8 @@ impl Topology {
         let mute = Mute::from(&block);
         port.bound.push(Bound { hand: at, place, id, ifindex, queue, socket: socket.clone(), block, mute });
         let patience = self.totals.patience(ifindex, queue);
-        socket.bind(donor.as_ref(), self.bind_mode(port), patience).map_err(|e| e.to_string())?;
+        let multi_buffer = port.want.role() == PortRole::Monitor && self.facts.multi_buffer;
+        socket.bind(donor.as_ref(), self.bind_mode(port), multi_buffer, patience).map_err(|e| e.to_string())?;
         self.totals.bound(ifindex, queue);
         port.zero_copy = socket.is_zero_copy();
         Ok(())

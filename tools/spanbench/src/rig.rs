@@ -76,7 +76,9 @@ fn add(
     let sizes = RingSizes { fill: 2 * RING_ENTRIES, rx, tx: RING_ENTRIES, completion: 2 * RING_ENTRIES };
     let (nic, rings) = FakeNic::new(area, sizes, 0)?;
     let port = Port::new(identity, rings, FakeDoorbell::default(), Arc::new(BindingBlock::default()));
-    for command in [Command::Add(Box::new(port)), Command::Link { socket, up, mtu: 1500, zero_copy: false }] {
+    for command in
+        [Command::Add(Box::new(port)), Command::Link { socket, up, mtu: 1500, zero_copy: false, multi_buffer: false }]
+    {
         // The mailbox is emptied at once, so there is always room.
         let _ = mailbox.commands.push(command);
         shard.breathe();

@@ -321,15 +321,20 @@ fn a_snapshot_that_an_older_dataplane_would_mirror_otherwise_is_refused() {
 #[test]
 fn frames_that_no_mirror_frame_holds_are_warned_of() {
     let place = Place::new().with_snapshot();
-    let frame_size = 2048;
-    let largest = frame_size - 14;
-    for (mtu, is_warned) in [(1500, false), (largest, false), (largest + 1, true), (9000, true)] {
-        let shown =
-            Fake { mtu, ..Fake::of(&place) }.answering(&place, || place.run(&["show", "--json"]).code(0).json());
+    for (mtu, longest, is_warned) in [
+        (1500, 2048, false),
+        (2034, 2048, false),
+        (2035, 2048, true),
+        (9000, 2048, true),
+        (9000, 32_768, false),
+        (9000, 0, false),
+    ] {
+        let fake = Fake { mtu, longest_clone: longest, ..Fake::of(&place) };
+        let shown = fake.answering(&place, || place.run(&["show", "--json"]).code(0).json());
         let text = shown["diagnostics"].to_string();
-        assert_eq!(text.contains("mirror_drops_oversize"), is_warned, "MTU {mtu}: {text}");
+        assert_eq!(text.contains("mirror_drops_oversize"), is_warned, "MTU {mtu}, {longest}: {text}");
         if is_warned {
-            for want in [format!("frames above {frame_size} bytes"), format!("ifindex 11 with its MTU of {mtu}")] {
+            for want in [format!("frames above {longest} bytes"), format!("ifindex 11 with its MTU of {mtu}")] {
                 assert!(text.contains(&want), "{want}: {text}");
             }
             assert!(text.contains("--frame-size 4096 holds more"), "{text}");

@@ -173,6 +173,7 @@ pub struct Fake {
     pub mirror_frames: u32,
     /// Of its ports.
     pub mtu: u32,
+    pub longest_clone: u32,
     /// Each port that is taken down, with the one whose link is lost.
     pub taken_down: Vec<(u32, u32)>,
     /// Of each port of the wire; none of an older release.
@@ -210,6 +211,7 @@ impl Fake {
             last_reject: "",
             mirror_frames: 512,
             mtu: 1500,
+            longest_clone: 2048,
             taken_down: Vec::new(),
             paths: Vec::new(),
             room: [0, 1024],
@@ -344,7 +346,7 @@ impl Fake {
         let taken_down: Vec<_> =
             taken_down.map(|&(ifindex, lost_ifindex)| TakenDownRecord { ifindex, lost_ifindex }).collect();
         let [most, sockets] = self.room;
-        let room = RoomRecord { frames: most, share: 32, sockets, pad: 0 };
+        let room = RoomRecord { frames: most, share: 32, sockets, longest_clone: self.longest_clone };
         let on_the_way = self.on_the_way.iter().enumerate();
         let clones: Vec<_> =
             on_the_way.map(|(shard, &on_the_way)| CloneRecord { shard: shard as u32, pad: 0, on_the_way }).collect();
