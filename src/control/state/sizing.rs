@@ -28,8 +28,6 @@ const MOST_QUEUES: u32 = 4096;
 const ETH_HLEN: u32 = 14;
 /// Bytes of the largest frame that `--frame-size` takes.
 const LARGEST_FRAME: u32 = 4096;
-/// Bytes of a frame's header that an MTU leaves out.
-const ETH_HLEN: u32 = 14;
 /// Batches of clones a port can have on the way: one is being sent while the next is filled.
 const BATCHES: u64 = 2;
 
