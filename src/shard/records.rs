@@ -33,7 +33,19 @@ pub fn take<D: Doorbell>(
 ) -> usize {
     let mut cursor = ring.position();
     let mut records: ArrayVec<Record<'_>, BATCH> = ArrayVec::new();
-    records.extend(std::iter::from_fn(|| ring.next(&mut cursor)).take(BATCH));
+    let mut frames = 0;
+    while !records.is_full() {
+        let mut ahead = cursor;
+        let record = ring.next(&mut ahead);
+        if record.is_some_and(|record| must_wait(&record, frames, ports, clones)) {
+            break;
+        }
+        // Also behind what was nothing.
+        cursor = ahead;
+        let Some(record) = record else { break };
+        frames += record.frames();
+        records.push(record);
+    }
     let taken = records.len();
     let key = |record: &Record<'_>| (record.head.slot, record.head.output, record.head.queue);
     for run in records.chunk_by(|one, next| key(one) == key(next)) {
@@ -47,9 +59,21 @@ pub fn take<D: Doorbell>(
         block.entry(slot).commit(|row| tally.enter(row));
     }
     drop(records);
-    // Also of what was nothing.
     ring.release(cursor);
     taken
+}
+
+/// Whether a super-frame finds no room only for what is taken at once, so many frames before it: it stays in the ring until
+/// those are sent. One that found none anyway is taken: nobody knows how long the others behind it would wait.
+#[inline]
+fn must_wait<D>(record: &Record<'_>, before: u32, ports: &[Port<D>], clones: &Clones) -> bool {
+    let frames = record.frames();
+    if frames == 1 || before == 0 {
+        return false;
+    }
+    let to = ports.iter().find(|port| port.ifindex == record.head.output);
+    let room = to.map_or(0, |port| port.tx_cap.saturating_sub(port.in_tx)).min(clones.store.pool.len() as u32);
+    frames <= room && before + frames > room
 }
 
 /// A record, to be cloned.

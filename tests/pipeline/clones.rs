@@ -360,11 +360,40 @@ fn of_a_super_frame_all_segments_leave_or_none() {
     (0..4).for_each(|number| assert!(rig.offer(B, &Offer::of(frame(number, 60)))));
     rig.breathe();
     assert!(rig.offer(A, &super_frame(1, 7 * 1460)) && rig.offer(A, &super_frame(2, 6 * 1460)));
-    rig.breathe();
+    (0..2).for_each(|_| assert_eq!(rig.breathe(), 1));
     assert_eq!(rig.sent(MON), super_frame(2, 6 * 1460).clones());
     assert_eq!(reasons(&rig), [0, 1]);
     let row = rig.ledger(MIRROR);
     assert_eq!([Entry::Selected, Entry::InFlight].map(|v| row[v as usize]), [2, 1]);
+}
+
+#[test]
+fn super_frames_that_are_too_many_for_one_breath_wait_for_the_next() {
+    let mut rig = reader(Spec { mirror: 64, ..Spec::default() }, &Plan::wire(&[MIRROR]));
+    let offers: Vec<_> = (0..20).map(|number| super_frame(number, 14_600)).collect();
+    for offer in &offers {
+        assert!(rig.offer(A, offer));
+    }
+    let mut clones = Vec::new();
+    // As a device does that sends while it is told to: each breath finds all frames back.
+    for left in [14, 8, 2, 0] {
+        rig.breathe();
+        clones.extend(rig.sent(MON));
+        assert_eq!(clones.len(), 10 * (20 - left));
+    }
+    settled(&mut rig);
+    assert_eq!(clones, offers.iter().flat_map(Offer::clones).collect::<Vec<_>>());
+    let row = rig.ledger(MIRROR);
+    assert_eq!([Entry::Selected, Entry::MirroredPackets].map(|v| row[v as usize]), [20, 20]);
+    // Of a monitor that sends none nobody waits: others may be behind it.
+    for offer in &offers {
+        assert!(rig.offer(A, offer));
+    }
+    while rig.breathe() > 0 {}
+    let row = rig.ledger(MIRROR);
+    let counted = [Entry::InFlight, Entry::DropNoFrame, Entry::DropQueueFullSameWorker].map(|v| row[v as usize]);
+    assert_eq!((counted[0], counted[1] + counted[2]), (6, 14));
+    assert!(!rig.shard.has_news());
 }
 
 #[test]

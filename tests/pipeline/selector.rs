@@ -83,6 +83,7 @@ impl Selector {
             vlan_proto,
             vlan_tci,
             gso_size: offer.gso_size.unwrap_or(0).into(),
+            gso_segs: offer.gso_size.map_or(0, |_| offer.clones().len() as u32),
             ..RecordHead::default()
         };
         let put = self.writer.put(head, &offer.bytes);
