@@ -89,7 +89,7 @@ fn main() {
             let instance = Instance { hook, port: case.port, device: 0, peer: 1 };
             let selector = Selector::load(instance, &maps).expect("a selector");
             policy.clear().expect("cleared");
-            ledger.reset(0).expect("a ledger");
+            ledger.reset(&[0]).expect("a ledger");
             if let Some((source, rate)) = case.entry {
                 policy.put(&table(source, rate), &PORTS).expect("a policy");
             }

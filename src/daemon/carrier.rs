@@ -233,8 +233,8 @@ impl Carrier {
 }
 
 impl Upstream for Carrier {
-    fn reset(&self, slot: u32) -> Result<(), String> {
-        self.ledger.reset(slot).map_err(|error| error.to_string())
+    fn reset(&self, slots: &[u32]) -> Result<(), String> {
+        self.ledger.reset(slots).map_err(|error| error.to_string())
     }
 
     fn counted(&self, slot: u32, shard: u32) -> Counted {

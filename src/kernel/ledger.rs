@@ -1,5 +1,6 @@
 //! The ledgers that the selector keeps, by entry and processor: mapped, and read without a system call.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::{Arc, OnceLock};
 
@@ -21,25 +22,21 @@ impl Ledger {
         Ledger { maps, chunks: (0..slots.div_ceil(CHUNK_SLOTS)).map(|_| OnceLock::new()).collect() }
     }
 
-    /// Makes a slot's ledger zero, and room for it where there is none. Only while no bank in force has the slot.
+    /// Makes the ledgers in some slots zero, and room for them where there is none. Only while no bank in force has the slots.
     ///
     /// # Errors
     /// Memory is short.
-    pub fn reset(&self, slot: u32) -> Result<(), MapError> {
-        let chunk = slot / CHUNK_SLOTS;
-        let Some(place) = self.chunks.get(chunk as usize) else { return Ok(()) };
-        if place.get().is_none() {
-            // A new one is zero; of two at once, which nobody does, the first stays.
-            let _ = place.set(self.maps.add_chunk(chunk)?);
-            return Ok(());
+    pub fn reset(&self, slots: &[u32]) -> Result<(), MapError> {
+        let is_missing = |chunk: &u32| self.chunks.get(*chunk as usize).is_some_and(|place| place.get().is_none());
+        let missing: BTreeSet<u32> = slots.iter().map(|slot| slot / CHUNK_SLOTS).filter(is_missing).collect();
+        // Those there are: new ones are zero.
+        for &slot in slots.iter().filter(|&slot| !missing.contains(&(slot / CHUNK_SLOTS))) {
+            (0..self.maps.processors()).filter_map(|processor| self.cell(slot, processor)).for_each(clear);
         }
-        for processor in 0..self.maps.processors() {
-            if let Some(cell) = self.cell(slot, processor) {
-                cell.until.store(0, Relaxed);
-                for value in [&cell.observed, &cell.selected, &cell.ring_full, &cell.oversize, &cell.unreadable] {
-                    value.store(0, Relaxed);
-                }
-            }
+        let missing: Vec<u32> = missing.into_iter().collect();
+        for (chunk, rows) in missing.iter().zip(self.maps.add_chunks(&missing)?) {
+            // Of two at once, which nobody does, the first stays.
+            let _ = self.chunks[*chunk as usize].set(rows);
         }
         Ok(())
     }
@@ -68,5 +65,12 @@ impl Ledger {
     fn cell(&self, slot: u32, processor: u32) -> Option<&Cell> {
         let chunk = self.chunks.get((slot / CHUNK_SLOTS) as usize)?.get()?;
         chunk.get((slot % CHUNK_SLOTS * self.maps.processors() + processor) as usize)
+    }
+}
+
+fn clear(cell: &Cell) {
+    cell.until.store(0, Relaxed);
+    for value in [&cell.observed, &cell.selected, &cell.ring_full, &cell.oversize, &cell.unreadable] {
+        value.store(0, Relaxed);
     }
 }

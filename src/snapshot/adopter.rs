@@ -187,12 +187,10 @@ fn build(
         rate: m.rate,
     });
     let plan = slots.plan(keys, before.takes_over_as(view.meta.role)).ok_or(Unbuilt::NotYet)?;
-    for &slot in plan.fresh() {
-        shards.iter().for_each(|shard| shard.entry(slot).reset());
-        if let Some(Err(what)) = upstream.map(|upstream| upstream.reset(slot)) {
-            slots.abandon(plan);
-            return Err(Unbuilt::Short(what));
-        }
+    plan.fresh().iter().for_each(|&slot| shards.iter().for_each(|shard| shard.entry(slot).reset()));
+    if let Some(Err(what)) = upstream.map(|upstream| upstream.reset(plan.fresh())) {
+        slots.abandon(plan);
+        return Err(Unbuilt::Short(what));
     }
     let table = Table::build(&view, instance, serial, |key| plan.slot(key));
     slots.commit(plan, serial);

@@ -186,11 +186,11 @@ struct Elsewhere {
 }
 
 impl Upstream for Elsewhere {
-    fn reset(&self, slot: u32) -> Result<(), String> {
+    fn reset(&self, slots: &[u32]) -> Result<(), String> {
         if self.is_short.load(Relaxed) {
             return Err("memory is short".to_owned());
         }
-        self.reset.lock().unwrap().push(slot);
+        self.reset.lock().unwrap().extend(slots);
         Ok(())
     }
 

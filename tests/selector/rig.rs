@@ -224,10 +224,8 @@ impl Rig {
         let slots = self.slots.plan(snapshot.mirrors.iter().map(key), false).unwrap();
         let fresh: HashSet<u32> = slots.fresh().iter().map(|slot| FIRST_SLOT + slot).collect();
         self.oracle.samplers.retain(|(of, _), _| !fresh.contains(of));
-        for slot in fresh {
-            self.ledger.reset(slot).unwrap();
-            self.oracle.counted.insert(slot, Counted::default());
-        }
+        self.ledger.reset(&fresh.iter().copied().collect::<Vec<_>>()).unwrap();
+        self.oracle.counted.extend(fresh.into_iter().map(|slot| (slot, Counted::default())));
         self.serial += 1;
         let table = Table::build(&view, 1, self.serial, |key| FIRST_SLOT + slots.slot(key));
         self.policy.put(&table, ports).unwrap();
