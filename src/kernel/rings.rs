@@ -49,11 +49,6 @@ impl<'a> Record<'a> {
         (self.head.flags & RECORD_TAGGED != 0).then_some([a, b, c, d])
     }
 
-    /// Frames that it is to leave as, by what the kernel says.
-    pub fn frames(&self) -> u32 {
-        if self.head.flags & RECORD_SUPER != 0 { self.head.gso_segs.max(1) } else { 1 }
-    }
-
     /// Payload bytes of the segments of a super-frame.
     pub fn segment_size(&self) -> Option<u16> {
         (self.head.flags & RECORD_SUPER != 0).then(|| u16::try_from(self.head.gso_size).unwrap_or(u16::MAX))

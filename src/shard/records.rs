@@ -14,6 +14,7 @@ use super::clone::Clones;
 use super::original::Original;
 use super::port::Port;
 use super::rx::BATCH;
+use super::spread::frames_of;
 use super::targets::Targets;
 use crate::checksum::complete_checksum;
 use crate::counters::{ENTRY_SLOTS, ShardBlock};
@@ -33,17 +34,16 @@ pub fn take<D: Doorbell>(
 ) -> usize {
     let mut cursor = ring.position();
     let mut records: ArrayVec<Record<'_>, BATCH> = ArrayVec::new();
-    let mut frames = 0;
+    let (size, mut frames) = (clones.store.area().frame_size(), 0u32);
     while !records.is_full() {
         let mut ahead = cursor;
         let record = ring.next(&mut ahead);
-        if record.is_some_and(|record| must_wait(&record, frames, ports, clones)) {
-            break;
-        }
+        let takes = record.as_ref().map_or(Some(0), |record| fitting(record, size, frames, ports, clones));
+        let Some(takes) = takes else { break };
         // Also behind what was nothing.
         cursor = ahead;
         let Some(record) = record else { break };
-        frames += record.frames();
+        frames += takes;
         records.push(record);
     }
     let taken = records.len();
@@ -63,17 +63,21 @@ pub fn take<D: Doorbell>(
     taken
 }
 
-/// Whether a super-frame finds no room only for what is taken at once, so many frames before it: it stays in the ring until
-/// those are sent. One that found none anyway is taken: nobody knows how long the others behind it would wait.
+/// Frames that a clone takes behind so many others; `None` where it finds no room only for those: it stays in the ring until they
+/// are sent. One that finds none anyway takes none, and is not kept: nobody knows how long the others behind it would wait.
 #[inline]
-fn must_wait<D>(record: &Record<'_>, before: u32, ports: &[Port<D>], clones: &Clones) -> bool {
-    let frames = record.frames();
-    if frames == 1 || before == 0 {
-        return false;
+fn fitting<D>(record: &Record<'_>, size: u32, before: u32, ports: &[Port<D>], clones: &Clones) -> Option<u32> {
+    let frames = frames_of(&Recorded::of(record), size);
+    if frames == 1 {
+        return Some(1);
     }
     let to = ports.iter().find(|port| port.ifindex == record.head.output);
-    let room = to.map_or(0, |port| port.tx_cap.saturating_sub(port.in_tx)).min(clones.store.pool.len() as u32);
-    frames <= room && before + frames > room
+    let room = to.map_or(0, |port| port.tx_cap.saturating_sub(port.in_tx)).min(clones.store.pool.len());
+    match frames {
+        _ if frames > room => Some(0),
+        _ if before > 0 && before + frames > room => None,
+        _ => Some(frames),
+    }
 }
 
 /// A record, to be cloned.
