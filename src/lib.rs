@@ -1,4 +1,5 @@
 //! spanwire: a port-mirroring (SPAN) dataplane for Linux over AF_XDP.
+pub mod alarm;
 pub mod checksum;
 pub mod classify;
 pub mod clock;
@@ -17,6 +18,7 @@ pub mod segment;
 pub mod shard;
 pub mod signals;
 pub mod snapshot;
+pub mod stop;
 pub mod text;
 pub mod told;
 pub mod usage;

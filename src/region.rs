@@ -10,6 +10,7 @@
 //! - [`WriterLock`]: there is one writer
 //! - [`Publisher`]: the writer's side: create, publish, grow and shrink, replace what is damaged
 //! - [`Subscriber`]: a reader's side: find, follow, read, wait
+//! - [`rouse`]: wakes who waits, with nothing new
 //! - [`read_beside`], [`write_beside`]: small files beside the regions
 
 mod beside;
@@ -25,7 +26,7 @@ pub use error::RegionError;
 pub use file::{Access, RegionFile};
 pub use lock::{WriterLock, is_held};
 pub use publisher::Publisher;
-pub use subscriber::{Polled, Subscriber};
+pub use subscriber::{Polled, Subscriber, rouse};
 pub use trust::check_dir;
 
 /// Name of the region the control plane writes.

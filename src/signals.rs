@@ -10,17 +10,19 @@
 
 use std::fs;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// How often [`Signals::watch`] looks.
-const TICK: Duration = Duration::from_millis(50);
+use crate::alarm::sleep;
+use crate::stop::Stop;
+
+/// How often [`Signals::watch`] looks for those that are ignored.
+const LOOK: Duration = Duration::from_secs(1);
 /// Ignored signals read at one look: a storm of those that queue must not hold up who looks.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 1024;
 
 /// What are not held back, of those that could be.
 const FREE: [Signal; 12] = [
@@ -91,13 +93,19 @@ impl Signals {
         true
     }
 
+    /// Sleeps until one asks for the end, or `stop` is set, at most `timeout`. The others wake nobody: a storm of them would do
+    /// nothing else.
+    pub fn wait(&self, stop: &Stop, timeout: Duration) {
+        sleep(&[self.ending.as_fd(), stop.as_fd()], Some(timeout));
+    }
+
     /// Sets `stop` when one asks for the end. Until then, or until somebody else sets it.
-    pub fn watch(mut self, stop: &AtomicBool) {
-        while !stop.load(Relaxed) {
+    pub fn watch(mut self, stop: &Stop) {
+        while !stop.is_set() {
             if self.ended() {
-                stop.store(true, Relaxed);
+                stop.set();
             }
-            thread::sleep(TICK);
+            self.wait(stop, LOOK);
         }
     }
 }
@@ -133,6 +141,8 @@ fn is_ignored(signal: Signal) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::thread;
+
     use nix::sys::signal::raise;
 
     use super::*;
@@ -170,12 +180,14 @@ mod tests {
     #[test]
     fn a_watcher_ends_by_a_signal_and_by_another_hand() {
         held(HangUp::Ends, |signals| {
-            let stop = AtomicBool::new(false);
+            let stop = Stop::new().unwrap();
             raise(Signal::SIGTERM).unwrap();
             signals.watch(&stop);
-            assert!(stop.load(Relaxed));
+            assert!(stop.is_set());
         });
-        held(HangUp::Ends, |signals| signals.watch(&AtomicBool::new(true)));
+        let stop = Stop::new().unwrap();
+        stop.set();
+        held(HangUp::Ends, |signals| signals.watch(&stop));
     }
 
     #[test]

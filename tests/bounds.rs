@@ -5,7 +5,6 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
 use serde_json::{Map, Value, json};
@@ -14,6 +13,7 @@ use spanwire::control::json::parse_links;
 use spanwire::control::serve::{Options, Server};
 use spanwire::control::source::{Ports, read};
 use spanwire::control::{Draft, Interface, Links, Mirror, OnAmbiguous, Snapshot, Wire, admit};
+use spanwire::stop::Stop;
 
 /// A wrong value, and more than any message has room for.
 const LONG: usize = 30_000;
@@ -182,7 +182,7 @@ fn a_long_value_anywhere_in_a_request() {
     let root = tempfile::tempdir().unwrap();
     let options = Options::new(root.path().join("run"), root.path().join("socket"));
     let (server, socket) = (Server::bind(options).unwrap(), root.path().join("socket"));
-    let stop = AtomicBool::new(false);
+    let stop = Stop::new().expect("a stop");
     let requests = [
         json!({"type": "status", "suppress_status": true}),
         json!({"type": "apply_snapshot", "suppress_status": true, "snapshot": {"version": 3, "generation": 1, "content_digest": "x"}}),
@@ -214,7 +214,7 @@ fn a_long_value_anywhere_in_a_request() {
             }
             assert!(refused > 60, "{refused}");
         });
-        stop.store(true, Relaxed);
+        stop.set();
         ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
 }

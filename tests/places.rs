@@ -9,7 +9,6 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,8 +31,9 @@ use spanwire::counters::{BindingBlock, ShardBlock};
 use spanwire::daemon::config::Config;
 use spanwire::daemon::report::{BindingStatus, PortStatus, Report};
 use spanwire::daemon::stats::Teller;
-use spanwire::region::{Publisher, STATS_FILE};
+use spanwire::region::{Publisher, STATS_FILE, rouse};
 use spanwire::snapshot::table::{Current, Table};
+use spanwire::stop::Stop;
 
 /// Ports that wires may have.
 const PORTS: [u32; 4] = [11, 12, 13, 14];
@@ -263,7 +263,7 @@ impl Node {
         let table = Arc::new(Current::new(table));
         let teller = Teller::new(&config, &Default::default(), publisher, table, self.blocks.clone(), Arc::new(report))
             .expect("a thread");
-        let stop = AtomicBool::new(false);
+        let stop = Stop::new().expect("a stop");
         thread::scope(|scope| {
             scope.spawn(|| teller.run(&stop));
             let (start, asked, mut stats) = (Instant::now(), monotonic_ns(), Ok(None));
@@ -272,7 +272,8 @@ impl Node {
             }
             let show = scope.spawn(|| show(self.dir.path()));
             let (status, show) = (self.server.status(), show.join());
-            stop.store(true, Relaxed);
+            stop.set();
+            rouse(self.dir.path(), STATS_FILE, RegionKind::Stats);
             Told {
                 show: show.expect("an answer").expect("readable"),
                 stats: StatsReport::of(&stats.expect("readable").expect("published")),

@@ -22,12 +22,13 @@ use spanwire::control::serve::{Asked, MAX_REQUEST, Options, READ_TIME, ServeErro
 use spanwire::control::state::{Published, published};
 use spanwire::control::writer::{ConfigWriter, Standing, publish};
 use spanwire::control::{Snapshot, admit};
+use spanwire::stop::Stop;
 use tempfile::TempDir;
 
 /// A running server without a dataplane. Ended when dropped.
 struct Serving {
     root: TempDir,
-    stop: Arc<AtomicBool>,
+    stop: Arc<Stop>,
     thread: Option<JoinHandle<Result<(), ServeError>>>,
 }
 
@@ -39,7 +40,7 @@ impl Serving {
     fn start(root: TempDir, change: impl FnOnce(&mut Options)) -> Serving {
         let mut options = Options::new(root.path().join("run"), root.path().join("socket"));
         change(&mut options);
-        let stop = Arc::new(AtomicBool::new(false));
+        let stop = Arc::new(Stop::new().expect("a stop"));
         let server = Server::bind(options).unwrap();
         let thread = {
             let stop = Arc::clone(&stop);
@@ -50,7 +51,7 @@ impl Serving {
 
     /// Another one after it, in the same directory.
     fn restarted(self, change: impl FnOnce(&mut Options)) -> Serving {
-        self.stop.store(true, Relaxed);
+        self.stop.set();
         let (root, ended) = self.ended();
         ended.unwrap();
         Serving::start(root, change)
@@ -105,7 +106,7 @@ impl Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        self.stop.store(true, Relaxed);
+        self.stop.set();
         if let Some(thread) = self.thread.take() {
             let ended = thread.join();
             assert!(thread::panicking() || matches!(ended, Ok(Ok(()))), "{ended:?}");

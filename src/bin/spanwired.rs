@@ -31,5 +31,5 @@ fn main() -> ExitCode {
 
 fn run(config: config::Config, mut signals: Signals) -> Result<(), String> {
     let config = config.resolve(&config::processors())?;
-    daemon::run(&config, || signals.ended()).map_err(|error| error.to_string())
+    daemon::run(&config, &mut signals).map_err(|error| error.to_string())
 }

@@ -38,12 +38,12 @@ mod status;
 use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::value::RawValue;
 
+use crate::stop::Stop;
 use crate::told;
 use clients::{Clients, Seat};
 use desk::{Answer, Client, Desk};
@@ -57,8 +57,6 @@ pub use options::{Asked, Options};
 pub use record::RECORD_FILE;
 pub use socket::SESSIONS_SOCKET;
 
-/// How long it may take until a request to stop is seen.
-const TICK: Duration = Duration::from_millis(50);
 /// Clients served at once. One more takes the place of the one that has been sending longest.
 const MAX_CLIENTS: usize = 128;
 
@@ -97,13 +95,13 @@ impl Server {
     ///
     /// # Errors
     /// The sockets cannot be waited on.
-    pub fn run(&self, stop: &AtomicBool) -> Result<(), ServeError> {
+    pub fn run(&self, stop: &Stop) -> Result<(), ServeError> {
         thread::scope(|scope| {
             let ended = loop {
-                if stop.load(Relaxed) {
+                if stop.is_set() {
                     break Ok(());
                 }
-                let arrived = match self.sockets.accept(TICK) {
+                let arrived = match self.sockets.accept(stop) {
                     Ok(arrived) => arrived,
                     Err(error) => break Err(error),
                 };
@@ -126,7 +124,7 @@ impl Server {
     }
 
     /// One exchange. What a client does not hear any more is its own loss.
-    fn serve(&self, door: Door, seat: &Seat<'_>, stop: &AtomicBool) {
+    fn serve(&self, door: Door, seat: &Seat<'_>, stop: &Stop) {
         let start = Instant::now();
         let stream: &UnixStream = seat.stream();
         let answer = match self.sockets.check_peer(door, stream) {
@@ -163,7 +161,7 @@ impl Server {
             Ok(()) => {
                 seat.release();
                 // Nobody is dismissed any more.
-                if !stop.load(Relaxed) {
+                if !stop.is_set() {
                     exchange::drain(stream);
                 }
             }

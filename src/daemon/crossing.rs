@@ -32,9 +32,9 @@ mod counts;
 mod meter;
 mod outcome;
 
-/// How often is looked at what was lost, at most. Where devices are asked that waits for others, and it may take one part in so
-/// many of the time.
-const READ: Duration = Duration::from_millis(200);
+/// How often is looked at what was lost, at most: once in each turn of the topology. Where devices are asked that waits for others,
+/// and it may take one part in so many of the time.
+const READ: Duration = Duration::from_millis(150);
 const SHARE: u32 = 50;
 
 /// What crosses from all ports, for who puts selectors on them.

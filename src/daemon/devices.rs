@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use shm_layout::image::ImageBuilder;
 
 use super::link_news::LinkNews;
-use super::spawn;
+use super::threads::spawn;
 use crate::clock;
 use crate::devices::{self, listing::Listing};
 use crate::told::Told;

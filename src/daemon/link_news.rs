@@ -10,6 +10,7 @@ use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
 
 use crate::devices::{self, Gone};
+use crate::stop::Stop;
 
 /// `RTMGRP_LINK`: devices come, go, and change.
 const LINK_GROUP: u32 = 1;
@@ -17,6 +18,9 @@ const LINK_GROUP: u32 = 1;
 const ADDRESS_GROUPS: u32 = 0x10 | 0x100 | 0x800;
 /// One change brings several messages: they are gathered for this long.
 const GATHER: Duration = Duration::from_millis(2);
+
+/// How long to wait where none can be had.
+const BLIND: Duration = Duration::from_millis(50);
 
 /// Bytes of a datagram: what tells of one device, which the kernel sends by itself.
 const DATAGRAM: usize = 8 << 10;
@@ -57,21 +61,21 @@ impl LinkNews {
         std::mem::take(&mut self.gone)
     }
 
-    /// Sleeps until a device has changed, at most `timeout`. Whether one may have.
-    pub fn wait(&mut self, timeout: Duration) -> bool {
+    /// Sleeps until a device has changed or `stop` is set, at most `timeout`, and where the kernel gives no news not for
+    /// long. Whether one may have changed.
+    pub fn wait(&mut self, stop: &Stop, timeout: Duration) -> bool {
         let LinkNews { socket: Some(socket), gone } = self else {
-            std::thread::sleep(timeout);
+            stop.wait(timeout.min(BLIND));
             return true;
         };
-        // A time out of range is as good as none.
-        let limit = Timespec::try_from(timeout).ok();
-        match poll(&mut [PollFd::new(&*socket, PollFlags::IN)], limit.as_ref()) {
-            Ok(0) => return false,
-            Ok(_) => std::thread::sleep(GATHER),
-            Err(_) => std::thread::sleep(timeout),
+        let mut fds = [PollFd::new(&*socket, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
+        // A time out of range is as good as none. An error (EINTR) ends the sleep as well.
+        let _ = poll(&mut fds, Timespec::try_from(timeout).ok().as_ref());
+        let [news, end] = fds.map(|fd| !fd.revents().is_empty());
+        if news && !end {
+            std::thread::sleep(GATHER);
         }
-        drain(socket, |message| gone.extend(devices::gone(message)));
-        true
+        drain(socket, |message| gone.extend(devices::gone(message)))
     }
 
     /// Whether a device may have changed since the last question.
@@ -104,7 +108,7 @@ mod tests {
     #[test]
     fn without_a_socket_there_may_always_be_news() {
         let start = Instant::now();
-        assert!(LinkNews { socket: None, gone: Vec::new() }.wait(Duration::from_millis(3)));
+        assert!(LinkNews { socket: None, gone: Vec::new() }.wait(&Stop::new().unwrap(), Duration::from_millis(3)));
         assert!(start.elapsed() >= Duration::from_millis(3));
         assert!(LinkNews { socket: None, gone: Vec::new() }.take());
     }

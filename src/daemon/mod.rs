@@ -19,6 +19,10 @@
 //! - [`features`]: what the kernel may lack
 //! - [`readers`]: which shard reads whose clone ring
 //! - [`stats`]: gathers and publishes, as [`records`]
+//! - [`threads`]: starts all of these, none of which may end before the others
+//!
+//! Each blocks until there is something for it, and turns rarely otherwise: where a thread wakes, the kernel carries no frame
+//! meanwhile on that processor.
 
 pub mod carrier;
 pub mod config;
@@ -32,41 +36,46 @@ pub mod readers;
 pub mod records;
 pub mod report;
 pub mod stats;
+pub mod threads;
 pub mod topology;
 pub mod worker;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shm_layout::header::RegionKind;
 use thiserror::Error;
 
+use crate::alarm::Alarm;
 use crate::kernel::rings::Ring;
-use crate::region::{CONFIG_FILE, Publisher, RegionError, STATS_FILE, Subscriber, check_dir};
+use crate::region::{CONFIG_FILE, Publisher, RegionError, STATS_FILE, Subscriber, check_dir, rouse};
 use crate::shard::lanes::Wake;
 use crate::shard::mailbox::Command;
+use crate::signals::Signals;
 use crate::snapshot::adopter::{Adopter, Adoption};
 use crate::snapshot::table::Current;
 use crate::snapshot::upstream::Upstream;
+use crate::stop::Stop;
 use crate::told::Told;
 use crate::xsk::socket;
 use carrier::Carrier;
 use config::Config;
 use report::Report;
 use stats::Teller;
+use threads::{Threads, join};
 use topology::Topology;
 use worker::Worker;
-
-/// How long a thread sleeps between looks at things nobody wakes it for.
-const TICK: Duration = Duration::from_millis(50);
 
 /// How often processors are looked for that have come to run.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How long the adopter sleeps where no publish wakes it: a region that was replaced behind its back is found that late.
-const ADOPTER_NAP: Duration = Duration::from_millis(100);
+const ADOPTER_NAP: Duration = Duration::from_millis(250);
+
+/// Between attempts to wake a thread that is to end: the one before may have come a moment too early.
+const ROUSE: Duration = Duration::from_millis(1);
 
 /// Niceness of the adopter: the highest priority of its scheduling class.
 const ADOPTER_NICENESS: i32 = -20;
@@ -99,13 +108,13 @@ pub enum DaemonError {
     ThreadDied(String),
 }
 
-/// Runs the dataplane until `is_over`, which is asked every 50 ms, and takes everything down again. Signals are the
-/// program's affair: none may end the process in between.
+/// Runs the dataplane until a signal asks for the end, and takes everything down again.
 ///
 /// # Errors
 /// [`DaemonError`]; nothing is left attached.
-pub fn run(config: &Config, is_over: impl FnMut() -> bool) -> Result<(), DaemonError> {
-    Dataplane::open(config)?.run(is_over)
+pub fn run(config: &Config, signals: &mut Signals) -> Result<(), DaemonError> {
+    let over = stop()?;
+    Dataplane::open(config)?.run(signals, &Arc::new(over))
 }
 
 /// A dataplane that may begin: the directory is its own, until this is dropped.
@@ -134,20 +143,22 @@ impl Dataplane {
         Ok(Dataplane { config: config.clone(), publisher })
     }
 
-    /// As [`run`].
+    /// As [`run`], also until somebody sets `over`; it is set as soon as this one is to end.
     ///
     /// # Errors
     /// [`DaemonError`]; nothing is left attached.
-    pub fn run(self, mut is_over: impl FnMut() -> bool) -> Result<(), DaemonError> {
+    pub fn run(self, signals: &mut Signals, over: &Arc<Stop>) -> Result<(), DaemonError> {
         let Dataplane { config, publisher } = self;
         let config = &config;
         let system = |action| move |source| DaemonError::System { action, source };
         let table = Arc::new(Current::default());
         let (carrier, facts) = Carrier::of(config).map_err(DaemonError::NoKernelPath)?;
-        let stop = Arc::new(Stop::default());
+        let stop = Arc::new(Stops { topology: stop()?, shards: Arc::default(), others: stop()? });
+        let threads = Threads::new(Arc::clone(over));
+        let news = Arc::new(Alarm::new().map_err(system("make an event"))?);
         // Before there are threads: one for which a control group has too little memory takes all of that for a moment.
         let rings = carrier.as_ref().map(|carrier| carrier.rings()).unwrap_or_default();
-        let workers = Worker::start_all(config, &table, &stop.shards).map_err(system("start a shard"))?;
+        let workers = Worker::start_all(config, &table, &stop.shards, &threads).map_err(system("start a shard"))?;
         give(rings, &workers);
         let blocks: Vec<_> = workers.iter().map(|w| Arc::clone(&w.block)).collect();
         let report = Arc::new(Report::default());
@@ -161,19 +172,20 @@ impl Dataplane {
             };
             let (stop, report) = (Arc::clone(&stop), Arc::clone(&report));
             let wakers: Vec<_> = workers.iter().map(|w| Arc::clone(&w.waker)).collect();
-            let carrier = carrier.clone();
-            spawn("adopter", move || adopt(adopter, carrier.as_deref(), &wakers, &report, &stop.others))
-                .map_err(system("start a thread"))?
+            let (carrier, news) = (carrier.clone(), Arc::clone(&news));
+            let hears = Hears { wakers, topology: news };
+            let adopter = move || adopt(adopter, carrier.as_deref(), &hears, &report, &stop.others);
+            threads.spawn("adopter", adopter).map_err(system("start a thread"))?
         };
         let (topology, follower) = {
             let hands = workers.iter().map(Worker::hand).collect();
             let (carrier, report) = (carrier.clone(), Arc::clone(&report));
             let facts = facts.clone();
-            let topology = Topology::new(config.clone(), Arc::clone(&table), hands, report, carrier, facts);
+            let topology = Topology::new(config.clone(), Arc::clone(&table), hands, report, carrier, facts, news);
             let follower = topology.follower();
             let (binding, following) = (Arc::clone(&stop), Arc::clone(&stop));
-            let topology = spawn("topology", move || topology.run(&binding.topology));
-            let follower = spawn("follower", move || follower.run(&following.topology));
+            let topology = threads.spawn("topology", move || topology.run(&binding.topology));
+            let follower = threads.spawn("follower", move || follower.run(&following.topology));
             (topology.map_err(system("start a thread"))?, follower.map_err(system("start a thread"))?)
         };
         let stats = {
@@ -185,7 +197,7 @@ impl Dataplane {
             };
             let (stop, carrier) = (Arc::clone(&stop), carrier.clone());
             let stats = move || stats.with_features(features::ask(&facts, carrier.as_deref())).run(&stop.others);
-            spawn("stats", stats).map_err(system("start a thread"))?
+            threads.spawn("stats", stats).map_err(system("start a thread"))?
         };
         tracing::info!(
             "spanwired {} on {}: {} shard(s) on cpu {:?}, frames for wires: {}, for clones: {} each, of {} bytes",
@@ -202,25 +214,17 @@ impl Dataplane {
         }
 
         // This thread has nothing to do but to wait: for the end, or for a thread that must not end.
-        let (mut died, mut looked) = (None, Instant::now());
-        while !is_over() && died.is_none() {
-            thread::sleep(TICK);
-            if looked.elapsed() >= LOOK {
-                looked = Instant::now();
-                carrier.iter().for_each(|carrier| give(carrier.rings(), &workers));
-            }
-            died = workers
-                .iter()
-                .map(|w| &w.thread)
-                .chain([&adopter, &topology, &follower, &stats])
-                .find(|thread| thread.is_finished())
-                .map(|thread| thread.thread().name().unwrap_or("unnamed").to_owned());
+        while !signals.ended() && !over.is_set() {
+            signals.wait(over, LOOK);
+            carrier.iter().for_each(|carrier| give(carrier.rings(), &workers));
         }
+        let died = threads.ended();
+        over.set();
         tracing::info!("stopping");
         // What is selected from here on nobody would send.
         carrier.iter().for_each(|carrier| carrier.rest(&table.load(), &blocks));
         // Sockets first, while the shards still answer; the shards; then what only watches.
-        stop.topology.store(true, Relaxed);
+        stop.topology.set();
         join(topology);
         join(follower);
         stop.shards.store(true, Relaxed);
@@ -228,9 +232,9 @@ impl Dataplane {
             worker.waker.wake();
             join(worker.thread);
         }
-        stop.others.store(true, Relaxed);
-        join(adopter);
-        join(stats);
+        stop.others.set();
+        join_roused(adopter, || rouse(&config.dir, CONFIG_FILE, RegionKind::Config));
+        join_roused(stats, || rouse(&config.dir, STATS_FILE, RegionKind::Stats));
         died.map_or(Ok(()), |name| Err(DaemonError::ThreadDied(name)))
     }
 }
@@ -255,30 +259,38 @@ fn give(rings: Vec<(usize, Ring)>, workers: &[Worker]) {
 }
 
 /// When each group of threads is to end.
-#[derive(Debug, Default)]
-struct Stop {
-    topology: AtomicBool,
+#[derive(Debug)]
+struct Stops {
+    topology: Stop,
     shards: Arc<AtomicBool>,
-    others: AtomicBool,
+    others: Stop,
 }
 
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    thread::Builder::new().name(name.to_owned()).spawn(body)
+fn stop() -> Result<Stop, DaemonError> {
+    Stop::new().map_err(|source| DaemonError::System { action: "make an event", source })
 }
 
-fn join(thread: JoinHandle<()>) {
-    let name = thread.thread().name().unwrap_or("unnamed").to_owned();
-    if thread.join().is_err() {
-        tracing::error!("the {name} thread panicked");
+/// Waits for the end of a thread that sleeps on a region.
+fn join_roused(thread: JoinHandle<()>, rouse: impl Fn()) {
+    while !thread.is_finished() {
+        rouse();
+        thread::sleep(ROUSE);
     }
+    join(thread);
+}
+
+/// Who hears of a new table.
+struct Hears {
+    wakers: Vec<Arc<worker::Waker>>,
+    topology: Arc<Alarm>,
 }
 
 fn adopt(
     mut adopter: Adopter,
     carrier: Option<&Carrier>,
-    wakers: &[Arc<worker::Waker>],
+    Hears { wakers, topology }: &Hears,
     report: &Report,
-    stop: &AtomicBool,
+    stop: &Stop,
 ) {
     // Rarely runs, but what it does is waited for: ahead of the other control threads, where that is allowed. On
     // Linux the priority of "this process" is that of this thread.
@@ -286,7 +298,7 @@ fn adopt(
         tracing::debug!("the adopter keeps the priority of the others: {error}");
     }
     let mut told = Told::default();
-    while !stop.load(Relaxed) {
+    while !stop.is_set() {
         if let Some(carrier) = carrier {
             carrier.catch_up();
         }
@@ -298,6 +310,7 @@ fn adopt(
                 if let Some(carrier) = carrier {
                     carrier.follow(&adopter.current());
                 }
+                topology.ring();
                 report.accepted();
                 told.ends();
                 tracing::info!("adopted generation {generation}");

@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -14,7 +13,6 @@ use shm_layout::record::{
     PortDeviceRecord, RefusalRecord, RingRecord, RoomRecord, StatsMetaRecord, TakenDownRecord,
 };
 
-use super::TICK;
 use super::config::Config;
 use super::devices::Devices;
 use super::features::Feature;
@@ -30,6 +28,7 @@ use crate::rings::SHARE_LEAST;
 use crate::shard::limits::MAX_PORTS;
 use crate::snapshot::table::{Current, Table, TableEntry};
 use crate::snapshot::upstream::Upstream;
+use crate::stop::Stop;
 use crate::told::Told;
 use crate::xsk::abi::max_clone_in;
 
@@ -107,11 +106,12 @@ impl Teller {
         Teller { features, ..self }
     }
 
-    /// Publishes when a reader asks and now and then until `stop`, and once more after it.
-    pub fn run(mut self, stop: &AtomicBool) {
+    /// Publishes when a reader asks and now and then until `stop`, and once more after it. What sleeps is woken by a reader that
+    /// asks: with a stop too, somebody is to do so, or it takes until the next publish.
+    pub fn run(mut self, stop: &Stop) {
         let mut is_asked = false;
         loop {
-            let last = stop.load(Relaxed);
+            let last = stop.is_set();
             let (start, before) = (Instant::now(), processor_time());
             self.devices.refresh(is_asked);
             self.publish();
@@ -119,14 +119,11 @@ impl Teller {
                 return;
             }
             let rested = Instant::now() + processor_time().saturating_sub(before) * SHARE;
-            let due = rested.max(start + PERIOD);
-            let until = |time: Instant| time.saturating_duration_since(Instant::now()).min(TICK);
-            while !stop.load(Relaxed) && !until(rested).is_zero() {
-                std::thread::sleep(until(rested));
-            }
-            is_asked = false;
-            while !stop.load(Relaxed) && !until(due).is_zero() && !is_asked {
-                is_asked = self.publisher.wait_asked(until(due));
+            let until = |time: Instant| time.saturating_duration_since(Instant::now());
+            let left = until(rested.max(start + PERIOD));
+            is_asked = !stop.is_set() && self.publisher.wait_asked(left);
+            if is_asked {
+                stop.wait(until(rested));
             }
         }
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use super::config::Config;
-use super::spawn;
+use super::threads::Threads;
 use crate::counters::ShardBlock;
 use crate::shard::lanes::Wake;
 use crate::shard::mailbox::{Command, Event, Mailbox};
@@ -140,7 +140,12 @@ impl Worker {
     ///
     /// # Errors
     /// Memory or threads are short.
-    pub fn start_all(config: &Config, table: &Arc<Current>, stop: &Arc<AtomicBool>) -> io::Result<Vec<Worker>> {
+    pub fn start_all(
+        config: &Config,
+        table: &Arc<Current>,
+        stop: &Arc<AtomicBool>,
+        threads: &Threads,
+    ) -> io::Result<Vec<Worker>> {
         let (mut shards, mut parts, mut bells) = (Vec::new(), Vec::new(), Vec::new());
         for (id, &cpu) in config.cpus.iter().enumerate() {
             let block = Arc::new(ShardBlock::new(id as u32, cpu));
@@ -157,7 +162,8 @@ impl Worker {
             parts.push((block, mailbox, waker));
         }
         shard::connect(&mut shards, &bells);
-        let start = |(shard, (block, mailbox, waker))| Worker::start(shard, block, mailbox, waker, stop, config.busy);
+        let busy = config.busy;
+        let start = |(shard, (block, mailbox, waker))| Worker::start(shard, block, mailbox, waker, stop, busy, threads);
         shards.into_iter().zip(parts).map(start).collect()
     }
 
@@ -168,13 +174,14 @@ impl Worker {
         waker: Arc<Waker>,
         stop: &Arc<AtomicBool>,
         busy: bool,
+        threads: &Threads,
     ) -> io::Result<Worker> {
         let mirror_area = Arc::clone(shard.mirror_area());
         let ended = Arc::new(AtomicBool::new(false));
         let thread = {
             let (block, waker, stop) = (Arc::clone(&block), Arc::clone(&waker), Arc::clone(stop));
             let end = End(Arc::clone(&ended));
-            spawn(&format!("shard-{}", block.id), move || {
+            threads.spawn(&format!("shard-{}", block.id), move || {
                 // Moved in, so that it drops, and tells, however the thread ends.
                 let _end = end;
                 run(shard, &block, &waker, &stop, busy);

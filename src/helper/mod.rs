@@ -19,7 +19,7 @@ use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,7 @@ use crate::control::state::{Stats, last_stats};
 use crate::daemon::{DaemonError, Dataplane};
 use crate::region::write_beside;
 use crate::signals::Signals;
+use crate::stop::{Stop, StopAtEnd};
 use args::Settings;
 
 /// How long a producer that comes at once waits for the dataplane to begin: less than it wants to wait in all.
@@ -70,24 +71,20 @@ pub fn run(settings: Settings, mut signals: Signals) -> Result<(), HelperError> 
     // First: whoever has no right to the ports of this directory answers no producer.
     let dataplane = Dataplane::open(&config)?;
     let server = Server::bind(serve)?;
-    let stop = AtomicBool::new(false);
+    let stop = Stop::new().map_err(|source| HelperError::System { action: "make an event", source })?;
+    let stop = Arc::new(stop);
     let done = thread::scope(|scope| {
         // However this or the other thread ends, the other one ends too.
-        let _stop = Raise(&stop);
+        let _stop = StopAtEnd(&stop);
         let served = thread::Builder::new().name("server".to_owned()).spawn_scoped(scope, || {
-            let _stop = Raise(&stop);
+            let _stop = StopAtEnd(&stop);
             wait_for_dataplane(&config.dir, &stop);
             tell_state(&server, state_file.as_deref());
             server.run(&stop)
         });
         let served = served.map_err(|source| HelperError::System { action: "start a thread", source })?;
-        let ran = dataplane.run(|| {
-            if signals.ended() {
-                stop.store(true, Relaxed);
-            }
-            stop.load(Relaxed)
-        });
-        stop.store(true, Relaxed);
+        let ran = dataplane.run(&mut signals, &stop);
+        stop.set();
         let served = served.join().map_err(|_| HelperError::ServerDied);
         ran?;
         Ok(served??)
@@ -98,11 +95,11 @@ pub fn run(settings: Settings, mut signals: Signals) -> Result<(), HelperError> 
 
 /// Waits until the dataplane of this process tells of itself: a producer that hears of none does without it for a while.
 /// One that hears nothing for longer gives up, so this does too.
-fn wait_for_dataplane(dir: &Path, stop: &AtomicBool) {
+fn wait_for_dataplane(dir: &Path, stop: &Stop) {
     let own = |stats: &Stats| stats.running() && stats.pid() == std::process::id();
     let start = Instant::now();
     while start.elapsed() < PATIENCE
-        && !stop.load(Relaxed)
+        && !stop.is_set()
         && !last_stats(dir).ok().flatten().is_some_and(|stats| own(&stats))
     {
         thread::sleep(LOOK);
@@ -123,13 +120,4 @@ fn tell_state(server: &Server, file: Option<&Path>) {
 fn make_parent(file: &Path) -> io::Result<()> {
     let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
     parent.map_or(Ok(()), |parent| DirBuilder::new().recursive(true).mode(0o755).create(parent))
-}
-
-/// Says stop when it goes.
-struct Raise<'a>(&'a AtomicBool);
-
-impl Drop for Raise<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
-    }
 }

@@ -11,6 +11,17 @@ use super::file::{Access, RegionFile};
 
 /// How often a region may be replaced again while it is looked up.
 const REPLACED: usize = 16;
+/// How long a wait takes for a region that is not there, at most.
+const ABSENT: Duration = Duration::from_millis(100);
+
+/// Wakes the threads that wait for a publish of the region `name` in `dir`, or to be asked for one, as if that had come: for who
+/// wants one of them to look at something else. One that does not wait just now hears nothing.
+pub fn rouse(dir: &Path, name: &str, kind: RegionKind) {
+    if let Ok(file) = RegionFile::open(&dir.join(name), kind, Access::Read) {
+        file.wake();
+        file.ask();
+    }
+}
 
 /// What [`Subscriber::poll`] found.
 #[derive(Debug)]
@@ -110,12 +121,12 @@ impl Subscriber {
     }
 
     /// Sleeps until a publish after the last [`Subscriber::poll`], at most `timeout`. Whether there was one; may
-    /// return early.
+    /// return early. Where there is no region yet, nothing tells of the first publish: that is found late.
     pub fn wait(&self, timeout: Duration) -> bool {
         match &self.file {
             Some(file) => file.wait(self.notify, timeout),
             None => {
-                std::thread::sleep(timeout.min(Duration::from_millis(20)));
+                std::thread::sleep(timeout.min(ABSENT));
                 false
             }
         }

@@ -1,6 +1,7 @@
 //! Completion: frames back from transmission to their partitions, clones into their ledgers.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use shm_layout::counters::Binding;
@@ -20,8 +21,10 @@ use crate::xsk::ring::Taken;
 use crate::xsk::store::Store;
 use crate::xsk::umem::Umem;
 
-/// Audits that make up a round over all frames.
-pub const AUDITS: u32 = 20;
+/// Time between audits, at least.
+pub const AUDIT: Duration = Duration::from_millis(200);
+/// Audits that make up a round over all frames: a second.
+pub const AUDITS: u32 = 5;
 /// Frames looked at in one breath, at most: some microseconds.
 pub(super) const AUDITED_AT_ONCE: u32 = 4096;
 /// A frame that is not completed after so many rounds goes into quarantine.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use spanwire::daemon::link_news::LinkNews;
+use spanwire::stop::Stop;
 use spanwire_lab::topology::{Lab, LabSpec, Role};
 
 use super::exchange;
@@ -29,12 +30,12 @@ fn xdp_programs(lab: &Lab) -> usize {
 #[test]
 fn the_kernel_tells_of_a_changed_device() {
     let lab = lab(LabSpec::default());
-    let mut links = lab.dut().enter(LinkNews::watch).unwrap();
-    let is_quiet = (0..100).any(|_| !links.wait(Duration::from_millis(20)));
+    let (mut links, stop) = (lab.dut().enter(LinkNews::watch).unwrap(), Stop::new().unwrap());
+    let is_quiet = (0..100).any(|_| !links.wait(&stop, Duration::from_millis(20)));
     assert!(is_quiet, "without a change there is no news, in the end");
     let device = &lab.wire(0).unwrap().a.name;
     assert!(lab.dut().ip(&["link", "set", device, "mtu", "1400"]).unwrap().status.success());
-    assert!(links.wait(Duration::from_secs(20)), "the MTU has changed");
+    assert!(links.wait(&stop, Duration::from_secs(20)), "the MTU has changed");
 }
 
 /// Nothing but wires that go on crossing, where the kernel carries them and it is not told to cut.

@@ -14,6 +14,7 @@ mod flapping;
 mod foreign;
 mod helper;
 mod identity;
+mod idle;
 mod jumbo;
 mod lifecycle;
 mod link_loss;

@@ -2,7 +2,6 @@
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use serde::{Serialize, Serializer};
@@ -28,6 +27,7 @@ use crate::control::quote::clipped;
 use crate::control::role::{self, Reach};
 use crate::control::source::complete;
 use crate::control::writer::{Standing, gate, publish, shortcomings};
+use crate::stop::Stop;
 use crate::told::Shared;
 
 /// How long a change of the role is seen through to the shards: well within what a producer waits.
@@ -167,7 +167,7 @@ impl Desk {
     }
 
     /// Does what a request asks, which may set `stop`, and gives the answer.
-    pub(super) fn answer(&self, request: &exchange::Request<'_>, client: Client<'_>, stop: &AtomicBool) -> Answer {
+    pub(super) fn answer(&self, request: &exchange::Request<'_>, client: Client<'_>, stop: &Stop) -> Answer {
         self.producer.hear(client.process.as_ref());
         if client.door == Door::Sessions {
             self.producer.note_look(client.process.as_ref());
@@ -195,7 +195,7 @@ impl Desk {
         Answer { ok: done.is_ok(), error: done.err(), session_policy_complete, status }
     }
 
-    fn obey(&self, request: &Request<'_>, client: Client<'_>, stop: &AtomicBool) -> Result<Done, String> {
+    fn obey(&self, request: &Request<'_>, client: Client<'_>, stop: &Stop) -> Result<Done, String> {
         let kind = request.kind.as_str();
         if client.door == Door::Sessions && !OF_SESSIONS.contains(&kind) {
             return Err(format!(
@@ -241,7 +241,7 @@ impl Desk {
             "list_sessions_by_policy" => return Ok(Done::NoSessions),
             "shutdown" => {
                 tracing::info!("a client asks to shut down");
-                stop.store(true, Relaxed);
+                stop.set();
             }
             kind if NOTHING_TO_DO.contains(&kind) => {}
             "" => return Err("type: the key is missing (allowed: a request type)".to_owned()),
@@ -347,7 +347,7 @@ mod tests {
         let deadline = Instant::now() + Duration::from_secs(60);
         let request = exchange::read(&seat, deadline).unwrap();
         let client = Client { door: Door::Control, stream: seat.stream(), process: None, turn, deadline };
-        let answer = desk.answer(&request, client, &AtomicBool::new(false));
+        let answer = desk.answer(&request, client, &Stop::new().unwrap());
         drop(theirs);
         answer
     }

@@ -10,19 +10,23 @@ use std::time::Duration;
 
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, fchmod};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with};
 
 use super::error::ServeError;
 use crate::region::{RegionError, WriterLock};
+use crate::stop::Stop;
 use crate::told::Shared;
 
 /// Who may connect: the owner and the group.
 const MODE: u32 = 0o660;
 /// Clients that may wait to be accepted.
 const BACKLOG: i32 = 256;
+
+/// How long no client is accepted where one could not be.
+const SHORT: Duration = Duration::from_millis(50);
 
 /// The name of the second socket, in the directory of the first.
 pub const SESSIONS_SOCKET: &str = "userspace-dp-sessions.sock";
@@ -50,13 +54,12 @@ impl Sockets {
         Ok(Sockets([(Door::Control, Socket::bind(path)?), (Door::Sessions, Socket::bind(&sessions)?)]))
     }
 
-    /// The next client of each, if any comes within `patience`.
-    pub(super) fn accept(&self, patience: Duration) -> Result<Vec<(Door, UnixStream)>, ServeError> {
-        let timeout = Timespec { tv_sec: 0, tv_nsec: patience.subsec_nanos().into() };
-        let mut fds =
-            self.0.each_ref().map(|(_, socket)| PollFd::from_borrowed_fd(socket.listener.as_fd(), PollFlags::IN));
-        match poll(&mut fds, Some(&timeout)) {
-            Ok(0) | Err(Errno::INTR) => return Ok(Vec::new()),
+    /// Sleeps until there is a client, or `stop` is set. The next one of each, if it has one.
+    pub(super) fn accept(&self, stop: &Stop) -> Result<Vec<(Door, UnixStream)>, ServeError> {
+        let [control, sessions] = self.0.each_ref().map(|(_, socket)| socket.listener.as_fd());
+        let mut fds = [control, sessions, stop.as_fd()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        match poll(&mut fds, None) {
+            Err(Errno::INTR) => return Ok(Vec::new()),
             Ok(_) => {}
             Err(error) => {
                 let path = self.0[0].1.path.clone();
@@ -64,7 +67,7 @@ impl Sockets {
             }
         }
         let ready = self.0.iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
-        Ok(ready.filter_map(|((door, socket), _)| Some((*door, socket.accept(patience)?))).collect())
+        Ok(ready.filter_map(|((door, socket), _)| Some((*door, socket.accept(stop)?))).collect())
     }
 
     /// Whether the process at the other end may ask for anything: it runs as the same user as this one or as root,
@@ -129,7 +132,7 @@ impl Socket {
     }
 
     /// The next client, if one is there.
-    fn accept(&self, patience: Duration) -> Option<UnixStream> {
+    fn accept(&self, stop: &Stop) -> Option<UnixStream> {
         match self.listener.accept() {
             Ok((stream, _)) => {
                 self.told.ends();
@@ -141,7 +144,7 @@ impl Socket {
                     if let Some(news) = self.told.is(&error.to_string()) {
                         tracing::warn!("a client cannot be accepted: {news}");
                     }
-                    std::thread::sleep(patience);
+                    stop.wait(SHORT);
                 }
                 None
             }

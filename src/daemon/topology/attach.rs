@@ -8,19 +8,20 @@
 //! ── on record ── offloads off, promiscuous where the kernel carries ── sockets entered into the program's map
 //! ```
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shm_layout::record::PortRole;
 
 use super::attached::{Attached, is_still};
 use super::carry::Way;
 use super::changed::What;
+use super::failed::Failed;
 use super::identity::Place;
 use super::lanes::Lanes;
 use super::roster::Served;
 use super::serve::lead_in;
 use super::sighting::Sighting;
-use super::{FIRST_REST, Failed, LONGEST_REST, Plan, Topology, Want};
+use super::{Plan, Topology, Want};
 use crate::devices::promiscuity;
 use crate::kernel::hold::Hold;
 use crate::kernel::path::is_of_a_stack;
@@ -67,9 +68,8 @@ impl Topology {
         self.news.warn(ifindex, &label, reason.clone());
         let known = self.record.ports().get(&ifindex).and_then(|known| known.device.as_ref());
         let device = known.and_then(|known| self.lookout.device(known.ifindex));
-        let before = self.failed.get(&ifindex).filter(|before| before.device == device);
-        let rest = before.map_or(FIRST_REST, |before| (2 * before.rest).min(LONGEST_REST));
-        self.failed.insert(ifindex, Failed { since: Instant::now(), rest, device, whatever: false, reason });
+        let failed = Failed::now(device, reason, self.failed.get(&ifindex));
+        self.failed.insert(ifindex, failed);
     }
 
     fn try_attach(&mut self, ifindex: u32, want: Want, lanes: Lanes, plan: &Plan) -> Result<Attached, String> {

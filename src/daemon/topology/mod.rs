@@ -16,7 +16,7 @@
 //! - `attached`: a port in use
 //! - `carry`: wires on the kernel path
 //! - `upkeep`: looks whether what was put on ports and changed there is still so
-//! - `attach`: takes a port into use; `serve`: its sockets
+//! - `attach`: takes a port into use; `serve`: its sockets; `failed`: one that could not be
 //! - `close`: lets go of ports, or of their sockets alone
 //! - `mute`: lets go of those that send nothing
 //! - `frames`: how many frames a wire gets, and where
@@ -37,6 +37,7 @@ mod attached;
 mod carry;
 mod changed;
 mod close;
+mod failed;
 mod follower;
 mod frames;
 mod identity;
@@ -58,26 +59,28 @@ mod totals;
 mod upkeep;
 
 use std::collections::{BTreeMap, HashMap};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use shm_layout::record::PortRole;
 
-use super::TICK;
 use super::carrier::Carrier;
 use super::config::Config;
 use super::crossing::Crossings;
 use super::report::Report;
 use super::worker::Hand;
-use crate::devices::Device;
+use crate::alarm::{Alarm, sleep};
 use crate::kernel::features::KernelFacts;
 use crate::kernel::pins;
+use crate::shard::complete::AUDIT;
 use crate::snapshot::table::{Current, Table};
+use crate::stop::Stop;
 use crate::xsk::offload::Offload;
 use attached::Attached;
 use carry::{Trials, Ways};
+use failed::Failed;
 pub use follower::Follower;
 use frames::Frames;
 use identity::Place;
@@ -91,10 +94,9 @@ use serve::IdPool;
 use sights::Sights;
 use totals::Totals;
 
-/// How long a port that failed is left alone, the first time.
-const FIRST_REST: Duration = Duration::from_millis(20);
-/// And at most, in the end. Each time it is twice as long as the time before.
-const LONGEST_REST: Duration = Duration::from_secs(4);
+/// Time between looks at what nobody tells of: at what sockets have counted, at completions that are overdue, at frames that a
+/// port that is down has not sent. What comes of them is published no more often.
+const TURN: Duration = AUDIT;
 
 /// What a port is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,19 +112,6 @@ impl Want {
             Want::Monitor => PortRole::Monitor,
         }
     }
-}
-
-/// A port that could not be attached.
-#[derive(Debug)]
-struct Failed {
-    since: Instant,
-    /// How long it is left alone from then on.
-    rest: Duration,
-    /// The device it failed on.
-    device: Option<Device>,
-    /// Whether it is left alone also when that has changed.
-    whatever: bool,
-    reason: String,
 }
 
 /// Where the wanted ports are.
@@ -156,6 +145,8 @@ pub struct Topology {
     looked: Instant,
     hands: Vec<Hand>,
     roster: Arc<Roster>,
+    /// Rung when the devices were looked at, and when there is another table.
+    alarm: Arc<Alarm>,
     report: Arc<Report>,
     attached: BTreeMap<u32, Attached>,
     failed: HashMap<u32, Failed>,
@@ -173,7 +164,7 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// A topology with nothing attached.
+    /// A topology with nothing attached; `alarm` is to be rung when there is another table.
     pub fn new(
         config: Config,
         table: Arc<Current>,
@@ -181,6 +172,7 @@ impl Topology {
         report: Arc<Report>,
         carrier: Option<Arc<Carrier>>,
         facts: KernelFacts,
+        alarm: Arc<Alarm>,
     ) -> Topology {
         let ids = hands.iter().map(|_| IdPool::default()).collect();
         let frames = hands.iter().map(|_| Frames::new(config.frames)).collect();
@@ -194,7 +186,8 @@ impl Topology {
             trials: Trials::default(),
             config,
             table,
-            roster: Arc::new(Roster::new(hands.clone(), Arc::clone(&report))),
+            roster: Arc::new(Roster::new(hands.clone(), Arc::clone(&report), Arc::clone(&alarm))),
+            alarm,
             hands,
             report,
             attached: BTreeMap::new(),
@@ -215,20 +208,25 @@ impl Topology {
     }
 
     /// Follows the ports until `stop`, then detaches them all but those that are to go on crossing.
-    pub fn run(mut self, stop: &AtomicBool) {
-        while !self.roster.wait(0, TICK) && !stop.load(Relaxed) {}
+    pub fn run(mut self, stop: &Stop) {
+        while self.roster.looks() == 0 && !stop.is_set() {
+            self.rest(stop, TURN);
+        }
         let mut plan = self.plan();
         self.reconcile(&plan, stop);
         let mut audited = Instant::now();
-        while !stop.load(Relaxed) {
+        while !stop.is_set() {
             let has_changed = self.look_after();
-            if self.roster.wait(plan.looks, TICK.min(self.rest_left())) || self.is_due(&plan) || has_changed {
+            if !has_changed {
+                self.rest(stop, TURN.saturating_sub(audited.elapsed()).min(self.rest_left()));
+            }
+            if self.is_due(&plan) || has_changed {
                 plan = self.plan();
                 self.reconcile(&plan, stop);
             }
             self.note_links();
             // Overdue completions are counted in audits.
-            if audited.elapsed() >= TICK {
+            if audited.elapsed() >= TURN {
                 audited = Instant::now();
                 self.audit();
                 self.take_back();
@@ -257,6 +255,12 @@ impl Topology {
         self.report.set_ports(last.ports, last.bindings);
     }
 
+    /// Sleeps until there is news or `stop` is set, at most `timeout`.
+    fn rest(&self, stop: &Stop, timeout: Duration) {
+        sleep(&[self.alarm.as_fd(), stop.as_fd()], Some(timeout));
+        self.alarm.hush();
+    }
+
     /// What is wanted from now on, and where that is.
     fn plan(&mut self) -> Plan {
         let table = self.table.load();
@@ -271,14 +275,15 @@ impl Topology {
         Plan { ways: self.ways(&table, &places), places, wanted, table, looks }
     }
 
-    /// Whether to look at everything again even if no device has changed.
+    /// Whether to look at everything again.
     fn is_due(&self, plan: &Plan) -> bool {
-        self.table.serial() != plan.table.serial || self.rest_left().is_zero()
+        let is_old = self.roster.looks() != plan.looks || self.table.serial() != plan.table.serial;
+        is_old || self.rest_left().is_zero()
     }
 
     /// How long until a port that failed is to be tried again.
     fn rest_left(&self) -> Duration {
-        self.failed.values().map(Failed::rest_left).min().unwrap_or(TICK)
+        self.failed.values().map(Failed::rest_left).min().unwrap_or(Duration::MAX)
     }
 
     /// Takes note of the links that shards have been told of.
@@ -292,7 +297,7 @@ impl Topology {
     }
 
     /// Brings what is attached in line with what is wanted and what is there.
-    fn reconcile(&mut self, plan: &Plan, stop: &AtomicBool) {
+    fn reconcile(&mut self, plan: &Plan, stop: &Stop) {
         self.note_links();
         self.go_over(plan);
         let wanted = &plan.wanted;
@@ -317,7 +322,7 @@ impl Topology {
     }
 
     /// Attaches what is not and may be. Whether that cost another port its place.
-    fn attach_all(&mut self, plan: &Plan, stop: &AtomicBool) -> bool {
+    fn attach_all(&mut self, plan: &Plan, stop: &Stop) -> bool {
         let Plan { wanted, places, ways, .. } = plan;
         let idle = wanted.iter().filter(|(ifindex, _)| !self.attached.contains_key(ifindex));
         let idle: Vec<_> =
@@ -329,7 +334,7 @@ impl Topology {
         self.want_frames(idle.iter().filter_map(known).collect());
         let device = |ifindex: &u32| self.lookout.device(places.get(ifindex)?.device()?);
         let rests = |ifindex: &u32| {
-            let is_alike = |failed: &Failed| failed.whatever || failed.device == device(ifindex);
+            let is_alike = |failed: &Failed| failed.whatever || failed.is_on(&device(ifindex));
             let rests = |failed: &Failed| !failed.rest_left().is_zero() && is_alike(failed);
             self.failed.get(ifindex).is_some_and(rests)
         };
@@ -345,7 +350,7 @@ impl Topology {
         });
         let mut moved = false;
         for (ifindex, want, lanes) in due {
-            if stop.load(Relaxed) {
+            if stop.is_set() {
                 return false;
             }
             match lanes {
@@ -386,12 +391,6 @@ impl Topology {
             wanted.insert(b, Want::Wire { peer: a });
         }
         wanted
-    }
-}
-
-impl Failed {
-    fn rest_left(&self) -> Duration {
-        self.rest.saturating_sub(self.since.elapsed())
     }
 }
 

@@ -6,12 +6,12 @@
 //! nobody waits for a shard, with the lock held.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use shm_layout::record::PortRole;
 
 use super::link_loss::Pair;
+use crate::alarm::Alarm;
 use crate::daemon::report::Report;
 use crate::daemon::worker::Hand;
 use crate::devices::{self, Device, Gone};
@@ -46,7 +46,8 @@ pub(super) struct Roster {
     hands: Vec<Hand>,
     report: Arc<Report>,
     state: Mutex<State>,
-    looked: Condvar,
+    /// Rung after each look.
+    news: Arc<Alarm>,
 }
 
 #[derive(Debug, Default)]
@@ -86,8 +87,8 @@ pub(super) struct Sight {
 }
 
 impl Roster {
-    pub(super) fn new(hands: Vec<Hand>, report: Arc<Report>) -> Roster {
-        Roster { hands, report, state: Mutex::default(), looked: Condvar::new() }
+    pub(super) fn new(hands: Vec<Hand>, report: Arc<Report>, news: Arc<Alarm>) -> Roster {
+        Roster { hands, report, state: Mutex::default(), news }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -129,7 +130,7 @@ impl Roster {
         state.follow(&self.hands);
         self.report.set_links(state.served());
         state.looks += 1;
-        self.looked.notify_all();
+        self.news.ring();
         is_seen
     }
 
@@ -149,10 +150,9 @@ impl Roster {
         self.report.set_taken_down(taken_down);
     }
 
-    /// Sleeps until there were more looks than `seen`, at most `timeout`. Whether there were.
-    pub(super) fn wait(&self, seen: u64, timeout: Duration) -> bool {
-        let wait = self.looked.wait_timeout_while(self.state(), timeout, |state| state.looks == seen);
-        wait.unwrap_or_else(PoisonError::into_inner).0.looks != seen
+    /// Looks at the devices so far.
+    pub(super) fn looks(&self) -> u64 {
+        self.state().looks
     }
 
     /// The devices as last seen.

@@ -1,13 +1,13 @@
 //! `serve`.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
 use spanwire::control::serve::{Options, Server};
 use spanwire::control::source::Format;
 use spanwire::logging;
 use spanwire::signals::{HangUp, Signals};
+use spanwire::stop::{Stop, StopAtEnd};
 
 use crate::args::ServeArgs;
 use crate::document::live;
@@ -25,12 +25,11 @@ pub(crate) fn serve(dir: &Path, args: ServeArgs) -> Result<(), Failure> {
         on_ambiguous: args.on_ambiguous,
         ..Options::new(dir.to_owned(), args.socket)
     })?;
-    let stop = AtomicBool::new(false);
+    let stop = Stop::new().map_err(failed)?;
     thread::scope(|scope| {
         let watch = thread::Builder::new().name("signals".to_owned());
         watch.spawn_scoped(scope, || signals.watch(&stop)).map_err(failed)?;
-        let served = server.run(&stop);
-        stop.store(true, Relaxed);
-        Ok(served?)
+        let _stop = StopAtEnd(&stop);
+        Ok(server.run(&stop)?)
     })
 }
