@@ -6,6 +6,7 @@
 //!   stats.shm <── stats <── counters of the shards, state of the ports
 //! ```
 //!
+//! - [`berths`]: where the control threads run
 //! - [`carrier`]: the kernel path: what all selectors share
 //! - [`config`]: the command line
 //! - [`crossing`]: what crosses in the kernel, and what is lost on the way
@@ -24,6 +25,7 @@
 //! Each blocks until there is something for it, and turns rarely otherwise: where a thread wakes, the kernel carries no frame
 //! meanwhile on that processor.
 
+pub mod berths;
 pub mod carrier;
 pub mod config;
 pub mod crossing;
@@ -60,6 +62,7 @@ use crate::snapshot::upstream::Upstream;
 use crate::stop::Stop;
 use crate::told::Told;
 use crate::xsk::socket;
+use berths::Berths;
 use carrier::Carrier;
 use config::Config;
 use report::Report;
@@ -122,10 +125,11 @@ pub fn run(config: &Config, signals: &mut Signals) -> Result<(), DaemonError> {
 pub struct Dataplane {
     config: Config,
     publisher: Publisher,
+    berths: Option<Berths>,
 }
 
 impl Dataplane {
-    /// Takes the directory, and keeps this thread and those that it starts from now on off the processors of the shards.
+    /// Takes the directory, and keeps this thread and those that it starts off the processors of the shards.
     ///
     /// # Errors
     /// [`DaemonError`]: another dataplane has the directory, or there can be none here.
@@ -139,8 +143,8 @@ impl Dataplane {
             other => other.into(),
         })?;
         limits::raise_open_files();
-        keep_off(&config.cpus);
-        Ok(Dataplane { config: config.clone(), publisher })
+        let berths = Berths::new(&config.cpus);
+        Ok(Dataplane { config: config.clone(), publisher, berths })
     }
 
     /// As [`run`], also until somebody sets `over`; it is set as soon as this one is to end.
@@ -148,13 +152,14 @@ impl Dataplane {
     /// # Errors
     /// [`DaemonError`]; nothing is left attached.
     pub fn run(self, signals: &mut Signals, over: &Arc<Stop>) -> Result<(), DaemonError> {
-        let Dataplane { config, publisher } = self;
+        let Dataplane { config, publisher, berths } = self;
         let config = &config;
         let system = |action| move |source| DaemonError::System { action, source };
         let table = Arc::new(Current::default());
         let (carrier, facts) = Carrier::of(config).map_err(DaemonError::NoKernelPath)?;
+        berths.iter().for_each(|berths| berths.all_go(carrier.is_some()));
         let stop = Arc::new(Stops { topology: stop()?, shards: Arc::default(), others: stop()? });
-        let threads = Threads::new(Arc::clone(over));
+        let threads = Threads::new(Arc::clone(over), berths.clone());
         let news = Arc::new(Alarm::new().map_err(system("make an event"))?);
         // Before there are threads: one for which a control group has too little memory takes all of that for a moment.
         let rings = carrier.as_ref().map(|carrier| carrier.rings()).unwrap_or_default();
@@ -175,7 +180,7 @@ impl Dataplane {
             let (carrier, news) = (carrier.clone(), Arc::clone(&news));
             let hears = Hears { wakers, topology: news };
             let adopter = move || adopt(adopter, carrier.as_deref(), &hears, &report, &stop.others);
-            threads.spawn("adopter", adopter).map_err(system("start a thread"))?
+            threads.spawn_control("adopter", adopter).map_err(system("start a thread"))?
         };
         let (topology, follower) = {
             let hands = workers.iter().map(Worker::hand).collect();
@@ -184,8 +189,8 @@ impl Dataplane {
             let topology = Topology::new(config.clone(), Arc::clone(&table), hands, report, carrier, facts, news);
             let follower = topology.follower();
             let (binding, following) = (Arc::clone(&stop), Arc::clone(&stop));
-            let topology = threads.spawn("topology", move || topology.run(&binding.topology));
-            let follower = threads.spawn("follower", move || follower.run(&following.topology));
+            let topology = threads.spawn_control("topology", move || topology.run(&binding.topology));
+            let follower = threads.spawn_control("follower", move || follower.run(&following.topology));
             (topology.map_err(system("start a thread"))?, follower.map_err(system("start a thread"))?)
         };
         let stats = {
@@ -197,7 +202,7 @@ impl Dataplane {
             };
             let (stop, carrier) = (Arc::clone(&stop), carrier.clone());
             let stats = move || stats.with_features(features::ask(&facts, carrier.as_deref())).run(&stop.others);
-            threads.spawn("stats", stats).map_err(system("start a thread"))?
+            threads.spawn_control("stats", stats).map_err(system("start a thread"))?
         };
         tracing::info!(
             "spanwired {} on {}: {} shard(s) on cpu {:?}, frames for wires: {}, for clones: {} each, of {} bytes",
@@ -216,6 +221,8 @@ impl Dataplane {
         // This thread has nothing to do but to wait: for the end, or for a thread that must not end.
         while !signals.ended() && !over.is_set() {
             signals.wait(over, LOOK);
+            let is_carried = carrier.is_some() && !report.has_wires_of_shards();
+            berths.iter().for_each(|berths| berths.all_go(is_carried));
             carrier.iter().for_each(|carrier| give(carrier.rings(), &workers));
         }
         let died = threads.ended();
@@ -236,18 +243,6 @@ impl Dataplane {
         join_roused(adopter, || rouse(&config.dir, CONFIG_FILE, RegionKind::Config));
         join_roused(stats, || rouse(&config.dir, STATS_FILE, RegionKind::Stats));
         died.map_or(Ok(()), |name| Err(DaemonError::ThreadDied(name)))
-    }
-}
-
-/// Keeps this thread, and those it starts, off the processors of the shards, if there are others: control work
-/// must not wait for a shard that spins, nor a shard for control work. A shard pins itself after it has started.
-fn keep_off(cpus: &[u32]) {
-    let Ok(mut allowed) = rustix::thread::sched_getaffinity(None) else { return };
-    cpus.iter().for_each(|&cpu| allowed.unset(cpu as usize));
-    if allowed.count() > 0
-        && let Err(error) = rustix::thread::sched_setaffinity(None, &allowed)
-    {
-        tracing::warn!("control threads share the shards' processors: {error}");
     }
 }
 

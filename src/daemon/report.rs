@@ -7,6 +7,7 @@ use shm_layout::record::PortRole;
 
 use super::crossing::Crossing;
 use crate::counters::BindingBlock;
+use crate::kernel::path::Path;
 use crate::xsk::KernelStats;
 use crate::xsk::netdev::LinkState;
 
@@ -109,6 +110,11 @@ impl Report {
     fn state(&self) -> MutexGuard<'_, State> {
         // Every change is one assignment: a poisoned state is still whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether frames of a wire pass through shards.
+    pub fn has_wires_of_shards(&self) -> bool {
+        self.state().paths.iter().any(|path| path.path == Path::Shard.as_str())
     }
 
     /// A copy of the state.

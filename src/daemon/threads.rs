@@ -4,6 +4,7 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::thread::{Builder, JoinHandle};
 
+use super::berths::Berths;
 use crate::stop::Stop;
 
 /// Starts them, and has the dataplane end with the first that does.
@@ -11,12 +12,25 @@ use crate::stop::Stop;
 pub struct Threads {
     over: Arc<Stop>,
     first: Arc<OnceLock<String>>,
+    berths: Option<Berths>,
 }
 
 impl Threads {
-    /// None yet; `over` is set when one of them ends.
-    pub fn new(over: Arc<Stop>) -> Threads {
-        Threads { over, first: Arc::default() }
+    /// None yet; `over` is set when one of them ends. Control threads come to these processors.
+    pub fn new(over: Arc<Stop>, berths: Option<Berths>) -> Threads {
+        Threads { over, first: Arc::default(), berths }
+    }
+
+    /// Starts one of control.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn spawn_control(&self, name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+        let berths = self.berths.clone();
+        self.spawn(name, move || {
+            berths.iter().for_each(Berths::come);
+            body();
+        })
     }
 
     /// Starts one.
@@ -78,7 +92,7 @@ mod tests {
     #[test]
     fn with_the_first_that_ends_it_is_over_and_that_one_is_known() {
         let over = Arc::new(Stop::new().unwrap());
-        let threads = Threads::new(Arc::clone(&over));
+        let threads = Threads::new(Arc::clone(&over), None);
         let (second, first) = (Arc::clone(&over), Arc::clone(&over));
         let second = threads.spawn("second", move || second.wait(Duration::from_secs(1 << 40))).unwrap();
         assert!(!first.is_set() && threads.ended().is_none());
