@@ -241,6 +241,7 @@ impl Node {
             xdp_mode: "",
             driver: String::new(),
             reason: String::new(),
+            note: String::new(),
         };
         let wires = table.wires.iter().flat_map(|&(a, b)| [a, b]).map(|ifindex| port(ifindex, PortRole::Wire));
         let monitors = table.monitors().into_iter().map(|ifindex| port(ifindex, PortRole::Monitor));

@@ -43,6 +43,8 @@ pub struct PortStatus {
     pub driver: String,
     /// Why it is not in use, or what is to be known about it.
     pub reason: String,
+    /// What is to be known about it while its link is up.
+    pub note: String,
 }
 
 /// How the frames of a wire's port cross.
@@ -124,7 +126,7 @@ impl Report {
         for port in ports {
             let Some(&LinkState { up, mtu }) = links.get(&port.ifindex) else { continue };
             if up != port.up {
-                port.reason = if up { String::new() } else { LINK_DOWN.to_owned() };
+                port.reason = if up { port.note.clone() } else { LINK_DOWN.to_owned() };
             }
             (port.up, port.mtu) = (up, mtu);
             let lost = taken_down.iter().find(|(down, _)| *down == port.ifindex);
@@ -167,5 +169,39 @@ impl Report {
     /// A snapshot was adopted, or is readable again.
     pub fn accepted(&self) {
         self.state().last_reject.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Between the news of a link and the next word of who knows the port.
+    #[test]
+    fn what_is_to_be_known_of_a_port_is_told_from_the_moment_its_link_is_up() {
+        let status = |up: bool, reason: &str| PortStatus {
+            ifindex: 11,
+            device: 31,
+            role: PortRole::Wire,
+            there: true,
+            up,
+            mtu: 1500,
+            queues: 0,
+            zero_copy: false,
+            name: "w0a".to_owned(),
+            xdp_mode: "",
+            driver: "veth".to_owned(),
+            reason: reason.to_owned(),
+            note: "the device of its name".to_owned(),
+        };
+        let report = Report::default();
+        for (told, reason) in [(false, LINK_DOWN), (true, "the device of its name"), (false, "not attached yet")] {
+            report.set_ports(vec![status(told, reason)], Vec::new());
+            for (up, reason) in [(true, "the device of its name"), (false, if told { LINK_DOWN } else { reason })] {
+                report.set_links(HashMap::from([(11, LinkState { up, mtu: 1500 })]));
+                let ports = report.read().ports;
+                assert_eq!((ports[0].up, ports[0].reason.as_str()), (up, reason), "told {told}, {up} by now");
+            }
+        }
     }
 }

@@ -73,6 +73,15 @@ impl Topology {
         })
     }
 
+    /// What is to be known of a port in use.
+    fn note(&self, ifindex: u32, port: &Attached, news: &str) -> String {
+        let program = port.program.as_ref().and_then(|p| p.note()).unwrap_or_default();
+        let bind = self.bind_note(port).unwrap_or_default();
+        let sights = self.sights.get(&ifindex).map_or("", Sights::note);
+        let notes = [news, &port.remark, program, bind, sights].into_iter().filter(|note| !note.is_empty());
+        notes.collect::<Vec<_>>().join("; ")
+    }
+
     fn status(&self, ifindex: u32, want: Want, Plan { table, places, .. }: &Plan) -> PortStatus {
         let place = places.get(&ifindex);
         let (device, news) = (place.and_then(Place::device), place.map_or("", Place::news));
@@ -90,30 +99,27 @@ impl Topology {
             xdp_mode: "",
             driver: String::new(),
             reason: if news.is_empty() { MISSING.to_owned() } else { format!("{MISSING}: {news}") },
+            note: news.to_owned(),
         };
         let there = |reason| PortStatus { there: true, device: device.unwrap_or(0), reason, ..absent.clone() };
         match (self.attached.get(&ifindex), self.failed.get(&ifindex)) {
-            (Some(port), _) => PortStatus {
-                there: true,
-                device: port.device.ifindex(),
-                up: port.link.up,
-                mtu: port.link.mtu,
-                queues: port.bound.len() as u32,
-                zero_copy: port.zero_copy,
-                name: port.device.name().to_owned(),
-                xdp_mode: port.program.as_ref().map_or("", |p| p.mode().as_str()),
-                driver: port.device.driver().to_owned(),
-                reason: if port.link.up {
-                    let program = port.program.as_ref().and_then(|p| p.note()).unwrap_or_default();
-                    let bind = self.bind_note(port).unwrap_or_default();
-                    let sights = self.sights.get(&ifindex).map_or("", Sights::note);
-                    let notes = [news, &port.remark, program, bind, sights].into_iter().filter(|note| !note.is_empty());
-                    notes.collect::<Vec<_>>().join("; ")
-                } else {
-                    LINK_DOWN.to_owned()
-                },
-                ..absent.clone()
-            },
+            (Some(port), _) => {
+                let note = self.note(ifindex, port, news);
+                PortStatus {
+                    there: true,
+                    device: port.device.ifindex(),
+                    up: port.link.up,
+                    mtu: port.link.mtu,
+                    queues: port.bound.len() as u32,
+                    zero_copy: port.zero_copy,
+                    name: port.device.name().to_owned(),
+                    xdp_mode: port.program.as_ref().map_or("", |p| p.mode().as_str()),
+                    driver: port.device.driver().to_owned(),
+                    reason: if port.link.up { note.clone() } else { LINK_DOWN.to_owned() },
+                    note,
+                    ..absent
+                }
+            }
             _ if device.is_none() => absent,
             (None, Some(failed)) => there(failed.reason.clone()),
             (None, None) => match want {
