@@ -262,8 +262,7 @@ impl Node {
         let patience = Duration::from_secs(10);
         let publisher = Publisher::open(self.dir.path(), STATS_FILE, RegionKind::Stats, patience).expect("one writer");
         let table = Arc::new(Current::new(table));
-        let teller = Teller::new(&config, &Default::default(), publisher, table, self.blocks.clone(), Arc::new(report))
-            .expect("a thread");
+        let teller = Teller::new(&config, publisher, table, self.blocks.clone(), Arc::new(report)).expect("a thread");
         let stop = Stop::new().expect("a stop");
         thread::scope(|scope| {
             scope.spawn(|| teller.run(&stop));

@@ -54,8 +54,12 @@ pub mod words;
 /// Layout major version. A reader refuses any other.
 pub const LAYOUT_MAJOR: u16 = 1;
 /// Layout minor version. A newer minor may add sections, and fields at the end of a record. 1 adds PLACES,
-/// NATIVE_VLANS, SEEN, LINK_LOSS, PORT_DEVICES, TAKEN_DOWN, PATHS, ROOM, CLONES, REFUSALS and RINGS.
+/// NATIVE_VLANS, SEEN, LINK_LOSS, PORT_DEVICES, TAKEN_DOWN, PATHS, ROOM, CLONES, REFUSALS, RINGS and FEATURES.
 pub const LAYOUT_MINOR: u16 = 1;
+/// The feature of dataplanes whose clones may lie in several mirror frames.
+pub const MULTI_BUFFER: &str = "multi-buffer";
+/// In so many, at most.
+pub const CLONE_FRAMES: u32 = 16;
 /// Reads as this value only in the byte order it was written in.
 pub const ENDIAN_TAG: u32 = 0x0102_0304;
 /// Slots in a region. A reader is lapped only by this many publishes during one copy.

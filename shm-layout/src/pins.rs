@@ -61,7 +61,7 @@ pin!(RingRecord of 16 { values: 0 });
 pin!(EntryStateRecord of 24 { ingress_ifindex: 0, output_ifindex: 4, rate: 8, state: 12, reason: 16 });
 pin!(UmemRecord of 56 { shard: 0, partition: 4, values: 8 });
 pin!(CloneRecord of 16 { shard: 0, pad: 4, on_the_way: 8 });
-pin!(RoomRecord of 16 { frames: 0, share: 4, sockets: 8, longest_clone: 12 });
+pin!(RoomRecord of 16 { frames: 0, share: 4, sockets: 8, pad: 12 });
 pin!(SwapRecord of 1304 { shard: 0, pad: 4, buckets: 8, max_ns: 1288, sum_ns: 1296 });
 pin!(SightRecord of 24 { ifindex: 0, queue: 4, shard: 8, pad: 12, values: 16 });
 pin!(LinkListRecord of 16 { as_of: 0, total: 8, pad: 12 });

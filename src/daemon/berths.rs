@@ -2,7 +2,7 @@
 //!
 //! Where frames pass through shards: others than theirs, as neither is to wait for the other. Where the kernel carries them: the
 //! shards' own. Frames may be received on any other, and there nobody of ours is to take turns with who receives them; shards
-//! only make clones then.
+//! only make clones then. But not with shards that let nobody else run: real-time ones, and those that never sleep.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -77,6 +77,17 @@ impl Berths {
     }
 }
 
+/// Whether the scheduler has this thread take turns with others: `SCHED_OTHER` or `SCHED_BATCH`, by proc(5).
+pub fn takes_turns() -> bool {
+    let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap_or_default();
+    policy_of(&stat).is_some_and(|policy| [0, 3].contains(&policy))
+}
+
+/// The scheduling policy, field 41 of a thread's `stat`; its name, in brackets, may have spaces.
+fn policy_of(stat: &str) -> Option<u32> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(41 - 3)?.parse().ok()
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -111,5 +122,13 @@ mod tests {
                 assert!(at() == others || others == all);
             });
         });
+    }
+
+    #[test]
+    fn the_policy_is_field_41_whatever_the_name() {
+        let stat = format!("7 (a) b) S {} 1 41", (4..41).map(|field| field.to_string()).collect::<Vec<_>>().join(" "));
+        assert_eq!(policy_of(&stat), Some(1));
+        assert_eq!(policy_of("7 (a) S 1"), None);
+        assert!(takes_turns());
     }
 }

@@ -36,6 +36,8 @@ mod outcome;
 /// and it may take one part in so many of the time.
 const READ: Duration = Duration::from_millis(150);
 const SHARE: u32 = 50;
+/// However long they took: nothing is told of what crosses meanwhile.
+const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// What crosses from all ports, for who puts selectors on them.
 #[derive(Debug, Default)]
@@ -157,7 +159,8 @@ impl Crossings {
         let now = Instant::now();
         let ripe = |crossing| (crossing, Crossing::counts(crossing).ripe(now));
         let all: Vec<_> = self.ports.values().map(|crossing| ripe(crossing)).collect();
-        if all.is_empty() || self.read.is_some_and(|(at, cost)| at.elapsed() < READ.max(cost * SHARE)) {
+        if all.is_empty() || self.read.is_some_and(|(at, cost)| at.elapsed() < READ.max(cost * SHARE).min(LONGEST_REST))
+        {
             return;
         }
         let asked: BTreeSet<u32> = all.iter().filter_map(|(crossing, _)| crossing.counts().asks()).collect();

@@ -1,5 +1,7 @@
 //! What the kernel, or this process for want of rights, may be without, and what is so then.
 
+use shm_layout::MULTI_BUFFER;
+
 use super::carrier::Carrier;
 use crate::kernel::features::{self, KernelFacts};
 use crate::kernel::loss::Losses;
@@ -39,7 +41,7 @@ pub(super) fn ask(facts: &KernelFacts, carrier: Option<&Carrier>) -> Vec<Feature
             "--path auto leaves wires to tc",
         ),
         feature(
-            "multi-buffer",
+            MULTI_BUFFER,
             unless(facts.multi_buffer, "AF_XDP of the kernel sends no packet from several frames (Linux 6.6)"),
             "a clone that is longer than a mirror frame is dropped (mirror_drops_oversize)",
         ),

@@ -62,7 +62,7 @@ use crate::snapshot::upstream::Upstream;
 use crate::stop::Stop;
 use crate::told::Told;
 use crate::xsk::socket;
-use berths::Berths;
+use berths::{Berths, takes_turns};
 use carrier::Carrier;
 use config::Config;
 use report::Report;
@@ -157,7 +157,8 @@ impl Dataplane {
         let system = |action| move |source| DaemonError::System { action, source };
         let table = Arc::new(Current::default());
         let (carrier, facts) = Carrier::of(config).map_err(DaemonError::NoKernelPath)?;
-        berths.iter().for_each(|berths| berths.all_go(carrier.is_some()));
+        let may_share = carrier.is_some() && !config.busy && takes_turns();
+        berths.iter().for_each(|berths| berths.all_go(may_share));
         let stop = Arc::new(Stops { topology: stop()?, shards: Arc::default(), others: stop()? });
         let threads = Threads::new(Arc::clone(over), berths.clone());
         let news = Arc::new(Alarm::new().map_err(system("make an event"))?);
@@ -194,7 +195,7 @@ impl Dataplane {
             (topology.map_err(system("start a thread"))?, follower.map_err(system("start a thread"))?)
         };
         let stats = {
-            let stats = Teller::new(config, &facts, publisher, Arc::clone(&table), blocks.clone(), Arc::clone(&report));
+            let stats = Teller::new(config, publisher, Arc::clone(&table), blocks.clone(), Arc::clone(&report));
             let stats = stats.map_err(system("start a thread"))?;
             let stats = match &carrier {
                 Some(carrier) => stats.with_upstream(Arc::clone(carrier) as Arc<dyn Upstream>),
@@ -221,8 +222,8 @@ impl Dataplane {
         // This thread has nothing to do but to wait: for the end, or for a thread that must not end.
         while !signals.ended() && !over.is_set() {
             signals.wait(over, LOOK);
-            let is_carried = carrier.is_some() && !report.has_wires_of_shards();
-            berths.iter().for_each(|berths| berths.all_go(is_carried));
+            let to_shards = may_share && !report.has_wires_of_shards();
+            berths.iter().for_each(|berths| berths.all_go(to_shards));
             carrier.iter().for_each(|carrier| give(carrier.rings(), &workers));
         }
         let died = threads.ended();
@@ -287,9 +288,11 @@ fn adopt(
     report: &Report,
     stop: &Stop,
 ) {
-    // Rarely runs, but what it does is waited for: ahead of the other control threads, where that is allowed. On
-    // Linux the priority of "this process" is that of this thread.
-    if let Err(error) = rustix::process::setpriority_process(None, ADOPTER_NICENESS) {
+    // Rarely runs, but what it does is waited for where frames pass through shards: ahead of the other control threads, where
+    // that is allowed. Clones need not wait for it. On Linux the priority of "this process" is that of this thread.
+    if carrier.is_none()
+        && let Err(error) = rustix::process::setpriority_process(None, ADOPTER_NICENESS)
+    {
         tracing::debug!("the adopter keeps the priority of the others: {error}");
     }
     let mut told = Told::default();

@@ -22,7 +22,6 @@ use super::records::{
 use super::report::{LINK_DOWN, MISSING, Report, State};
 use crate::clock;
 use crate::counters::{ShardBlock, whole};
-use crate::kernel::features::KernelFacts;
 use crate::region::Publisher;
 use crate::rings::SHARE_LEAST;
 use crate::shard::limits::MAX_PORTS;
@@ -30,7 +29,6 @@ use crate::snapshot::table::{Current, Table, TableEntry};
 use crate::snapshot::upstream::Upstream;
 use crate::stop::Stop;
 use crate::told::Told;
-use crate::xsk::abi::max_clone_in;
 
 /// Time between publishes that nobody asks for.
 const PERIOD: Duration = Duration::from_millis(200);
@@ -56,8 +54,6 @@ pub struct Teller {
     capabilities: u64,
     frame_size: u32,
     mirror_frames: u32,
-    /// Bytes, whatever the monitor.
-    longest_clone: u32,
     /// `--frames`; 0 without.
     frames: u32,
     devices: Devices,
@@ -72,7 +68,6 @@ impl Teller {
     /// The thread that reads devices cannot be started.
     pub fn new(
         config: &Config,
-        facts: &KernelFacts,
         publisher: Publisher,
         table: Arc<Current>,
         blocks: Vec<Arc<ShardBlock>>,
@@ -88,7 +83,6 @@ impl Teller {
             capabilities: CAP_PLACES | CAP_LINK_LOSS | if config.mirror_frames > 0 { CAP_MIRROR } else { 0 },
             frame_size: config.frame_size,
             mirror_frames: config.mirror_frames,
-            longest_clone: max_clone_in(u32::MAX, config.frame_size, facts.multi_buffer),
             frames: config.frames.unwrap_or(0),
             devices: Devices::watch()?,
             features: Vec::new(),
@@ -210,12 +204,7 @@ impl Teller {
         let features = feature_rows(&mut image, &self.features);
         let bindings = binding_rows(&state);
         let sights = sight_rows(&state);
-        let room = RoomRecord {
-            frames: self.frames,
-            share: SHARE_LEAST,
-            sockets: MAX_PORTS as u32,
-            longest_clone: self.longest_clone,
-        };
+        let room = RoomRecord { frames: self.frames, share: SHARE_LEAST, sockets: MAX_PORTS as u32, pad: 0 };
         image
             .section(Need::Required, &[meta])
             .section(Need::Optional, &descriptors)

@@ -148,8 +148,9 @@ impl Hold {
     pub fn is_taken(port: u32, device: u32, at: &Place<'_>) -> io::Result<bool> {
         let Some(program) = devices::xdp_program(device)? else { return Ok(false) };
         let pinned = at.folder.map(|folder| Pinned::of(folder, port, Hook::Xdp));
-        let is_selector = Known::of(program).name.as_deref() == Some(Hook::Xdp.program());
-        Ok(!is_selector && Holder::find(device, Hook::Xdp, at, pinned.as_ref())?.is_none())
+        // Of one whose name is not told (without CAP_SYS_ADMIN) nobody knows.
+        let may_be_selector = Known::of(program).name.is_none_or(|name| name == Hook::Xdp.program());
+        Ok(!may_be_selector && Holder::find(device, Hook::Xdp, at, pinned.as_ref())?.is_none())
     }
 
     /// Puts a selector on the device of port `port`, ifindex in the snapshot. One of an earlier run that holds there has its

@@ -9,6 +9,10 @@ use super::maps::{MapError, Maps};
 use super::rows::Rows;
 use crate::counters::Counted;
 
+/// Chunks that are added at once, at most: the kernel waits for its readers once a call, and descriptors are short where they
+/// are many.
+const ADDED_AT_ONCE: usize = 128;
+
 /// The ledgers of all entries. There is memory for those that were made room for.
 #[derive(Debug)]
 pub struct Ledger {
@@ -34,11 +38,13 @@ impl Ledger {
             (0..self.maps.processors()).filter_map(|processor| self.cell(slot, processor)).for_each(clear);
         }
         let missing: Vec<u32> = missing.into_iter().collect();
-        for (chunk, rows) in missing.iter().zip(self.maps.add_chunks(&missing)?) {
-            // Of two at once, which nobody does, the first stays.
-            let _ = self.chunks[*chunk as usize].set(rows);
-        }
-        Ok(())
+        missing.chunks(ADDED_AT_ONCE).try_for_each(|some| {
+            for (chunk, rows) in some.iter().zip(self.maps.add_chunks(some)?) {
+                // Of two at once, which nobody does, the first stays.
+                let _ = self.chunks[*chunk as usize].set(rows);
+            }
+            Ok(())
+        })
     }
 
     /// What was counted of an entry on a processor: zero where there is no ledger.

@@ -15,9 +15,6 @@ use super::rings::Ring;
 use super::rows::Rows;
 use crate::xsk::shortage::shortage_in;
 
-/// Chunks of ledgers that are added at once, at most.
-const ADDED_AT_ONCE: usize = 128;
-
 /// Why a map could not be made, filled or mapped.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action}: {source:#}{}", shortage_in(&format!("{source:#}")))]
@@ -124,18 +121,13 @@ impl Maps {
     /// Adds the ledgers of these chunks, all zero: 64 bytes for each entry and each processor that may ever run, also those that do
     /// not. Rows for those that run alone would have to grow under the selector whenever one is plugged in.
     pub(super) fn add_chunks(&self, all: &[u32]) -> Result<Vec<Rows<Cell>>, MapError> {
-        let mut rows = Vec::with_capacity(all.len());
-        // The kernel waits for its readers once a call; descriptors are short where the chunks are many.
-        for some in all.chunks(ADDED_AT_ONCE) {
-            let chunks = some.iter().map(|_| chunk(self.processors)).collect::<Result<Vec<_>, _>>()?;
-            let mapped: io::Result<Vec<_>> = chunks.iter().map(Rows::of).collect();
-            rows.extend(mapped.map_err(MapError::of("map ledgers"))?);
-            let (at, fds): (Vec<_>, Vec<_>) =
-                some.iter().zip(&chunks).map(|(at, chunk)| (at.to_ne_bytes(), fd(chunk))).unzip();
-            let (at, fds, count) = (at.concat(), fds.concat(), some.len() as u32);
-            let added = self.cells.update_batch(&at, &fds, count, MapFlags::ANY, MapFlags::ANY);
-            added.map_err(MapError::of("add ledgers"))?;
-        }
+        let chunks = all.iter().map(|_| chunk(self.processors)).collect::<Result<Vec<_>, _>>()?;
+        let rows = chunks.iter().map(Rows::of).collect::<io::Result<Vec<_>>>().map_err(MapError::of("map ledgers"))?;
+        let (at, fds): (Vec<_>, Vec<_>) =
+            all.iter().zip(&chunks).map(|(at, chunk)| (at.to_ne_bytes(), fd(chunk))).unzip();
+        let added =
+            self.cells.update_batch(&at.concat(), &fds.concat(), all.len() as u32, MapFlags::ANY, MapFlags::ANY);
+        added.map_err(MapError::of("add ledgers"))?;
         Ok(rows)
     }
 

@@ -25,7 +25,7 @@ pub const XDP_PKT_CONTD: u32 = 1;
 /// `XDP_USE_SG`, a flag of bind since then: packets may do so.
 pub const XDP_USE_SG: u16 = 1 << 4;
 /// Descriptors of a packet, at most. In copy mode the kernel makes a fragment of each but the first, and has room for at least 17.
-pub const MAX_PARTS: u32 = 16;
+pub const MAX_PARTS: u32 = shm_layout::CLONE_FRAMES;
 
 /// `XDP_MAX_TX_SKB_BUDGET`, a socket option since Linux 6.17: descriptors a copy-mode `sendto` may take.
 pub const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;

@@ -271,8 +271,8 @@ record! {
         share: u32,
         /// Sockets of each shard, at most.
         sockets: u32,
-        /// Bytes of the largest clone that mirror frames can hold; 0 where a release wrote it that does not say.
-        longest_clone: u32,
+        /// Zero.
+        pad: u32,
     }
 }
 

@@ -15,6 +15,7 @@
 use std::collections::{HashMap, HashSet};
 
 use shm_layout::record::{CAP_LINK_LOSS, CAP_MIRROR, PlaceRecord};
+use shm_layout::{CLONE_FRAMES, MULTI_BUFFER};
 
 use super::stats::Stats;
 use crate::control::diagnostic::{Diagnostic, Reason, Severity};
@@ -70,13 +71,14 @@ pub(in crate::control) fn shortage(places: &[PlaceRecord], wires: &[Wire], datap
 
 /// The warning for entries of ports that receive larger frames than a clone of this dataplane can be.
 fn too_long(places: &[PlaceRecord], dataplane: &Stats) -> Option<Diagnostic> {
-    let holds = dataplane.room().map(|room| room.longest_clone).filter(|&longest| longest > 0)?;
+    let frame_size = dataplane.frame_size();
+    let holds = frame_size.saturating_mul(if dataplane.has_feature(MULTI_BUFFER) { CLONE_FRAMES } else { 1 });
     let mirrored: HashSet<u32> = places.iter().map(|place| place.port_ifindex).collect();
     let is_over = |mtu: u32| mtu.saturating_add(ETH_HLEN) > holds;
     let over: Vec<_> =
         dataplane.ports().iter().filter(|port| mirrored.contains(&port.ifindex) && is_over(port.mtu)).collect();
     let largest = over.iter().max_by_key(|port| port.mtu)?;
-    let advice = match holds < LARGEST_FRAME {
+    let advice = match frame_size < LARGEST_FRAME {
         true => format!(" (--frame-size {LARGEST_FRAME} holds more)"),
         false => String::new(),
     };

@@ -144,6 +144,16 @@ impl Stats {
         self.meta.mirror_frames
     }
 
+    /// Bytes of each of them.
+    pub(super) fn frame_size(&self) -> u32 {
+        self.meta.frame_size
+    }
+
+    /// Whether it says that it has a feature.
+    pub(super) fn has_feature(&self, name: &str) -> bool {
+        self.features.iter().any(|feature| feature.available && feature.name == name)
+    }
+
     /// Shards it runs.
     #[must_use]
     pub fn shards(&self) -> u32 {

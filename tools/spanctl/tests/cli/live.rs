@@ -321,15 +321,11 @@ fn a_snapshot_that_an_older_dataplane_would_mirror_otherwise_is_refused() {
 #[test]
 fn frames_that_no_mirror_frame_holds_are_warned_of() {
     let place = Place::new().with_snapshot();
-    for (mtu, longest, is_warned) in [
-        (1500, 2048, false),
-        (2034, 2048, false),
-        (2035, 2048, true),
-        (9000, 2048, true),
-        (9000, 32_768, false),
-        (9000, 0, false),
-    ] {
-        let fake = Fake { mtu, longest_clone: longest, ..Fake::of(&place) };
+    for (mtu, multi_buffer, is_warned) in
+        [(1500, false, false), (2034, false, false), (2035, false, true), (9000, true, false), (32_755, true, true)]
+    {
+        let longest = if multi_buffer { 16 * 2048 } else { 2048 };
+        let fake = Fake { mtu, multi_buffer, ..Fake::of(&place) };
         let shown = fake.answering(&place, || place.run(&["show", "--json"]).code(0).json());
         let text = shown["diagnostics"].to_string();
         assert_eq!(text.contains("mirror_drops_oversize"), is_warned, "MTU {mtu}, {longest}: {text}");

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
+use shm_layout::MULTI_BUFFER;
 use shm_layout::counters::{
     BINDING_VALUES, Binding, CROSSED_VALUES, Crossed, Description, Entry, KERNEL_VALUES, LEDGER_VALUES, LOST_VALUES,
     Lost, PARTITION_VALUES, REFUSAL_VALUES, SHARD_VALUES, SIGHT_VALUES,
@@ -15,9 +16,9 @@ use shm_layout::counters::{
 use shm_layout::header::RegionKind;
 use shm_layout::image::{Image, ImageBuilder, Need};
 use shm_layout::record::{
-    BindingRecord, CAP_MIRROR, CloneRecord, EntryRecord, EntryStateRecord, LiveState, PartitionKind, PathRecord,
-    PortRole, PortStateRecord, RefusalRecord, RoomRecord, ShardRecord, SightRecord, StatsMetaRecord, StrRef,
-    TakenDownRecord, UmemRecord,
+    BindingRecord, CAP_MIRROR, CloneRecord, EntryRecord, EntryStateRecord, FeatureRecord, LiveState, PartitionKind,
+    PathRecord, PortRole, PortStateRecord, RefusalRecord, RoomRecord, ShardRecord, SightRecord, StatsMetaRecord,
+    StrRef, TakenDownRecord, UmemRecord,
 };
 use spanwire::clock::monotonic_ns;
 use spanwire::region::{Publisher, STATS_FILE};
@@ -173,7 +174,8 @@ pub struct Fake {
     pub mirror_frames: u32,
     /// Of its ports.
     pub mtu: u32,
-    pub longest_clone: u32,
+    /// Of layout minor 1.
+    pub multi_buffer: bool,
     /// Each port that is taken down, with the one whose link is lost.
     pub taken_down: Vec<(u32, u32)>,
     /// Of each port of the wire; none of an older release.
@@ -211,7 +213,7 @@ impl Fake {
             last_reject: "",
             mirror_frames: 512,
             mtu: 1500,
-            longest_clone: 2048,
+            multi_buffer: false,
             taken_down: Vec::new(),
             paths: Vec::new(),
             room: [0, 1024],
@@ -345,8 +347,16 @@ impl Fake {
         let taken_down = self.taken_down.iter();
         let taken_down: Vec<_> =
             taken_down.map(|&(ifindex, lost_ifindex)| TakenDownRecord { ifindex, lost_ifindex }).collect();
+        let feature = FeatureRecord {
+            name: image.string(MULTI_BUFFER),
+            reason: StrRef::default(),
+            consequence: StrRef::default(),
+            available: u32::from(self.multi_buffer),
+            pad: 0,
+        };
+        let features: &[FeatureRecord] = if self.multi_buffer { &[feature] } else { &[] };
         let [most, sockets] = self.room;
-        let room = RoomRecord { frames: most, share: 32, sockets, longest_clone: self.longest_clone };
+        let room = RoomRecord { frames: most, share: 32, sockets, pad: 0 };
         let on_the_way = self.on_the_way.iter().enumerate();
         let clones: Vec<_> =
             on_the_way.map(|(shard, &on_the_way)| CloneRecord { shard: shard as u32, pad: 0, on_the_way }).collect();
@@ -363,6 +373,7 @@ impl Fake {
             .section(Need::Optional, refusals)
             .section(Need::Required, &states)
             .section(Need::Required, &[umem(0, PartitionKind::Primary), umem(0, PartitionKind::Mirror)])
+            .section(Need::Optional, features)
             .section(Need::Optional, &[room])
             .section(Need::Optional, &clones);
         image.finish()
