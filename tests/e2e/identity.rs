@@ -6,7 +6,7 @@ use spanwire_lab::topology::{Lab, LabSpec, Port, Role};
 
 use super::exchange;
 use super::foreign::wait_until_crossing;
-use super::node::{A, B, MON, Node, document_with, lab, port_of};
+use super::node::{A, B, MON, Node, document_with, lab, port_of, wait_for_link};
 use super::offloads::{are_on, vlan_offloads, wait_for_start};
 use super::paths::{Path, on_each_path};
 
@@ -39,6 +39,7 @@ fn make(lab: &Lab, path: Path, port: &Port, ifindex: u32) {
     host.ip(&["link", "set", &port.host_name, "arp", "off", "up"]).unwrap();
     path.ready(host, &port.host_name);
     ip(lab, &format!("link set {} arp off up", port.name));
+    wait_for_link(host, &port.host_name);
 }
 
 /// A device that is nobody's port, with an ifindex that was one's.

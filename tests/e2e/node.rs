@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::Value;
+use spanwire_lab::netns::Namespace;
 use spanwire_lab::topology::{Lab, LabSpec};
 use tempfile::TempDir;
 
@@ -272,6 +273,20 @@ pub fn wait(daemon: &mut Child, name: &str, patience: Duration) -> std::process:
 pub fn signal(pid: u32, name: &str) {
     let done = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().expect("kill");
     assert!(done.success());
+}
+
+/// Waits until a device that was set up sends: a busy kernel takes a while to give it a queue, and drops what is sent before.
+pub fn wait_for_link(ns: &Namespace, device: &str) {
+    let start = Instant::now();
+    loop {
+        let link = ns.ip(&["-o", "link", "show", device]).expect("ip");
+        let link = String::from_utf8_lossy(&link.stdout).into_owned();
+        if link.contains("state UP") && !link.contains("qdisc noop ") {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "no link: {link}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// A port in the output of `show`.
