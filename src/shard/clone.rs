@@ -8,7 +8,7 @@ use super::lanes::Lanes;
 use super::origin::{Account, Origin, Remote};
 use super::original::Original;
 use super::port::{Outlet, Port, Target};
-use super::spread::{Tray, frames_of, spread};
+use super::spread::{Spread, Tray, frames_of};
 use super::supers::Supers;
 use crate::counters::Row;
 use crate::xsk::Doorbell;
@@ -164,7 +164,7 @@ impl Clones {
                 return Err(DropReason::NoFrame);
             }
             tray.account = supers.account(slot, frames, original.frames())?;
-            spread(original, size, tray.account, supers, whole, &mut tray)
+            Spread { size, account: tray.account, supers, whole }.over(original, &mut tray)
         })
     }
 }

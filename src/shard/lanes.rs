@@ -29,7 +29,7 @@ use super::original::Original;
 use super::parcel::{Note, Parcel};
 use super::port::Port;
 use super::settle::Settling;
-use super::spread::{Tray, frames_of, spread};
+use super::spread::{Spread, Tray, frames_of};
 use super::spsc::{Receiver, Sender, queue};
 use super::supers::Supers;
 use crate::xsk::Doorbell;
@@ -180,7 +180,7 @@ impl Lanes {
         }
         let account = supers.account(slot, frames, original.frames())?;
         let note = (to.ifindex, to.queue as u16, frames as u16);
-        spread(original, size, account, supers, whole, &mut Loans { borrow, account, note })
+        Spread { size, account, supers, whole }.over(original, &mut Loans { borrow, account, note })
     }
 
     /// Takes what came back from the owners: loans to use again, and what became of the clones in them. Returns

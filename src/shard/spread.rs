@@ -21,50 +21,54 @@ pub(super) fn frames_of<O: Original>(original: &O, size: u32) -> u32 {
     (0..original.frames()).fold(0, |sum: u32, packet| sum.saturating_add(original.len_of(packet).div_ceil(size)))
 }
 
-/// Copies an original into as many frames of `size` bytes as [`frames_of`] says. A packet that is longer is made in `whole`.
-///
-/// # Errors
-/// It cannot be written, and nothing of it is on its way.
-#[inline]
-pub(super) fn spread<O: Original>(
-    original: &O,
-    size: u32,
-    account: Account,
-    supers: &mut Supers,
-    whole: &mut [u8],
-    tray: &mut impl Tray,
-) -> Result<(), DropReason> {
-    (0..original.frames()).try_for_each(|packet| {
-        let len = original.len_of(packet);
-        if len > size {
-            long(original, (packet, len), size, account, supers, whole, tray)
-        } else if tray.put(len, false, |to| original.write(packet, to)) {
-            Ok(())
-        } else {
-            supers.lose(account)
-        }
-    })
+/// How an original is to lie in frames.
+pub(super) struct Spread<'a> {
+    /// Bytes of a frame.
+    pub(super) size: u32,
+    pub(super) account: Account,
+    pub(super) supers: &'a mut Supers,
+    /// Where a packet is made that is longer than a frame.
+    pub(super) whole: &'a mut [u8],
 }
 
-#[cold]
-fn long<O: Original>(
-    original: &O,
-    (packet, len): (u32, u32),
-    size: u32,
-    account: Account,
-    supers: &mut Supers,
-    whole: &mut [u8],
-    tray: &mut impl Tray,
-) -> Result<(), DropReason> {
-    let mut left = len.div_ceil(size);
-    let written = whole.get_mut(..len as usize).and_then(|whole| original.write(packet, whole).then_some(whole));
-    let Some(whole) = written else { return (0..left).try_for_each(|_| supers.lose(account)) };
-    whole.chunks(size as usize).try_for_each(|part| {
-        left -= 1;
-        let copy = |to: &mut [u8]| {
-            to.copy_from_slice(part);
-            true
-        };
-        if tray.put(part.len() as u32, left > 0, copy) { Ok(()) } else { supers.lose(account) }
-    })
+impl Spread<'_> {
+    /// Copies an original into as many frames as [`frames_of`] says.
+    ///
+    /// # Errors
+    /// It cannot be written, and nothing of it is on its way.
+    #[inline]
+    pub(super) fn over<O: Original>(mut self, original: &O, tray: &mut impl Tray) -> Result<(), DropReason> {
+        (0..original.frames()).try_for_each(|packet| {
+            let len = original.len_of(packet);
+            if len > self.size {
+                self.long(original, packet, len, tray)
+            } else if tray.put(len, false, |to| original.write(packet, to)) {
+                Ok(())
+            } else {
+                self.supers.lose(self.account)
+            }
+        })
+    }
+
+    #[cold]
+    fn long<O: Original>(
+        &mut self,
+        original: &O,
+        packet: u32,
+        len: u32,
+        tray: &mut impl Tray,
+    ) -> Result<(), DropReason> {
+        let Spread { size, account, supers, whole } = self;
+        let mut left = len.div_ceil(*size);
+        let written = whole.get_mut(..len as usize).and_then(|whole| original.write(packet, whole).then_some(whole));
+        let Some(whole) = written else { return (0..left).try_for_each(|_| supers.lose(*account)) };
+        whole.chunks(*size as usize).try_for_each(|part| {
+            left -= 1;
+            let copy = |to: &mut [u8]| {
+                to.copy_from_slice(part);
+                true
+            };
+            if tray.put(part.len() as u32, left > 0, copy) { Ok(()) } else { supers.lose(*account) }
+        })
+    }
 }

@@ -6,6 +6,7 @@ mod clones;
 mod handoff;
 mod histories;
 mod lanes;
+mod long_clones;
 mod mirroring;
 mod publication;
 mod rig;
