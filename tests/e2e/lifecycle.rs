@@ -423,7 +423,7 @@ fn damage_to_the_regions_stops_nothing(path: Path) {
     assert!((0..100).any(|_| std::fs::remove_dir_all(&dir).is_ok()));
     exchange(&lab, 10, 500, Some(1), None);
     assert!(node.is_running());
-    node.wait_for("statistics in a new directory", |show| show["dataplane"]["running"] == true);
+    node.wait_for_running();
     node.import(&document(&[(A, MON, 2)]));
     exchange(&lab, 11, 500, Some(2), None);
     let log = node.stop();
