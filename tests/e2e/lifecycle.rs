@@ -9,7 +9,9 @@ use spanwire::stop::Stop;
 use spanwire_lab::topology::{Lab, LabSpec, Role};
 
 use super::exchange;
-use super::node::{A, B, MON, Node, copy_program, document, document_with, lab, mirror_of, port_of, program, signal};
+use super::node::{
+    A, B, MON, Node, copy_program, document, document_with, lab, mirror_of, port_of, program, signal, wait_for_link,
+};
 use super::offloads::{are_on, vlan_offloads};
 use super::paths::{Path, on_each_path};
 
@@ -367,6 +369,7 @@ fn a_wire_follows_the_queues_of_both_its_ports(path: Path) {
             .unwrap();
         lab.dut().ip(&["link", "set", b, "up"]).unwrap();
         lab.ns(Role::Sink).ip(&["link", "set", host, "up"]).unwrap();
+        wait_for_link(lab.ns(Role::Sink), host);
         path.ready(lab.ns(Role::Sink), host);
         node.wait_for_ports(&[A, B]);
         // Sockets are what has a queue.
