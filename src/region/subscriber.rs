@@ -142,5 +142,11 @@ impl Subscriber {
     /// Makes the next [`Subscriber::poll`] return the newest image even if it was returned before.
     pub fn forget(&mut self) {
         self.seen = None;
+        // A writer that died between giving its region the name and marking the older one has left no word in that, which
+        // would be read again.
+        let replaced = self.file.as_ref().is_some_and(|file| !file.is_current());
+        if replaced && let Ok(file) = RegionFile::open(&self.path, self.kind, Access::Read) {
+            self.file = Some(file);
+        }
     }
 }

@@ -107,6 +107,23 @@ fn a_writer_killed_at_any_step_of_the_first_publish() {
     (0..Step::ALL.len()).for_each(|step| dies_at(step, false, false));
 }
 
+/// Its region has the name, and the older one does not say so.
+#[test]
+fn a_writer_killed_before_it_has_marked_the_older_region() {
+    let [place, other] = [(); 2].map(|()| Place::new(CONFIG_FILE));
+    let (mut stamper, mut reader) = (Stamper::default(), place.subscriber());
+    assert_eq!(place.publisher().publish(stamper.image(1)).expect("published"), 1);
+    assert_eq!(newest(&mut reader), Some(1));
+    for next in 1..=2 {
+        assert_eq!(other.publisher().publish(stamper.image(next)).expect("published"), next);
+    }
+    fs::rename(other.path(), place.path()).expect("renamed");
+    assert_eq!(newest(&mut reader), Some(2));
+    // Where nothing has the name, what was read last is still there.
+    fs::remove_file(place.path()).expect("removed");
+    assert_eq!(newest(&mut reader), Some(2));
+}
+
 #[test]
 fn writers_killed_at_random_moments() {
     let kills = count(50, 1000);
