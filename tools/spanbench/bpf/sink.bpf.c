@@ -16,7 +16,7 @@ struct probe {
 	__u16 ethertype;
 	__u16 pad0;
 	__u32 magic;
-	__u32 pad1;
+	__u32 trial;
 	__u64 sequence;
 	__u64 sent;
 	__u64 arrived;
@@ -26,6 +26,8 @@ struct probe {
 
 struct tally {
 	__u64 frames;
+	/* The tester's, of a trial that is over. */
+	__u64 late;
 	__u64 foreign;
 };
 
@@ -36,13 +38,19 @@ struct {
 	__type(value, struct tally);
 } tallies SEC(".maps");
 
-/* Frames whose sequence number is a multiple of this go to the socket; 0: none. */
+struct wanted {
+	/* The trial whose frames are counted. */
+	__u32 trial;
+	/* Those whose sequence number is a multiple of this go to the socket; 0: none. */
+	__u32 every;
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, __u32);
-} every SEC(".maps");
+	__type(value, struct wanted);
+} wanted SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_XSKMAP);
@@ -58,16 +66,20 @@ int sink(struct xdp_md *ctx)
 	struct probe *probe = (void *)(long)ctx->data;
 	__u32 key = 0;
 	struct tally *tally = bpf_map_lookup_elem(&tallies, &key);
-	__u32 *n = bpf_map_lookup_elem(&every, &key);
+	const struct wanted *now = bpf_map_lookup_elem(&wanted, &key);
 
-	if (!tally || !n)
+	if (!tally || !now)
 		return XDP_ABORTED;
 	if ((void *)(probe + 1) > end || probe->magic != MAGIC) {
 		tally->foreign++;
 		return XDP_DROP;
 	}
+	if (probe->trial != now->trial) {
+		tally->late++;
+		return XDP_DROP;
+	}
 	tally->frames++;
-	if (*n == 0 || probe->sequence % *n != 0)
+	if (now->every == 0 || probe->sequence % now->every != 0)
 		return XDP_DROP;
 	probe->arrived = bpf_ktime_get_ns();
 	return bpf_redirect_map(&xsks, ctx->rx_queue_index, XDP_DROP);

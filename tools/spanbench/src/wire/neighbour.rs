@@ -2,6 +2,7 @@
 //! which mirrors nothing.
 
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use comfy_table::Table;
 use serde::Serialize;
@@ -13,7 +14,7 @@ use super::error::{Result, WireError};
 use super::far_ends;
 use super::figures::{Latency, Run};
 use super::measure::{measure, wait_ready};
-use super::system::{Clones, Mode, System};
+use super::system::{Clones, Mode, Running, System};
 use super::tester::Tester;
 use crate::goal::{Bound, Goal, write_report};
 use crate::interrupt;
@@ -27,6 +28,9 @@ const BASE: System = System::Devmap;
 const WANTED: Bound = Bound::AtMost(1.5);
 /// Where latency is compared, % of a system's own rate without loss.
 const LOAD: u32 = 50;
+
+/// Clones that are on their way are waited for this long, at most.
+const SETTLE: Duration = Duration::from_secs(10);
 
 /// Options of `spanbench neighbour`.
 #[derive(Clone, Debug, clap::Args)]
@@ -122,13 +126,27 @@ pub(crate) fn run(args: &NeighbourArgs) -> Result<NeighbourReport> {
             }
             neighbours = busy.count();
             drop(busy);
-            beside.add(result, running.clones()?, tester.monitored()? - before);
+            let (clones, arrived) = settled(running.as_ref(), || Ok(tester.monitored()? - before))?;
+            beside.add(result, clones, arrived);
         }
     }
     sum_up(&mut systems);
     let goals = goals(&systems);
     let trial_seconds = args.trial().as_secs_f64();
     Ok(NeighbourReport { machine: Machine::here(), bytes, trial_seconds, neighbours, systems, goals })
+}
+
+/// A system's clones and those that have arrived, once none is on its way any more or that has been waited for long enough.
+fn settled(running: &dyn Running, arrived: impl Fn() -> Result<u64>) -> Result<(Option<Clones>, u64)> {
+    let start = Instant::now();
+    loop {
+        // In this order: what has arrived was selected before.
+        let (here, clones) = (arrived()?, running.clones()?);
+        if clones.is_none_or(|told| told.selected == told.dropped + here) || start.elapsed() >= SETTLE {
+            return Ok((clones, here));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 impl Beside {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   0            12      14    16      20    24         32        40        48
-//!   | addresses  | 0x88b5 | -  | magic | -   | sequence | sent    | arrived | zeros …
+//!   | addresses  | 0x88b5 | -  | magic |trial| sequence | sent    | arrived | zeros …
 //! ```
 //! 0x88b5 is the EtherType for local experiments. The numbers are in this machine's byte order, the times in
 //! nanoseconds of `CLOCK_MONOTONIC`; `bpf/sink.bpf.c` reads the same layout and writes `arrived`.
@@ -10,6 +10,7 @@
 /// What every frame of the tester bears; `spwb` in memory.
 const MAGIC: u32 = 0x6277_7073;
 const MAGIC_AT: usize = 16;
+const TRIAL_AT: usize = 20;
 const SEQUENCE_AT: usize = 24;
 const SENT_AT: usize = 32;
 const ARRIVED_AT: usize = 40;
@@ -25,7 +26,7 @@ pub(crate) struct Probe {
     pub arrived: u64,
 }
 
-/// A frame of `len` bytes, without number and times.
+/// A frame of `len` bytes, without trial, number and times.
 pub(crate) fn template(len: usize) -> Vec<u8> {
     let mut frame = vec![0; len];
     put(&mut frame, 0, &[0x02, 0, 0, 0, 0, 2, 0x02, 0, 0, 0, 0, 1, 0x88, 0xb5]);
@@ -33,8 +34,9 @@ pub(crate) fn template(len: usize) -> Vec<u8> {
     frame
 }
 
-/// Writes number and time into a frame.
-pub(crate) fn stamp(frame: &mut [u8], sequence: u64, sent: u64) {
+/// Writes its trial, number and time into a frame.
+pub(crate) fn stamp(frame: &mut [u8], trial: u32, sequence: u64, sent: u64) {
+    put(frame, TRIAL_AT, &trial.to_ne_bytes());
     put(frame, SEQUENCE_AT, &sequence.to_ne_bytes());
     put(frame, SENT_AT, &sent.to_ne_bytes());
 }
@@ -60,7 +62,7 @@ mod tests {
     #[test]
     fn a_frame_tells_what_was_written_into_it() {
         let mut frame = template(60);
-        stamp(&mut frame, 7, 8);
+        stamp(&mut frame, 6, 7, 8);
         put(&mut frame, ARRIVED_AT, &9u64.to_ne_bytes());
         assert_eq!(read(&frame), Some(Probe { sequence: 7, sent: 8, arrived: 9 }));
     }

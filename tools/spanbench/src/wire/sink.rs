@@ -15,8 +15,10 @@ const KEY: [u8; 4] = 0u32.to_ne_bytes();
 /// What has arrived since the sink was attached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// The tester's frames.
+    /// The tester's frames of the trial they were counted in.
     pub frames: u64,
+    /// Those that came when their trial was over.
+    pub late: u64,
     /// Others.
     pub foreign: u64,
     /// The tester's frames by the processor their receive path ran on.
@@ -28,7 +30,7 @@ pub(crate) struct Tally {
 pub(crate) struct Sink {
     receiver: Receiver,
     tallies: MapHandle,
-    every: MapHandle,
+    wanted: MapHandle,
     _link: XdpLink,
 }
 
@@ -46,16 +48,16 @@ impl Sink {
         let socket = receiver.as_fd().as_raw_fd().to_ne_bytes();
         let sockets = loaded.map("xsks")?;
         sockets.update(&KEY, &socket, MapFlags::ANY).map_err(WireError::bpf("giving the sink its socket"))?;
-        Ok(Sink { receiver, tallies: loaded.map("tallies")?, every: loaded.map("every")?, _link: link })
+        Ok(Sink { receiver, tallies: loaded.map("tallies")?, wanted: loaded.map("wanted")?, _link: link })
     }
 
-    /// Hands 1 in `every` frames to the socket; 0: none.
+    /// Counts the frames of `trial` from now on, and hands 1 in `every` of them to the socket; 0: none.
     ///
     /// # Errors
     /// [`WireError::Bpf`].
-    pub(crate) fn deliver(&self, every: u32) -> Result<()> {
-        let set = self.every.update(&KEY, &every.to_ne_bytes(), MapFlags::ANY);
-        set.map_err(WireError::bpf("telling the sink what to deliver"))
+    pub(crate) fn want(&self, trial: u32, every: u32) -> Result<()> {
+        let set = self.wanted.update(&KEY, &[trial, every].map(u32::to_ne_bytes).concat(), MapFlags::ANY);
+        set.map_err(WireError::bpf("telling the sink what to count"))
     }
 
     /// What has arrived.
@@ -70,7 +72,8 @@ impl Sink {
             let word = |at: usize| row.get(at..).and_then(<[u8]>::first_chunk).copied().map_or(0, u64::from_ne_bytes);
             tally.by_cpu.push(word(0));
             tally.frames += word(0);
-            tally.foreign += word(8);
+            tally.late += word(8);
+            tally.foreign += word(16);
         }
         Ok(tally)
     }

@@ -94,8 +94,10 @@ pub(crate) struct Tester {
     sink: Sink,
     /// `None` once it is left to somebody else.
     monitor: Option<Sink>,
-    /// Number of the next frame; never used twice, so that frames of an earlier run are known.
+    /// Number of the next frame; never used twice.
     next: u64,
+    /// Number of the run. Its frames bear it: what comes of an earlier one is not taken for this one's.
+    trial: u32,
     /// Whether it has its processor before others.
     first: bool,
 }
@@ -117,6 +119,7 @@ impl Tester {
             sink: Sink::attach(lab.ns(Role::Sink), wire.b.host_ifindex, mode)?,
             monitor: Some(Sink::attach(lab.ns(Role::Mon), monitor.host_ifindex, mode)?),
             next: 0,
+            trial: 0,
             first: false,
         })
     }
@@ -131,7 +134,8 @@ impl Tester {
     /// # Errors
     /// [`WireError::Bpf`].
     pub(crate) fn monitored(&self) -> Result<u64> {
-        Ok(self.counts()?.monitor.frames)
+        let tally = self.counts()?.monitor;
+        Ok(tally.frames + tally.late)
     }
 
     /// Leaves what arrives at the monitor to somebody else, and no longer counts it.
@@ -174,7 +178,11 @@ impl Tester {
         let mut eye = Eye::new(first, load.every)?;
         // What is left of an earlier run.
         while self.sink.receive(|_| {}) > 0 {}
-        self.sink.deliver(load.every)?;
+        self.trial = self.trial.wrapping_add(1);
+        self.sink.want(self.trial, load.every)?;
+        if let Some(monitor) = &self.monitor {
+            monitor.want(self.trial, 0)?;
+        }
         let missed = self.sink.undelivered()?;
         let before = self.counts()?;
         let mut pace = Pace::new(load.rate);
@@ -189,9 +197,9 @@ impl Tester {
                 window = Some((monotonic_ns(), self.counts()?));
             }
             let due = pace.due(now);
-            let next = &mut self.next;
+            let (trial, next) = (self.trial, &mut self.next);
             let pushed = self.sender.push(due, |frame| {
-                probe::stamp(frame, number(*next), now);
+                probe::stamp(frame, trial, number(*next), now);
                 *next += 1;
             });
             pace.sent(pushed);

@@ -3,13 +3,16 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use spanwire::kernel::xdp::XdpMode;
-use spanwire_lab::topology::{Lab, LabSpec};
+use spanwire::xsk::endpoint::Sender;
+use spanwire_lab::topology::{Lab, LabSpec, Role};
 
 use super::far_ends;
+use super::probe;
 use super::sequence::Verdict;
+use super::sink::Sink;
 use super::system::{Mode, Setup, System};
 use super::tester::{Load, Tester};
 
@@ -60,6 +63,28 @@ fn a_loss_a_swap_and_a_duplicate_on_the_wire_are_found() {
     assert!(outcome.offered > 11, "{}", outcome.offered);
     let found = outcome.seen.unwrap().verdict;
     assert_eq!(found, Verdict { expected: outcome.offered, lost: 1, duplicated: 1, reordered: 1, stray: 0 });
+}
+
+#[test]
+fn what_comes_of_an_earlier_trial_is_not_counted_in_a_later_one() {
+    let lab = Lab::create(LabSpec::default()).unwrap();
+    let a = lab.wire(0).unwrap().a.clone();
+    let sink = Sink::attach(lab.dut(), a.ifindex, XdpMode::Native).unwrap();
+    sink.want(2, 0).unwrap();
+    let mut sender =
+        lab.ns(Role::Gen).enter(|| Sender::open(a.host_ifindex, 0, &probe::template(64))).unwrap().unwrap();
+    for trial in [1, 2, 2, 1, 2, 3] {
+        sender.push(1, |frame| probe::stamp(frame, trial, 0, 0));
+    }
+    let start = Instant::now();
+    let tally = loop {
+        sender.kick();
+        let tally = sink.tally().unwrap();
+        if tally.frames + tally.late == 6 || start.elapsed() > Duration::from_secs(60) {
+            break tally;
+        }
+    };
+    assert_eq!((tally.frames, tally.late, tally.foreign), (3, 3, 0));
 }
 
 #[test]
