@@ -134,6 +134,12 @@ impl<W: Words> Reader<W> {
         self.words.load(Word::Producer, Acquire) != self.position
     }
 
+    /// Whether half of the ring or more is taken.
+    pub fn is_crowded(&self) -> bool {
+        2 * self.words.load(Word::Producer, Acquire).wrapping_sub(self.position).min(self.words.size())
+            >= self.words.size()
+    }
+
     /// From here on until [`Reader::rise`] the reader is woken; its look for news comes after.
     pub fn lie_down(&self) {
         self.words.store(Word::Bell, 1, Relaxed);

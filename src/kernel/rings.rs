@@ -251,6 +251,11 @@ impl Ring {
         self.reader.has_news()
     }
 
+    /// Whether half of it or more is taken: by then those who put something in are not to wait for who reads.
+    pub fn is_crowded(&self) -> bool {
+        self.reader.is_crowded()
+    }
+
     /// From here on until [`Ring::rise`] the reader is woken; its look for news comes after.
     pub fn lie_down(&self) {
         self.reader.lie_down();

@@ -7,6 +7,7 @@ use super::drop::DropReason;
 use super::lanes::Lanes;
 use super::origin::{Account, Origin, Remote};
 use super::original::Original;
+use super::patience::Room;
 use super::port::{Outlet, Port, Target};
 use super::spread::{Spread, Tray, frames_of};
 use super::supers::Supers;
@@ -109,6 +110,43 @@ impl Clones {
         match self.way(ports, target) {
             Ok(way) => self.send(ports, way, slot, originals, count),
             Err(reason) => Tally::dropped(reason, count),
+        }
+    }
+
+    /// Frames that a clone of so many, several, takes behind `before` others; `None` where it is to wait in its ring for the next
+    /// breath. One that finds no room anyway takes none, and so does one that has waited for too long, or in a ring that
+    /// `is_crowded`: others would find no room there.
+    #[inline(never)]
+    pub(super) fn takes<D: Doorbell>(
+        &mut self,
+        ports: &mut [Port<D>],
+        target: Target,
+        frames: u32,
+        before: u32,
+        is_crowded: bool,
+    ) -> Option<u32> {
+        let Clones { store, lanes, .. } = self;
+        let (Room { now, later }, patience) = match target {
+            Target::Local(index) if ports[index].up => {
+                let Port { tx_cap, in_tx, patience, .. } = &mut ports[index];
+                let (free, sent) = (store.pool.len(), store.census().tx);
+                let now = tx_cap.saturating_sub(*in_tx).min(free);
+                (Room { now, later: (free + sent).min(*tx_cap) }, patience)
+            }
+            Target::Remote(to) => match lanes.room(to) {
+                Some(room) => room,
+                None => return Some(0),
+            },
+            Target::Local(_) | Target::NoBinding | Target::Down => return Some(0),
+        };
+        match before {
+            _ if frames > later => Some(0),
+            _ if before + frames <= now => {
+                patience.renew();
+                Some(frames)
+            }
+            0 if is_crowded || !patience.lasts() => Some(0),
+            _ => None,
         }
     }
 

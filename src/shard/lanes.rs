@@ -20,26 +20,26 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crossbeam_utils::CachePadded;
-use shm_layout::record::PortRole;
 
 use super::drop::DropReason;
+use super::lend::Lend;
 use super::mailbox::Output;
 use super::origin::{Account, Origin, Remote};
 use super::original::Original;
 use super::parcel::{Note, Parcel};
+use super::patience::{Patience, Room};
 use super::port::Port;
 use super::settle::Settling;
 use super::spread::{Spread, Tray, frames_of};
 use super::spsc::{Receiver, Sender, queue};
 use super::supers::Supers;
 use crate::xsk::Doorbell;
-use crate::xsk::abi::{max_clone_in, max_clone_len};
+use crate::xsk::abi::max_clone_in;
 use crate::xsk::area::Area;
 use crate::xsk::custody::Custody;
-use crate::xsk::frame::{Extent, Frame, Loan, Mirror};
+use crate::xsk::frame::{Frame, Loan, Mirror};
 use crate::xsk::pool::{OpenPool, Pool};
 use crate::xsk::store::Store;
-use crate::xsk::umem::Umem;
 
 /// Wakes a shard that sleeps.
 pub trait Wake: fmt::Debug + Send + Sync {
@@ -66,24 +66,10 @@ struct Borrow {
     /// Whether an entry of the table leads there. Written here when that changes, and only then.
     wanted: Arc<CachePadded<AtomicBool>>,
     free: Vec<Loan>,
-    /// Clones there that nothing was heard of yet.
+    /// Frames of clones there that nothing was heard of yet.
     out: u32,
-}
-
-/// An owner's end: the other shard is a source.
-#[derive(Debug)]
-struct Lend {
-    loans: Sender,
-    clones: Receiver,
-    wanted: Arc<CachePadded<AtomicBool>>,
-    /// Frames lent and not back for good.
-    lent: u32,
-    /// At most.
-    share: u32,
-    /// Clones of the other shard on tx rings of this one, not completed yet.
-    guests: u32,
-    /// The port its last clone went to.
-    port: usize,
+    /// Of clones that are lent too few.
+    patience: Patience,
 }
 
 /// What a shard has towards all others.
@@ -127,8 +113,9 @@ fn lane((area, mirror): &(Arc<Area>, u32), shards: usize) -> (Borrow, Lend) {
         wanted: Arc::clone(&wanted),
         free: Vec::with_capacity(share as usize),
         out: 0,
+        patience: Patience::default(),
     };
-    (borrow, Lend { loans: loans_in, clones: clones_out, wanted, lent: 0, share, guests: 0, port: 0 })
+    (borrow, Lend::new(loans_in, clones_out, wanted, share))
 }
 
 impl Lanes {
@@ -156,6 +143,13 @@ impl Lanes {
                 peer.bell.wake();
             }
         }
+    }
+
+    /// The room there is for clones' frames on the way to a monitor queue.
+    pub(super) fn room(&mut self, to: Remote) -> Option<(Room, &mut Patience)> {
+        let Borrow { free, out, patience, .. } = &mut self.peers.get_mut(to.peer as usize)?.borrow;
+        let now = free.len() as u32;
+        Some((Room { now, later: now + *out }, patience))
     }
 
     /// Copies an original into loans and sends them on their way.
@@ -249,7 +243,7 @@ impl Lanes {
                 };
                 let way = match together {
                     Some((of, way)) if of == account => way,
-                    _ => lend.admit(&parcel, ports),
+                    _ => lend.admit(&parcel, umem.area().frame_size(), ports),
                 };
                 together = account.super_at().map(|_| (account, way));
                 let way = way.map(|at| &mut ports[at]);
@@ -339,65 +333,5 @@ impl Tray for Loans<'_> {
             self.borrow.free.push(loan);
         }
         written
-    }
-}
-
-impl Lend {
-    /// Whether the other shard is to get more frames.
-    fn owes(&self) -> bool {
-        self.lent < self.share && self.wanted.load(Relaxed)
-    }
-
-    fn give(&mut self, frame: u32, parcel: Parcel) {
-        let pushed = self.loans.push(Parcel { frame, ..parcel }.pack());
-        debug_assert!(pushed.is_ok(), "the queue has room for every loan");
-    }
-
-    /// The port that the clone in a parcel, and those in the ones of the same account behind it, can be sent through,
-    /// or why they cannot. The first one is the longest; of a packet that goes on, the source has looked at all of it.
-    fn admit<D: Doorbell>(&mut self, parcel: &Parcel, ports: &mut [Port<D>]) -> Result<usize, DropReason> {
-        let (ifindex, queue, more) = parcel.note;
-        // By its role too: a device that has become a wire port meanwhile must not send a clone.
-        let is_it = |port: &Port<D>| {
-            port.ifindex == ifindex && port.queue == u32::from(queue) && port.role == PortRole::Monitor
-        };
-        if !ports.get(self.port).is_some_and(is_it) {
-            self.port = ports.iter().position(is_it).ok_or(DropReason::OutputDown)?;
-        }
-        let monitor = &mut ports[self.port];
-        if !monitor.up {
-            return Err(DropReason::OutputDown);
-        }
-        if parcel.len > max_clone_len(monitor.mtu) {
-            return Err(DropReason::Oversize);
-        }
-        let frames = 1 + u32::from(more);
-        if monitor.tx_room(frames) < frames { Err(DropReason::QueueFullCrossWorker) } else { Ok(self.port) }
-    }
-
-    /// Puts a clone's frame on its monitor's tx ring, or says why not.
-    fn transmit<D: Doorbell>(
-        &mut self,
-        frame: Frame<Mirror>,
-        parcel: &Parcel,
-        origin: Origin,
-        way: Result<&mut Port<D>, DropReason>,
-        umem: &mut Umem<Mirror>,
-    ) -> Result<(), (Frame<Mirror>, DropReason)> {
-        let monitor = match way {
-            Ok(monitor) => monitor,
-            Err(reason) => return Err((frame, reason)),
-        };
-        let mut outlet = monitor.outlet(umem, 1);
-        if outlet.room() == 0 {
-            return Err((frame, DropReason::QueueFullCrossWorker));
-        }
-        let at = Extent { offset: 0, len: parcel.len };
-        match parcel.goes_on {
-            false => outlet.send(frame, at, origin.tag()),
-            true => outlet.send_part(frame, at, origin.part().tag()),
-        }
-        self.guests += 1;
-        Ok(())
     }
 }

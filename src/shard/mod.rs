@@ -13,12 +13,12 @@
 //! - `look`: looks at one of them now and then
 //! - [`mirror`]: samples the batch
 //! - [`forward`]: moves it to the wire's other port
-//! - [`records`]: what the kernel has selected, from the clone rings
+//! - [`records`]: what the kernel has selected, from the clone rings; `patience`: how long it waits there for room
 //! - [`targets`]: where its clones go; `bind`: what the table and the ports come to
 //! - [`clone`](mod@clone): copies what was selected, an `original`, and sends it; `spread`: how it lies in
 //!   frames
-//! - [`lanes`]: clones for monitor queues of other shards, over queues of [`spsc`], a `parcel` each; [`origin`]: whose they
-//!   are
+//! - [`lanes`]: clones for monitor queues of other shards, over queues of [`spsc`], a `parcel` each; `lend`: the owner's end;
+//!   [`origin`]: whose they are
 //! - [`drop`](mod@drop): why one was not sent
 //! - [`tx`]: the kicks
 //! - [`stores`]: the frames, by wire
@@ -37,6 +37,7 @@ pub mod complete;
 pub mod drop;
 pub mod forward;
 pub mod lanes;
+mod lend;
 pub mod limits;
 mod look;
 pub mod mailbox;
@@ -45,6 +46,7 @@ mod obey;
 pub mod origin;
 mod original;
 mod parcel;
+mod patience;
 pub mod port;
 pub mod records;
 mod refused;

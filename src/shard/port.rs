@@ -8,6 +8,7 @@ use shm_layout::record::PortRole;
 use super::limits::MAX_OUTPUTS;
 use super::look::Looks;
 use super::origin::Remote;
+use super::patience::Patience;
 use super::refused::Refused;
 use crate::counters::BindingBlock;
 use crate::snapshot::table::PortPolicy;
@@ -84,6 +85,8 @@ pub struct Port<D> {
     /// Frames given to it to send and not completed.
     pub(super) in_tx: u32,
     pub(super) refused: Refused,
+    /// Of clones that find no room in it.
+    pub(super) patience: Patience,
     /// What the kernel had taken off the tx ring at the last kick.
     pub(super) taken: u32,
     /// Kicks since anything moved, as far as they count.
@@ -160,6 +163,7 @@ impl<D: Doorbell> Port<D> {
             tx_cap: 0,
             in_tx: 0,
             refused: Refused::default(),
+            patience: Patience::default(),
             taken: 0,
             stuck: 0,
             rest: 0,

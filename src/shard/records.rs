@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A record needs no table: it says whose it is and where its clone goes. One of an older table, or of a newer one than
-//! the shard has yet, is treated like all others.
+//! the shard has yet, is treated like all others. One that takes several frames, for which there is no room now, waits for as
+//! long as that helps, and those behind it too.
 
 use arrayvec::ArrayVec;
 
@@ -18,6 +19,7 @@ use super::spread::frames_of;
 use super::targets::Targets;
 use crate::checksum::complete_checksum;
 use crate::counters::{ENTRY_SLOTS, ShardBlock};
+use crate::kernel::abi::RecordHead;
 use crate::kernel::rings::{Record, Ring};
 use crate::segment::Segments;
 use crate::xsk::Doorbell;
@@ -33,55 +35,62 @@ pub fn take<D: Doorbell>(
     block: &ShardBlock,
 ) -> usize {
     let mut cursor = ring.position();
-    let mut records: ArrayVec<Record<'_>, BATCH> = ArrayVec::new();
-    let (size, mut frames) = (clones.store.area().frame_size(), 0u32);
-    while !records.is_full() {
+    let mut batch: ArrayVec<(Whose, Recorded<'_>), BATCH> = ArrayVec::new();
+    let (size, mut before) = (clones.store.area().frame_size(), 0u32);
+    while !batch.is_full() {
         let mut ahead = cursor;
-        let record = ring.next(&mut ahead);
-        let takes = record.as_ref().map_or(Some(0), |record| fitting(record, size, frames, ports, clones));
+        let Some(record) = ring.next(&mut ahead) else {
+            // Also behind what was nothing.
+            cursor = ahead;
+            break;
+        };
+        let (whose, original) = (Whose::of(&record), Recorded::of(&record));
+        let takes = match frames_of(&original, size) {
+            1 => Some(1),
+            frames => {
+                let target = targets.of(whose.output, whose.queue, ports, &clones.lanes);
+                clones.takes(ports, target, frames, before, ring.is_crowded())
+            }
+        };
         let Some(takes) = takes else { break };
-        // Also behind what was nothing.
         cursor = ahead;
-        let Some(record) = record else { break };
-        frames += takes;
-        records.push(record);
+        before += takes;
+        batch.push((whose, original));
     }
-    let taken = records.len();
-    let key = |record: &Record<'_>| (record.head.slot, record.head.output, record.head.queue);
-    for run in records.chunk_by(|one, next| key(one) == key(next)) {
-        let (slot, output, queue) = key(&run[0]);
+    let taken = batch.len();
+    for run in batch.chunk_by(|(one, _), (next, _)| one == next) {
+        let Whose { slot, output, queue } = run[0].0;
         // No selector has been told of such a ledger.
         if slot as usize >= ENTRY_SLOTS {
             continue;
         }
         let target = targets.of(output, queue, ports, &clones.lanes);
-        let tally = clones.make(ports, target, slot, run.iter().map(Recorded::of), run.len() as u32);
+        let tally = clones.make(ports, target, slot, run.iter().map(|&(_, original)| original), run.len() as u32);
         block.entry(slot).commit(|row| tally.enter(row));
     }
-    drop(records);
+    drop(batch);
     ring.release(cursor);
     taken
 }
 
-/// Frames that a clone takes behind so many others; `None` where it finds no room only for those: it stays in the ring until they
-/// are sent. One that finds none anyway takes none, and is not kept: nobody knows how long the others behind it would wait.
-#[inline]
-fn fitting<D>(record: &Record<'_>, size: u32, before: u32, ports: &[Port<D>], clones: &Clones) -> Option<u32> {
-    let frames = frames_of(&Recorded::of(record), size);
-    if frames == 1 {
-        return Some(1);
-    }
-    let to = ports.iter().find(|port| port.ifindex == record.head.output);
-    let room = to.map_or(0, |port| port.tx_cap.saturating_sub(port.in_tx)).min(clones.store.pool.len());
-    match frames {
-        _ if frames > room => Some(0),
-        _ if before > 0 && before + frames > room => None,
-        _ => Some(frames),
+/// Whose a record is, and where its clone goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Whose {
+    slot: u32,
+    output: u32,
+    queue: u32,
+}
+
+impl Whose {
+    #[inline]
+    fn of(record: &Record<'_>) -> Whose {
+        let RecordHead { slot, output, queue, .. } = record.head;
+        Whose { slot, output, queue }
     }
 }
 
 /// A record, to be cloned.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Recorded<'a> {
     form: Form<'a>,
     /// Goes back behind the addresses.
@@ -89,7 +98,7 @@ struct Recorded<'a> {
 }
 
 /// How a frame leaves.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Form<'a> {
     /// As it is.
     Whole(&'a [u8]),

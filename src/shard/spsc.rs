@@ -141,13 +141,19 @@ impl<W: Word> Receiver<W> {
     /// The oldest message that was not taken yet.
     #[inline]
     pub fn pop(&mut self) -> Option<Message> {
-        if self.is_empty() {
-            return None;
-        }
-        let [first, second] = self.shared.slot(self.next);
-        let message = [first.load(Relaxed), second.load(Relaxed)];
+        let message = self.peek(0)?;
         self.next += 1;
         Some(message)
+    }
+
+    /// The message so many behind that one, if it is known to be there: all that were shown together are.
+    #[inline]
+    pub fn peek(&mut self, behind: u64) -> Option<Message> {
+        if self.is_empty() || behind >= self.sent - self.next {
+            return None;
+        }
+        let [first, second] = self.shared.slot(self.next + behind);
+        Some([first.load(Relaxed), second.load(Relaxed)])
     }
 
     /// Whether nothing is waiting.
@@ -192,6 +198,10 @@ mod tests {
                 prop_assert_eq!(receiver.is_empty(), seen == received, "what is not submitted is not seen");
                 sender.submit();
                 seen = sent;
+                for behind in 0..pop as u64 {
+                    let message = receiver.peek(behind);
+                    prop_assert!(message.is_none_or(|message| message == [received + behind, !(received + behind)]));
+                }
                 for _ in 0..pop {
                     let message = receiver.pop();
                     prop_assert_eq!(message, (received < sent).then_some([received, !received]));

@@ -6,7 +6,7 @@ use spanwire::shard::mailbox::{Command, Output};
 use spanwire::xsk::Kick;
 
 use super::clones::{MIRROR, reader, readers, settled, value};
-use super::rig::{A, MON, Plan, Spec, frame};
+use super::rig::{A, Fleet, MON, Plan, Spec, frame};
 use super::selector::{Offer, tcp};
 
 /// Of an MTU of 9000: as long as frames for clones, longer by one, by several; tagged; super-frames of such segments.
@@ -109,4 +109,16 @@ fn a_long_clone_goes_through_a_lane_whole_or_not_at_all() {
     assert_eq!(fleet.rigs[0].sent(MON), Vec::<Vec<u8>>::new());
     fleet.settle();
     assert_eq!(fleet.rigs[1].ledger(MIRROR)[Entry::DropOversize as usize], 1);
+    // By its whole length, not by what of it lies in the first frame; nor can one that sends each frame for itself take it.
+    let lengths = |fleet: &mut Fleet, lens: &[usize]| {
+        lens.iter().for_each(|&len| assert!(fleet.rigs[1].offer(A, &Offer::of(frame(1, len)))));
+        (0..3).for_each(|_| fleet.rigs.iter_mut().for_each(|rig| assert!(rig.breathe() < 1000)));
+        let sent: Vec<_> = fleet.rigs[0].sent(MON).iter().map(Vec::len).collect();
+        fleet.settle();
+        (sent, fleet.rigs[1].ledger(MIRROR)[Entry::DropOversize as usize])
+    };
+    fleet.rigs[0].bound_large(MON, 4500);
+    assert_eq!(lengths(&mut fleet, &[9000, 4519, 4518, 60]), (vec![4518, 60], 3));
+    fleet.rigs[0].link(MON, true, 9000);
+    assert_eq!(lengths(&mut fleet, &[9000, 2049, 2048]), (vec![2048], 5));
 }

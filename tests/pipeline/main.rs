@@ -13,6 +13,7 @@ mod rig;
 mod selector;
 mod shares;
 mod soak;
+mod waiting;
 
 use std::sync::Arc;
 
