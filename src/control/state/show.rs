@@ -200,7 +200,7 @@ pub fn show(dir: &Path) -> Result<Show, StateError> {
         show.diagnostics = diagnostics(&view);
         // Not published with the snapshot: another dataplane may run now than did then.
         show.diagnostics.extend(live.iter().flat_map(|live| too_little(&places, &snapshot.wires, live)));
-        show.dataplane.mirror_frames_needed = Some(frames_needed(&places, &snapshot.wires));
+        show.dataplane.mirror_frames_needed = Some(frames_needed(&places, &snapshot.wires, live));
         show.names = names_of(&snapshot);
         let ports = live.map(|live| ports(live, &bindings(live))).unwrap_or_default();
         show.wires = snapshot.wires.into_iter().map(|wire| WireState::of(wire, live, &ports)).collect();

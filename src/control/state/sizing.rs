@@ -1,7 +1,7 @@
 //! The mirror frames a snapshot can need, held against those a dataplane has.
 //!
 //! ```text
-//! a port with entries     one batch of clones being sent + one being filled
+//! a port with entries     one batch of clones being sent + one being filled, each of as many frames as its MTU takes
 //! each shard              the sum over the ports, as any shard may serve a queue of each
 //! ```
 //!
@@ -12,7 +12,7 @@
 //! refused. Each queue of a port is a socket, and shard 0 has the most of them. How many queues a port has only the
 //! dataplane knows, while it serves it; of any other one is sure.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use shm_layout::record::{CAP_LINK_LOSS, CAP_MIRROR, PlaceRecord};
 use shm_layout::{CLONE_FRAMES, MULTI_BUFFER};
@@ -27,22 +27,57 @@ const BATCH: u64 = 64;
 const MOST_QUEUES: u32 = 4096;
 /// Bytes of an Ethernet header.
 const ETH_HLEN: u32 = 14;
+/// Bytes of a VLAN tag.
+const VLAN_HLEN: u32 = 4;
 /// Bytes of the largest frame that `--frame-size` takes.
 const LARGEST_FRAME: u32 = 4096;
 /// Batches of clones a port can have on the way: one is being sent while the next is filled.
 const BATCHES: u64 = 2;
 
-/// Mirror frames that entries of these places can need on each shard.
+/// Mirror frames that entries of these places can need on each shard, of the running dataplane where one is.
 #[must_use]
-pub(in crate::control) fn frames_needed(places: &[PlaceRecord], wires: &[Wire]) -> u64 {
-    BATCHES * BATCH * mirrored_ports(places, wires) as u64
+pub(in crate::control) fn frames_needed(places: &[PlaceRecord], wires: &[Wire], dataplane: Option<&Stats>) -> u64 {
+    bursts(places, wires, dataplane).iter().map(|burst| BATCHES * BATCH * u64::from(burst.frames)).sum()
 }
 
-/// Ports of wires that have entries, those of their VLAN units included. What is on no wire receives nothing.
-fn mirrored_ports(places: &[PlaceRecord], wires: &[Wire]) -> usize {
+/// A port of a wire that has entries, those of its VLAN units included. What is on no wire receives nothing.
+#[derive(Debug)]
+struct Burst {
+    ifindex: u32,
+    mtu: u32,
+    /// That its longest clones take each; 1 where nobody tells how long they are.
+    frames: u32,
+}
+
+fn bursts(places: &[PlaceRecord], wires: &[Wire], dataplane: Option<&Stats>) -> Vec<Burst> {
     let on_wire: HashSet<u32> = wires.iter().flat_map(|wire| [wire.a_ifindex, wire.b_ifindex]).collect();
-    let ports: HashSet<u32> = places.iter().map(|place| place.port_ifindex).collect();
-    ports.intersection(&on_wire).count()
+    let mtu_of = |ifindex: u32| dataplane?.ports().iter().find(|port| port.ifindex == ifindex).map(|port| port.mtu);
+    // With the largest MTU of its outputs: what is longer has no clone.
+    let mut ports: BTreeMap<u32, u32> = BTreeMap::new();
+    let mut seen = HashMap::new();
+    for place in places.iter().filter(|place| on_wire.contains(&place.port_ifindex)) {
+        let output = place.output_ifindex;
+        let mtu = *seen.entry(output).or_insert_with(|| mtu_of(output).unwrap_or(u32::MAX));
+        let most = ports.entry(place.port_ifindex).or_default();
+        *most = mtu.max(*most);
+    }
+    let burst = |(ifindex, output)| {
+        let mtu = mtu_of(ifindex).unwrap_or_default();
+        let frames = dataplane.map_or(1, |dataplane| frames_of(mtu.min(output), dataplane));
+        Burst { ifindex, mtu, frames }
+    };
+    ports.into_iter().map(burst).collect()
+}
+
+/// Frames of this dataplane that a clone takes of a packet as long as this MTU lets it be.
+fn frames_of(mtu: u32, dataplane: &Stats) -> u32 {
+    let frames = mtu.saturating_add(ETH_HLEN + VLAN_HLEN).div_ceil(dataplane.frame_size().max(1));
+    frames.clamp(1, most_frames(dataplane))
+}
+
+/// Frames of this dataplane that a clone may take.
+fn most_frames(dataplane: &Stats) -> u32 {
+    if dataplane.has_feature(MULTI_BUFFER) { CLONE_FRAMES } else { 1 }
 }
 
 /// What this dataplane has too little of for entries of these places and these wires, or cannot do for them.
@@ -55,15 +90,23 @@ pub(in crate::control) fn too_little(places: &[PlaceRecord], wires: &[Wire], dat
 /// The warning for entries mirror frames than this dataplane has.
 #[must_use]
 pub(in crate::control) fn shortage(places: &[PlaceRecord], wires: &[Wire], dataplane: &Stats) -> Option<Diagnostic> {
-    let (needed, has) = (frames_needed(places, wires), dataplane.mirror_frames());
-    (needed > u64::from(has)).then(|| Diagnostic {
+    let (needed, has) = (frames_needed(places, wires, Some(dataplane)), dataplane.mirror_frames());
+    if needed <= u64::from(has) {
+        return None;
+    }
+    let bursts = bursts(places, wires, Some(dataplane));
+    let longest = bursts.iter().filter(|burst| burst.frames > 1).max_by_key(|burst| burst.frames);
+    let longest = longest.map_or_else(String::new, |Burst { ifindex, mtu, frames }| {
+        format!(", clones of up to {frames} frames: ifindex {ifindex} with its MTU of {mtu}")
+    });
+    Some(Diagnostic {
         severity: Severity::Warning,
         subject: "mirror_configs".to_owned(),
         message: format!(
-            "the entries can need {needed} mirror frames on each shard ({BATCHES} batches of {BATCH} a port; ports with \
+            "the entries can need {needed} mirror frames on each shard ({BATCHES} batches of {BATCH} a port{longest}; ports with \
              entries: {}), but the running dataplane (process {}) has {has}: bursts lose clones, mirror_drops_no_frame \
              (restart spanwired with --mirror-frames {needed} or more)",
-            mirrored_ports(places, wires),
+            bursts.len(),
             dataplane.pid()
         ),
     })
@@ -72,7 +115,7 @@ pub(in crate::control) fn shortage(places: &[PlaceRecord], wires: &[Wire], datap
 /// The warning for entries of ports that receive larger frames than a clone of this dataplane can be.
 fn too_long(places: &[PlaceRecord], dataplane: &Stats) -> Option<Diagnostic> {
     let frame_size = dataplane.frame_size();
-    let holds = frame_size.saturating_mul(if dataplane.has_feature(MULTI_BUFFER) { CLONE_FRAMES } else { 1 });
+    let holds = frame_size.saturating_mul(most_frames(dataplane));
     let mirrored: HashSet<u32> = places.iter().map(|place| place.port_ifindex).collect();
     let is_over = |mtu: u32| mtu.saturating_add(ETH_HLEN) > holds;
     let over: Vec<_> =
@@ -187,8 +230,8 @@ mod tests {
             (&[(77, 0), (11, 0)], 1),
         ] {
             let places: Vec<PlaceRecord> = places.iter().map(place).collect();
-            assert_eq!(frames_needed(&places, &wires), 128 * ports, "{places:?}");
-            assert_eq!(frames_needed(&places, &[]), 0, "nothing is received");
+            assert_eq!(frames_needed(&places, &wires, None), 128 * ports, "{places:?}");
+            assert_eq!(frames_needed(&places, &[], None), 0, "nothing is received");
         }
     }
 

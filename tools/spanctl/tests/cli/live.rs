@@ -564,6 +564,30 @@ fn too_few_mirror_frames_are_told() {
     assert_eq!(shortages(&place.run(&["show", "--json"]).code(0).json()).len(), 0);
 }
 
+/// A clone that is longer than a mirror frame takes several.
+#[test]
+fn long_clones_need_more_mirror_frames() {
+    let place = Place::new().with_snapshot();
+    let large = Fake { mirror_frames: 639, mtu: 9000, multi_buffer: true, ..Fake::of(&place) };
+    for (fake, needed, is_short) in [
+        (large.clone(), 640, true),
+        (Fake { mirror_frames: 640, ..large.clone() }, 640, false),
+        (Fake { mtu: 2030, ..large.clone() }, 128, false),
+        (Fake { mtu: 2031, ..large.clone() }, 256, false),
+        (Fake { mtu: 65_000, ..large.clone() }, 16 * 128, true),
+        (Fake { multi_buffer: false, ..large.clone() }, 128, false),
+    ] {
+        let shown = fake.answering(&place, || place.run(&["show", "--json"]).code(0).json());
+        assert_eq!(shown["dataplane"]["mirror_frames_needed"], needed, "MTU {}", fake.mtu);
+        let short: Vec<_> = shortages(&shown).into_iter().filter(|told| told.contains("can need")).collect();
+        assert_eq!(short.len(), usize::from(is_short), "MTU {}: {short:?}", fake.mtu);
+    }
+    let shown = large.answering(&place, || place.run(&["show"]).code(0).stdout);
+    let want =
+        "(2 batches of 64 a port, clones of up to 5 frames: ifindex 11 with its MTU of 9000; ports with entries: 1)";
+    assert!(shown.contains(want), "{shown}");
+}
+
 #[test]
 fn waiting() {
     let place = Place::new().with_snapshot();
