@@ -8,8 +8,6 @@
 //! ── on record ── offloads off, promiscuous where the kernel carries ── sockets entered into the program's map
 //! ```
 
-use std::time::Duration;
-
 use shm_layout::record::PortRole;
 
 use super::attached::{Attached, is_still};
@@ -55,8 +53,8 @@ impl Topology {
                 };
                 let what = format!("ifindex {ifindex}, {driver}: attached, {how}");
                 self.news.info(ifindex, name, what);
-                let rested = self.failed.remove(&ifindex).map_or(Duration::ZERO, |failed| failed.rest);
-                self.attached.insert(ifindex, Attached { rested, ..port });
+                self.failed.remove(&ifindex);
+                self.attached.insert(ifindex, port);
             }
             Err(reason) => self.fail(ifindex, reason),
         }
@@ -82,7 +80,6 @@ impl Topology {
         let mut port = Attached {
             want,
             link,
-            rested: Duration::ZERO,
             lanes,
             zero_copy: false,
             bound: Vec::new(),

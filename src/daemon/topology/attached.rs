@@ -1,7 +1,6 @@
 //! A port in use: its device, what holds it there, and its sockets.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use shm_layout::counters::Binding;
 
@@ -48,8 +47,6 @@ pub(super) struct Attached {
     /// Whether the device is gone: what has its ifindex by now is another one.
     pub(super) is_lost: bool,
     pub(super) link: LinkState,
-    /// How long it was left alone before it was taken into use this time, until it sends.
-    pub(super) rested: Duration,
     pub(super) lanes: Lanes,
     pub(super) zero_copy: bool,
     pub(super) bound: Vec<Bound>,

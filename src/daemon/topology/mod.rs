@@ -87,6 +87,7 @@ use identity::Place;
 use lanes::Lanes;
 use link_loss::LinkLoss;
 use lookout::Lookout;
+use mute::Rests;
 use news::News;
 use record::Record;
 use roster::{Roster, Sight};
@@ -150,6 +151,7 @@ pub struct Topology {
     report: Arc<Report>,
     attached: BTreeMap<u32, Attached>,
     failed: HashMap<u32, Failed>,
+    rests: Rests,
     record: Record,
     lookout: Lookout,
     news: News,
@@ -192,6 +194,7 @@ impl Topology {
             report,
             attached: BTreeMap::new(),
             failed: HashMap::new(),
+            rests: Rests::default(),
             news: News::default(),
             remarks: News::default(),
             totals: Totals::default(),
@@ -310,6 +313,7 @@ impl Topology {
         }
         self.repoint(plan);
         self.failed.retain(|ifindex, _| wanted.contains_key(ifindex));
+        self.rests.retain(|ifindex| wanted.contains_key(&ifindex));
         self.news.retain(|ifindex| wanted.contains_key(&ifindex));
         self.remarks.retain(|ifindex| wanted.contains_key(&ifindex));
         self.totals.retain(|ifindex| wanted.contains_key(&ifindex));
@@ -359,6 +363,7 @@ impl Topology {
                 // Not there: why it failed when it was is no news any more.
                 Ok(None) => {
                     self.failed.remove(&ifindex);
+                    self.rests.end(ifindex);
                 }
             }
         }

@@ -3,6 +3,7 @@
 //! A driver in zero-copy that has lost its XDP program is such a one. Its port is let go of, with the reason, and tried again
 //! ever more slowly: each time costs the device a bounce of its link.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use shm_layout::counters::{BINDING_VALUES, Binding};
@@ -60,9 +61,28 @@ impl Mute {
     }
 }
 
-/// How long a port is left alone that was mute again after it had been left alone for `last`.
-fn rest(last: Duration) -> Duration {
-    (2 * last).clamp(FIRST_REST, LONGEST_REST)
+/// How long ports were left alone that were mute, until they send. Whatever else becomes of one meanwhile, that it cannot be
+/// taken into use, say, or is taken into use anew: it has not sent by that.
+#[derive(Debug, Default)]
+pub(super) struct Rests(HashMap<u32, Duration>);
+
+impl Rests {
+    /// A port was mute, perhaps again. How long it is to be left alone.
+    fn mute(&mut self, ifindex: u32) -> Duration {
+        let rest = self.0.entry(ifindex).or_default();
+        *rest = (2 * *rest).clamp(FIRST_REST, LONGEST_REST);
+        *rest
+    }
+
+    /// A port sends, or its device has gone.
+    pub(super) fn end(&mut self, ifindex: u32) {
+        self.0.remove(&ifindex);
+    }
+
+    /// Forgets the ports that are not wanted any more.
+    pub(super) fn retain(&mut self, is_wanted: impl Fn(u32) -> bool) {
+        self.0.retain(|&ifindex, _| is_wanted(ifindex));
+    }
 }
 
 impl Topology {
@@ -77,26 +97,23 @@ impl Topology {
                     continue;
                 }
                 match bound.mute.look(&bound.block.read()) {
-                    Look::Sends => port.rested = Duration::ZERO,
+                    Look::Sends => self.rests.end(ifindex),
                     Look::Unknown => {}
                     Look::Mute => {
                         let why = bound.socket.last_failure().map(|error| format!(": {error}")).unwrap_or_default();
-                        silent.push((
-                            ifindex,
-                            port.rested,
-                            format!("its device does not send on queue {}{why}", bound.queue),
-                        ));
+                        silent.push((ifindex, format!("its device does not send on queue {}{why}", bound.queue)));
                         break;
                     }
                 }
             }
         }
-        for (ifindex, rested, reason) in &silent {
+        for (ifindex, reason) in &silent {
+            let rest = self.rests.mute(*ifindex);
             self.detach(&[*ifindex]);
             self.fail(*ifindex, reason.clone());
             if let Some(failed) = self.failed.get_mut(ifindex) {
                 // Its link bounces when it is let go of: that is no reason to try it at once.
-                (failed.rest, failed.whatever) = (rest(*rested), true);
+                (failed.rest, failed.whatever) = (rest, true);
             }
         }
         !silent.is_empty()
@@ -146,13 +163,13 @@ mod tests {
 
     #[test]
     fn it_is_tried_again_ever_more_slowly() {
-        let rests: Vec<u64> = std::iter::successors(Some(Duration::ZERO), |last| Some(rest(*last)))
-            .skip(1)
-            .take(8)
-            .map(|rest| rest.as_secs())
-            .collect();
-        assert_eq!(rests, [4, 8, 16, 32, 64, 128, 128, 128]);
-        // After a failure of another kind, which is tried again soon.
-        assert_eq!(rest(Duration::from_millis(20)), FIRST_REST);
+        let mut rests = Rests::default();
+        let seconds: Vec<u64> = (0..8).map(|_| rests.mute(11).as_secs()).collect();
+        assert_eq!(seconds, [4, 8, 16, 32, 64, 128, 128, 128]);
+        assert_eq!(rests.mute(12), FIRST_REST);
+        rests.retain(|ifindex| ifindex == 11);
+        assert_eq!([11, 12].map(|ifindex| rests.mute(ifindex)), [LONGEST_REST, FIRST_REST]);
+        rests.end(11);
+        assert_eq!(rests.mute(11), FIRST_REST, "it has sent meanwhile");
     }
 }
