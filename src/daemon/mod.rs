@@ -147,6 +147,11 @@ impl Dataplane {
         Ok(Dataplane { config: config.clone(), publisher, berths })
     }
 
+    /// Where its control threads run, for others of the process.
+    pub fn berths(&self) -> Option<Berths> {
+        self.berths.clone()
+    }
+
     /// As [`run`], also until somebody sets `over`; it is set as soon as this one is to end.
     ///
     /// # Errors

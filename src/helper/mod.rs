@@ -27,6 +27,7 @@ use thiserror::Error;
 
 use crate::control::serve::{ServeError, Server};
 use crate::control::state::{Stats, last_stats};
+use crate::daemon::berths::Berths;
 use crate::daemon::{DaemonError, Dataplane};
 use crate::region::write_beside;
 use crate::signals::Signals;
@@ -73,11 +74,14 @@ pub fn run(settings: Settings, mut signals: Signals) -> Result<(), HelperError> 
     let server = Server::bind(serve)?;
     let stop = Stop::new().map_err(|source| HelperError::System { action: "make an event", source })?;
     let stop = Arc::new(stop);
+    let berths = dataplane.berths();
     let done = thread::scope(|scope| {
         // However this or the other thread ends, the other one ends too.
         let _stop = StopAtEnd(&stop);
         let served = thread::Builder::new().name("server".to_owned()).spawn_scoped(scope, || {
             let _stop = StopAtEnd(&stop);
+            // Of control too. Those of clients, which do not last, begin where it is.
+            berths.iter().for_each(Berths::come);
             wait_for_dataplane(&config.dir, &stop);
             tell_state(&server, state_file.as_deref());
             server.run(&stop)

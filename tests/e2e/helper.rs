@@ -237,6 +237,46 @@ fn a_signal_ends_it_and_the_next_one_goes_on() {
     assert_eq!(ports(&lab), before);
 }
 
+/// Where a process's thread of this name may run.
+fn processors_of(pid: u32, thread: &str) -> Option<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let of = |task: std::io::Result<std::fs::DirEntry>| {
+        let task = task.unwrap().path();
+        let name = std::fs::read_to_string(task.join("comm")).ok()?;
+        (name.trim_end() == thread).then(|| std::fs::read_to_string(task.join("status")).ok())?
+    };
+    let status = tasks.into_iter().find_map(of)?;
+    status.lines().find_map(|line| Some(line.strip_prefix("Cpus_allowed_list:")?.trim().to_owned()))
+}
+
+/// The thread of its socket is one of control, and goes where those go.
+#[test]
+fn the_server_runs_where_the_dataplane_s_control_threads_do() {
+    for more in [&[][..], &["--poll-mode", "busy-poll"], &["--path", "shard"]] {
+        let lab = lab(LabSpec::default());
+        let mut helper = Started::by(&lab, 43, more);
+        helper.producer.publish(&[(A, MON, 1)]);
+        helper.node.wait_for_ports(&[A, B, MON]);
+        let together = || {
+            let [server, stats, shard] =
+                ["server", "stats", "shard-0"].map(|thread| processors_of(helper.pid(), thread).unwrap());
+            (server == stats && (more.is_empty() == (server == shard) || one_processor())).then_some(())
+        };
+        let start = Instant::now();
+        while together().is_none() {
+            assert!(start.elapsed() < Duration::from_secs(60), "{more:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        helper.producer.done(&json!({"type": "shutdown"}));
+        helper.ended();
+    }
+}
+
+/// Whether there is only one to run on.
+fn one_processor() -> bool {
+    std::thread::available_parallelism().unwrap().get() == 1
+}
+
 /// The directory has one dataplane, the socket one server: whoever comes second says so, and disturbs nobody.
 #[test]
 fn who_comes_second_says_so_and_ends() {
