@@ -164,6 +164,7 @@ mod tests {
             reason: String::new(),
             crossed: Values::new(Crossed::DESCRIPTIONS, &crossed),
             lost: Some(0),
+            known_lost: 0,
             lost_unknown: String::new(),
             lost_by: None,
         }

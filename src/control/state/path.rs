@@ -25,6 +25,9 @@ pub struct PathRow {
     pub crossed: Values,
     /// Frames of those that were lost on the way; `None` where that is not known.
     pub lost: Option<u64>,
+    /// Those of them that are known to be, also where there may be more. This never goes back.
+    #[serde(skip)]
+    pub known_lost: u64,
     /// Why it is not; empty where it is.
     pub lost_unknown: String,
     /// Values of [`Lost`], which come to `lost`.
@@ -46,13 +49,15 @@ pub(super) fn paths(image: &ImageView<'_>, text: Strings<'_>, newer: &Newer) -> 
     let row = |(i, row): (usize, PathRecord)| {
         let lost_unknown = own(row.unknown);
         let is_known = lost_unknown.is_empty();
+        let known_lost = row.lost.iter().fold(0, |sum: u64, lost| sum.saturating_add(*lost));
         PathRow {
             ifindex: row.ifindex,
             peer_ifindex: row.peer_ifindex,
             path: Some(own(row.path)).filter(|path| !path.is_empty()),
             reason: own(row.reason),
             crossed: Values::new(Crossed::DESCRIPTIONS, &row.crossed).with(newer.tail::<PathRecord>(i)),
-            lost: is_known.then(|| row.lost.iter().fold(0, |sum: u64, lost| sum.saturating_add(*lost))),
+            lost: is_known.then_some(known_lost),
+            known_lost,
             lost_unknown,
             lost_by: is_known.then(|| Values::new(Lost::DESCRIPTIONS, &row.lost)),
         }

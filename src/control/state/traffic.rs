@@ -128,7 +128,8 @@ pub(in crate::control) fn crossed(port: u32, paths: &[PathRow]) -> Values {
             row[Binding::RxNoPeer as usize] += crossed(Crossed::NoPeer);
         }
         if path.peer_ifindex == port {
-            let lost = path.lost.unwrap_or_default();
+            // Also where that is not all: what was told once stands.
+            let lost = path.known_lost;
             row[Binding::TxPackets as usize] += crossed(Crossed::Packets).saturating_sub(lost);
             row[Binding::TxBytes as usize] += crossed(Crossed::Bytes);
             row[Binding::TxLost as usize] += lost;
@@ -154,4 +155,57 @@ pub(super) fn index<K: Eq + Hash>(keys: impl Iterator<Item = K>) -> HashMap<K, u
         at.entry(key).or_insert(i);
     }
     at
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+    use shm_layout::counters::{CROSSED_VALUES, LOST_VALUES, Lost};
+    use shm_layout::image::{ImageBuilder, Need};
+    use shm_layout::record::PathRecord;
+    use shm_layout::view::ImageView;
+
+    use super::super::newer::Newer;
+    use super::super::path::paths;
+    use super::*;
+
+    /// What port 12 has sent and lost of `frames` that the kernel sent on from port 11, as the dataplane tells it.
+    fn told(frames: u64, lost: u64, is_known: bool) -> [u64; 2] {
+        let mut image = ImageBuilder::new();
+        let (mut crossed_by, mut lost_by) = ([0; CROSSED_VALUES], [0; LOST_VALUES]);
+        crossed_by[Crossed::Packets as usize] = frames;
+        lost_by[Lost::Device as usize] = lost;
+        let row = PathRecord {
+            ifindex: 11,
+            peer_ifindex: 12,
+            path: image.string("tc"),
+            reason: image.string("both can"),
+            unknown: image.string(if is_known { "" } else { "the devices do not say" }),
+            crossed: crossed_by,
+            lost: lost_by,
+        };
+        image.section(Need::Optional, &[row]);
+        let mut image = image.finish();
+        image.seal(1, 0);
+        let view = ImageView::parse(image.words()).unwrap();
+        let text = view.strings().unwrap();
+        let rows = paths(&view, text, &Newer::read(&view, text).unwrap()).unwrap();
+        assert_eq!(rows[0].lost, is_known.then_some(lost));
+        [Binding::TxPackets, Binding::TxLost].map(|value| crossed(12, &rows).get(value.name()))
+    }
+
+    proptest! {
+        /// Of what was told to be sent and lost nothing is taken back, whenever it is known what is lost, and when it is not.
+        #[test]
+        fn totals_never_go_back(steps in prop::collection::vec((0u64..50, 0u64..50, any::<bool>()), 1..30)) {
+            let ([mut frames, mut lost], mut before) = ([0; 2], [0; 2]);
+            for (more, of_them, is_known) in steps {
+                (frames, lost) = (frames + more, lost + of_them.min(more));
+                let now = told(frames, lost, is_known);
+                prop_assert!(now.iter().zip(before).all(|(now, before)| *now >= before), "{before:?}, then {now:?}");
+                before = now;
+            }
+        }
+    }
 }

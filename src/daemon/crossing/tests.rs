@@ -1,6 +1,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
 
+use proptest::prelude::*;
 use shm_layout::counters::{CROSSED_VALUES, Lost};
 
 use super::meter::Down;
@@ -174,4 +175,64 @@ fn what_may_be_on_its_way_still_is_not_told_of() {
     // What there was at the start, and what there was then.
     assert_eq!([11, 12, 20, 21, 30].map(|part| ripe(GRACE / 10 * part)), [0, 0, 0, 40, 40]);
     assert_eq!(ripe(GRACE * 4), 70);
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Cross(u64),
+    Drop(u64),
+    Look,
+    /// Nobody can tell any more.
+    Forget,
+    /// Somebody can again.
+    Measure,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (0u64..20).prop_map(Step::Cross),
+        3 => (0u64..40).prop_map(Step::Drop),
+        3 => Just(Step::Look),
+        1 => Just(Step::Forget),
+        1 => Just(Step::Measure),
+    ]
+}
+
+proptest! {
+    /// Neither while it is known what is lost, nor when that ends and begins again.
+    #[test]
+    fn no_total_goes_back(steps in prop::collection::vec(step(), 1..60)) {
+        let (rows, mut device) = (rows(), 0);
+        let mut counts = metered(Drops::default(), None);
+        counts.count_by(Arc::clone(&rows), [0; 3]);
+        let crossing = Crossing(Mutex::new(counts));
+        let mut before = [0; 2];
+        for step in steps {
+            let mut counts = crossing.counts();
+            let sent = counts.sent();
+            match step {
+                Step::Cross(frames) => cross(&rows, frames),
+                Step::Drop(frames) => device += frames,
+                Step::Look => {
+                    counts.take(sent[0], &dropped(0, device));
+                    let ripe = counts.ripe(Instant::now());
+                    counts.tell(ripe);
+                }
+                Step::Forget => {
+                    counts.settle(sent[0], &dropped(0, device));
+                    (counts.meter, counts.unknown) = (Meter::None, "the devices do not say".to_owned());
+                }
+                Step::Measure => {
+                    let last = Drops::of_device(0, device);
+                    (counts.meter, counts.unknown) = (Meter::Tc { last, down: None }, String::new());
+                }
+            }
+            drop(counts);
+            let Reading { crossed: [frames, ..], lost, .. } = crossing.read();
+            let lost = lost.iter().sum::<u64>();
+            let now = [frames - lost, lost];
+            prop_assert!(now.iter().zip(before).all(|(now, before)| *now >= before), "{before:?}, then {now:?}");
+            before = now;
+        }
+    }
 }
