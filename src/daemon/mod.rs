@@ -16,7 +16,7 @@
 //! - [`link_news`]: tells it when a device has changed
 //! - [`detach`]: takes off what one that is gone has left
 //! - [`devices`]: the devices there are, for the control plane
-//! - [`report`]: what topology tells stats
+//! - [`report`]: what topology tells stats; [`outdated`]: until it has followed a new table
 //! - [`features`]: what the kernel may lack
 //! - [`readers`]: which shard reads whose clone ring
 //! - [`stats`]: gathers and publishes, as [`records`]
@@ -34,6 +34,7 @@ pub mod devices;
 pub mod features;
 pub mod limits;
 pub mod link_news;
+pub mod outdated;
 pub mod readers;
 pub mod records;
 pub mod report;

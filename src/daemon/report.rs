@@ -94,6 +94,8 @@ pub struct State {
     pub bindings: Vec<BindingStatus>,
     /// The ways of the wires, one for each of their ports.
     pub paths: Vec<PathStatus>,
+    /// Of the table that those are served by.
+    pub serial: u64,
     /// Snapshots refused since the start.
     pub rejects: u64,
     /// Why the last one was, if no good one came since.
@@ -144,9 +146,10 @@ impl Report {
         state.bindings = bindings;
     }
 
-    /// The ways of the wires as they are now.
-    pub fn set_paths(&self, paths: Vec<PathStatus>) {
-        self.state().paths = paths;
+    /// The same, and the ways of the wires, as they are by the table of this serial.
+    pub fn set_all(&self, ports: Vec<PortStatus>, bindings: Vec<BindingStatus>, paths: Vec<PathStatus>, serial: u64) {
+        let mut state = self.state();
+        (state.ports, state.bindings, state.paths, state.serial) = (ports, bindings, paths, serial);
     }
 
     /// The links of the ports that are served, as they are now.

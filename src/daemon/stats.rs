@@ -16,6 +16,7 @@ use shm_layout::record::{
 use super::config::Config;
 use super::devices::Devices;
 use super::features::Feature;
+use super::outdated::outdate;
 use super::records::{
     binding_rows, descriptors, feature_rows, path_rows, port_rows, shard_row, sight_rows, swap_row, umem_rows,
 };
@@ -144,7 +145,8 @@ impl Teller {
     /// An image of everything as it is now; `None` when a shard kept writing into one row all the time.
     fn gather(&self) -> Option<Image> {
         let table = self.table.load();
-        let state = self.report.read();
+        let mut state = self.report.read();
+        outdate(&mut state, &table);
         let mut image = ImageBuilder::new();
         let adopted = self.blocks.iter().map(|b| b.adopted_generation()).min().unwrap_or(0);
         let meta = StatsMetaRecord {

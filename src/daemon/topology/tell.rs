@@ -45,8 +45,7 @@ impl Topology {
         self.follow_crossings(plan);
         let ports: Vec<_> = plan.wanted.iter().map(|(&ifindex, &want)| self.status(ifindex, want, plan)).collect();
         let paths = ports.iter().zip(plan.wanted.values()).filter_map(|(port, &want)| self.path(port, want)).collect();
-        self.report.set_ports(ports, bindings);
-        self.report.set_paths(paths);
+        self.report.set_all(ports, bindings, paths, plan.table.serial);
     }
 
     /// How a port's frames cross, if it is one of a wire.
