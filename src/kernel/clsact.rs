@@ -137,6 +137,20 @@ impl Filter {
         Ok(found.filter(|found| found.name.owner == owner))
     }
 
+    /// Whoever's is there.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn any(device: u32) -> io::Result<Option<Filter>> {
+        Ok(Filter::among(&filters(device, INGRESS)?, device))
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        &self.name.owner
+    }
+
     /// All that `owner` has in the calling thread's network namespace.
     ///
     /// # Errors

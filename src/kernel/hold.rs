@@ -366,6 +366,18 @@ fn held(name: &str) -> Option<(u32, Hook, bool)> {
     Some((port.parse().ok()?, hook, is_filter))
 }
 
+/// The programs of the selectors whose links are pinned in `folder`.
+pub fn programs(folder: &Path) -> Vec<u32> {
+    let of = |entry: fs::DirEntry| {
+        let (_, hook, is_filter) = held(entry.file_name().to_str()?)?;
+        match look(&entry.path(), hook) {
+            Found::Link(_, held) if !is_filter => Some(held.program),
+            _ => None,
+        }
+    };
+    fs::read_dir(folder).into_iter().flatten().flatten().filter_map(of).collect()
+}
+
 /// The ports whose selectors are pinned in `folder`.
 ///
 /// # Errors

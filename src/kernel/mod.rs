@@ -18,6 +18,7 @@
 //! - `kept`: the maps that are pinned for the next run; [`past`]: what became of clones while none ran
 //! - [`rows`]: array maps as memory
 //! - [`hold`]: a selector on a port, over runs of the process; `holder` is what holds it, [`pins`] where it is kept meanwhile
+//! - [`others`]: the selectors of other dataplanes
 //! - [`link`]: what holds a program on a device; [`xdp`] of them those of XDP, for as long as a value lives
 //! - [`clsact`]: what holds a selector at tc where the kernel has no links there; [`tcx`]: what is there where it has
 //! - [`features`]: what the kernel and the drivers can; [`path`]: the way of a wire's frames that follows from it
@@ -33,6 +34,7 @@ pub mod ledger;
 pub mod link;
 pub mod loss;
 pub mod maps;
+pub mod others;
 pub mod past;
 pub mod path;
 pub mod pins;

@@ -162,26 +162,28 @@ fn programs_of_others_at_tc_take_nothing_unsaid() {
 /// Two directories, one wire: the second waits for as long as the first one has it, also when that is dead.
 #[test]
 fn a_port_has_one_dataplane() {
-    for (hook, why) in [("tc", "the selector of another dataplane is there"), ("xdp", "already has an XDP program")] {
+    let why = "the selector of another dataplane is there";
+    // At one hook or two, and where the second has none: whoever meets frames first would have them all.
+    for (hook, other) in [("tc", "tc"), ("xdp", "xdp"), ("tc", "xdp"), ("xdp", "tc"), ("tc", "shard")] {
         let lab = kernel_lab(LabSpec::default());
-        let start = |args: &[&str]| {
-            let node = Node::start(&lab, &[&["--path", hook], args].concat());
+        let start = |hook: &str| {
+            let node = Node::start(&lab, &["--path", hook]);
             node.import(&document(&[]));
             node
         };
-        let mut first = start(&[]);
+        let mut first = start(hook);
         first.wait_for_ports(&[A, B]);
-        let second = start(&[]);
+        let second = start(other);
         [A, B].iter().for_each(|&port| drop(wait_for_reason(&second, port, &[why])));
-        assert!(crosses(&lab, 75), "{hook}");
+        assert!(crosses(&lab, 75), "{hook}, then {other}");
         first.kill();
         std::thread::sleep(Duration::from_millis(300));
         wait_for_reason(&second, A, &[why]);
-        assert!(crosses(&lab, 76), "{hook}");
+        assert!(crosses(&lab, 76), "{hook}, then {other}");
         let mut detach = lab.dut().command(program("spanctl").to_str().expect("a path"));
         detach.arg("--dir").arg(first.dir.path()).arg("detach").env("SPANWIRE_PINS", first.pins.path());
         assert!(detach.stdout(Stdio::null()).status().expect("spanctl").success());
         second.wait_for_ports(&[A, B]);
-        assert!(crosses(&lab, 77), "{hook}");
+        assert!(crosses(&lab, 77), "{hook}, then {other}");
     }
 }

@@ -97,6 +97,7 @@ impl Topology {
             return Err(problem);
         }
         if port.want.role() == PortRole::Wire {
+            self.is_free(port.device.ifindex())?;
             match port.way.as_ref().and_then(Way::hook) {
                 Some(hook) => self.prepare(&mut port, ifindex, hook)?,
                 None => self.take_over(&mut port, ifindex)?,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::attached::Attached;
@@ -12,6 +13,7 @@ use crate::daemon::crossing::Course;
 use crate::kernel::clsact::Filter;
 use crate::kernel::features::PortFacts;
 use crate::kernel::hold::{self, Hold, HoldError};
+use crate::kernel::others;
 use crate::kernel::path::{Path, PathChoice, choose};
 use crate::kernel::pins;
 use crate::kernel::program::Hook;
@@ -119,6 +121,14 @@ impl Topology {
             Ok(PortFacts { is_taken, ..facts })
         });
         Some(facts.map_err(|error| format!("cannot read what {} can: {error}", device.name())))
+    }
+
+    /// Whether no other dataplane has the frames of a device, at whichever hook: before anything is changed on it.
+    pub(super) fn is_free(&self, device: u32) -> Result<(), String> {
+        let place = self.carrier.as_ref().map(|carrier| carrier.place());
+        let folders = self.pins.iter().map(PathBuf::as_path).chain(place.and_then(|place| place.folder));
+        let other = others::other(device, &pins::name(&self.config.dir), folders, self.facts.tcx);
+        other.map_err(|error| format!("cannot tell whether others have its frames: {error}"))?.map_or(Ok(()), Err)
     }
 
     /// Whether XDP on the device of a port is somebody else's, who may let frames go on to tc.
