@@ -172,10 +172,9 @@ impl Beside {
             self.sent += latency.offered;
             self.lost += latency.offered.saturating_sub(latency.received);
         }
-        if let Some(Clones { selected, dropped }) = clones {
+        if let Some(counted) = clones {
             let told = self.clones.get_or_insert_default();
-            told.counted.selected += selected;
-            told.counted.dropped += dropped;
+            told.counted += counted;
             told.arrived += arrived;
         }
         self.runs.push(run);
@@ -310,7 +309,7 @@ mod tests {
         let mut systems = [System::Spanwire(Path::Tc), System::Spanwire(Path::Shard), BASE]
             .map(|system| Beside::new(system, Mode::Forward));
         for (ours, theirs) in [(20, 10), (30, 30), (10, 20)] {
-            systems[0].add(run(5.0, ours), Some(Clones { selected: 100, dropped: 4 }), 95);
+            systems[0].add(run(5.0, ours), Some(Clones { selected: 100, dropped: 4, ..Clones::default() }), 95);
             systems[1].add(run(5.0, 4 * theirs), None, 0);
             systems[2].add(run(10.0, theirs), None, 0);
         }

@@ -172,10 +172,8 @@ impl Streamed {
 
     fn add(&mut self, rate: f64, clones: Option<Clones>) {
         self.runs.push(Some(rate));
-        if let Some(Clones { selected, dropped }) = clones {
-            let sum = self.clones.get_or_insert_default();
-            sum.selected += selected;
-            sum.dropped += dropped;
+        if let Some(clones) = clones {
+            *self.clones.get_or_insert_default() += clones;
         }
     }
 
@@ -208,18 +206,17 @@ impl TcpReport {
     /// The systems, without a style.
     pub(crate) fn table(&self) -> Table {
         let mut table = Table::new();
-        table.set_header(["system", "", "Gbit/s", "/ tc redirect", "selected", "dropped, counted"]);
+        table.set_header(["system", "", "Gbit/s", "/ tc redirect", "selected", "dropped, counted", "by reason"]);
         for streamed in &self.systems {
-            let count = |of: fn(&Clones) -> u64| {
-                streamed.clones.as_ref().map_or_else(|| "-".to_owned(), |clones| of(clones).to_string())
-            };
+            let count = |of: fn(&Clones) -> String| streamed.clones.as_ref().map_or_else(|| "-".to_owned(), of);
             table.add_row([
                 streamed.system.as_str().to_owned(),
                 streamed.mode.as_str().to_owned(),
                 Spread::text_or_dash(&streamed.bits_per_second, 1e9, 2),
                 Spread::text_or_dash(&streamed.ratio, 1.0, 3),
-                count(|clones| clones.selected),
-                count(|clones| clones.dropped),
+                count(|clones| clones.selected.to_string()),
+                count(|clones| clones.dropped.to_string()),
+                count(|clones| clones.dropped_by.to_string()),
             ]);
         }
         align(&mut table);
@@ -251,14 +248,14 @@ mod tests {
     fn rates_are_compared_with_those_of_the_same_run() {
         let mut systems = TURNS.map(|(system, mode)| Streamed::new(system, mode));
         for (ours, base, theirs) in [(9.0, 10.0, 5.0), (4.0, 5.0, 5.0), (8.0, 8.0, 2.0)] {
-            systems[0].add(ours, Some(Clones { selected: 10, dropped: 1 }));
+            systems[0].add(ours, Some(Clones { selected: 10, dropped: 1, ..Clones::default() }));
             systems[1].add(base, None);
             systems[2].add(theirs, None);
         }
         sum_up(&mut systems);
         let ratios = systems.each_ref().map(|streamed| streamed.ratio.map(|ratio| (ratio.median, ratio.min)));
         assert_eq!(ratios, [Some((0.9, 0.8)), None, Some((0.5, 0.25))]);
-        assert_eq!(systems[0].clones, Some(Clones { selected: 30, dropped: 3 }));
+        assert_eq!(systems[0].clones, Some(Clones { selected: 30, dropped: 3, ..Clones::default() }));
         let goals = goals(&systems);
         assert_eq!(goals.len(), 1, "peers have none");
         assert_eq!(goals[0].met, Some(true));

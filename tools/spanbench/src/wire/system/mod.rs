@@ -5,13 +5,17 @@
 //! - [`testpmd`]: DPDK's forwarder on AF_XDP
 //! - [`kernel`]: XDP redirect, tc redirect and a bridge
 //! - [`process`]: what the first two have in common
+//! - `clones`: what the first tells of its clones
 
+mod clones;
 mod kernel;
 pub(crate) mod process;
 pub(crate) mod spanwire;
 mod testpmd;
 
 use std::path::PathBuf;
+
+pub(crate) use clones::Clones;
 
 use ::spanwire::kernel::path::Path;
 use ::spanwire::kernel::xdp::XdpMode;
@@ -100,15 +104,6 @@ pub(crate) trait Running {
     fn clones(&self) -> Result<Option<Clones>> {
         Ok(None)
     }
-}
-
-/// A ledger of clones.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Clones {
-    /// Frames selected.
-    pub selected: u64,
-    /// Of their clones, those that were dropped, for any reason.
-    pub dropped: u64,
 }
 
 impl System {

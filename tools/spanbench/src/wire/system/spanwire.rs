@@ -11,8 +11,9 @@ use spanwire::kernel::path;
 use spanwire_lab::topology::Lab;
 use tempfile::TempDir;
 
+use super::clones::{Clones, Reasons};
 use super::process::Process;
-use super::{Clones, Mode, Running, Setup, System};
+use super::{Mode, Running, Setup, System};
 use crate::wire::error::{Result, WireError};
 
 /// From the start to the first snapshot in use.
@@ -127,8 +128,9 @@ impl Running for Spanwire {
             if !entry.closes() {
                 return Err(self.failed(format!("its ledger does not close: {:?}", entry.values)));
             }
-            clones.selected += entry.values.get(Entry::Selected.name());
-            clones.dropped += Entry::DROPS.iter().map(|drop| entry.values.get(drop.name())).sum::<u64>();
+            let dropped_by = Reasons::of(|reason| entry.values.get(reason.name()));
+            clones +=
+                Clones { selected: entry.values.get(Entry::Selected.name()), dropped: dropped_by.sum(), dropped_by };
         }
         Ok(Some(clones))
     }
