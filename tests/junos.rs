@@ -6,6 +6,9 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::expect_used, clippy::panic)]
 
+#[path = "junos/groups.rs"]
+mod groups;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
@@ -295,7 +298,7 @@ fn every_reason_at_once() {
     security { forwarding-options { secure-wire w { interface [ ge-0/0/0.0 ge-0/0/1.0 ge-0/0/2.0 ]; } secure-wire v { interface [ nope ge-0/0/0.0 ]; } } }";
     let found = against(&draft(text));
     for want in [
-        "line 5 column 20: apply-groups \"node0\" is not supported",
+        "line 5 column 20: apply-groups \"node0\": there is no such group",
         "instance \"a\" (line 2 column 18): interface \"ge-0/0/2.0\" (line 2 column 93) is followed by \"extra\" (line 2 column 104)",
         "secure-wire \"w\" (line 6 column 49): number of interfaces: 3 (allowed: two",
         "secure-wire \"v\" (line 6 column 115): no interface is called \"nope\" (line 6 column 131)",
@@ -311,7 +314,7 @@ fn every_reason_at_once() {
 }
 
 #[test]
-fn groups_are_refused_wherever_they_are_applied() {
+fn groups_that_are_not_there_are_refused_wherever_they_are_applied() {
     for text in [
         "apply-groups g;",
         "set apply-groups g",
@@ -970,7 +973,8 @@ proptest! {
     fn any_tokens_are_survived(tokens in vec(select(vec![
         "set ", "deactivate ", "a ", "b ", "{ ", "} ", "[ ", "] ", "; ", "\n", "\"", "\\", "#", "/*", "*/", "inactive: ",
         "forwarding-options port-mirroring instance x ", "input rate ", "-5 ", "input ingress interface ge-0/0/0.0 ",
-        "output interface ge-0/0/2.0 ", "security forwarding-options secure-wire w interface ",
+        "output interface ge-0/0/2.0 ", "security forwarding-options secure-wire w interface ", "apply-groups g ", "groups g ",
+        "apply-groups-except g ", "<*> ", "interfaces interface-range r member ge-0/0/1 ",
     ]), 0..40)) {
         drive(tokens.concat().as_bytes());
     }

@@ -12,8 +12,10 @@
 //! interfaces DEVICE unit U vlan-id V;                                  what DEVICE.U stands for
 //! ```
 //!
-//! All else in the configuration is not looked at, except that two things are refused: `apply-groups`, as what it
-//! would add is not known, and a unit in use with more than one VLAN or a bad `vlan-id`. A statement inside of
+//! Groups are applied and ranges of interfaces spelt out before ([`expand`]).
+//!
+//! All else in the configuration is not looked at, except that a unit in use with more than one VLAN or a bad `vlan-id` is
+//! refused. A statement inside of
 //! `port-mirroring` or a secure wire that is not one of these has no effect, and a warning says so; as one does of what
 //! asks for mirroring elsewhere, and of a configuration in which there is nothing of this.
 
@@ -22,7 +24,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::diagnostic::{Diagnostic, Reason, Severity};
 use super::draft::{Draft, EntriesOf, TableFault};
 use super::instances::{Instance, RATE_ALLOWED, Rate, resolve, subject};
-use super::junos::Node;
+use super::junos::{Expanded, Node, expand};
 use super::link::Links;
 use super::model::{Interface, MAX_VLAN_ID, NameIndex, Snapshot, Wire, Written};
 use super::naming::{as_linux, listed};
@@ -43,8 +45,10 @@ const FIRST_SYNTHETIC: u32 = 1 << 30;
 /// Builds the snapshot that `config` describes on these interfaces. What is wrong with it is in the draft.
 #[must_use]
 pub fn build(config: &Node, interfaces: Vec<Interface>) -> Draft {
-    let mut draft = Draft { snapshot: Snapshot { interfaces, ..Snapshot::default() }, ..Draft::default() };
-    refuse_groups(config, &mut draft.faults);
+    let Expanded { config, faults, diagnostics } = expand(config);
+    let config = &config;
+    let snapshot = Snapshot { interfaces, ..Snapshot::default() };
+    let mut draft = Draft { snapshot, faults, diagnostics, ..Draft::default() };
     refuse_tags(config, &mut draft);
     draft.diagnostics.extend(unsupported(config));
     secure_wires(config, &mut draft);
@@ -77,6 +81,7 @@ pub fn build(config: &Node, interfaces: Vec<Interface>) -> Draft {
 /// under each.
 #[must_use]
 pub fn live_interfaces<'a>(config: &Node, links: &Links, also: impl IntoIterator<Item = &'a str>) -> Vec<Interface> {
+    let config = &expand(config).config;
     let mut interfaces = links.interfaces();
     let mut known: HashSet<String> = HashSet::new();
     // By every name in its Linux form; an own name hides an alternative one.
@@ -238,23 +243,6 @@ fn refuse_tags(config: &Node, draft: &mut Draft) {
                 false => draft.table_faults.push(TableFault { of: EntriesOf::Interface(name), reason }),
             }
         }
-    }
-}
-
-/// Refuses each `apply-groups NAME` in force, wherever it stands.
-fn refuse_groups(node: &Node, faults: &mut Vec<Reason>) {
-    for (word, below) in node.children() {
-        if word == "apply-groups"
-            && let Some((group, at)) = below.children().next()
-        {
-            faults.push(Reason::new(format!(
-                "{}: apply-groups {} is not supported, as groups are not expanded (allowed: the configuration with \
-                 its groups applied, as \"show configuration | display inheritance no-comments\" writes it)",
-                at.position(),
-                quoted(group)
-            )));
-        }
-        refuse_groups(below, faults);
     }
 }
 

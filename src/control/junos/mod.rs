@@ -3,6 +3,7 @@
 //! ```text
 //! bytes ── lexer ──> tokens ── parse ──> Node     or the one Reason why it is not a configuration
 //!                                Node ── print ──> text that parses to an equal Node
+//!                                Node ── expand ─> Node with its groups and interface ranges in their places
 //! ```
 //!
 //! Both ways to write a configuration give the same tree: `a { b c; }` and `set a b c` are the path a, b, c. Which
@@ -19,11 +20,16 @@
 //! - In `set` syntax, which the first word of the text decides, each line is `set`, `deactivate` or `activate` and
 //!   a path.
 
+mod expand;
+mod groups;
+mod inherit;
 mod lexer;
 mod parse;
 mod print;
+mod ranges;
 mod tree;
 
+pub use expand::{Expanded, expand};
 pub(in crate::control) use parse::is_terminal;
 pub use parse::parse;
 pub use tree::Node;

@@ -84,6 +84,38 @@ impl Node {
         &mut self.children[index]
     }
 
+    /// A node in its place with nothing below.
+    pub(super) fn bare(&self) -> Node {
+        Node { at: self.at, withheld: self.withheld, ..Node::default() }
+    }
+
+    /// Puts `node` below as `word`, after what is there.
+    pub(super) fn put(&mut self, word: &str, node: Node) {
+        self.children.insert(word.to_owned(), node);
+    }
+
+    /// Takes the word `word` away with all below it.
+    pub(super) fn remove(&mut self, word: &str) {
+        self.children.shift_remove(word);
+    }
+
+    /// Puts in place of each word below the words that `instead` has for it, if any.
+    pub(super) fn replace(&mut self, instead: impl Fn(&str) -> Option<Vec<String>>) {
+        let mut children = IndexMap::with_capacity(self.children.len());
+        for (word, node) in std::mem::take(&mut self.children) {
+            let words = instead(&word).unwrap_or_else(|| vec![word]);
+            for word in words {
+                children.entry(word).or_insert_with(|| node.clone());
+            }
+        }
+        self.children = children;
+    }
+
+    /// All words below, to be changed.
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = (&str, &mut Node)> {
+        self.children.iter_mut().map(|(word, node)| (word.as_str(), node))
+    }
+
     /// The word `word` below, deactivated or not.
     pub(super) fn existing(&mut self, word: &str) -> Option<&mut Node> {
         self.children.get_mut(word)

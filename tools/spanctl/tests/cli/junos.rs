@@ -178,7 +178,7 @@ fn what_cannot_be_read_is_said_with_its_place() {
             "Junos syntax: line 25 column 17: unexpected \"ingress\" (allowed: \";\" or \"{\" at the end of line 24)",
         ),
         (fine.clone() + "}", "\"}\" closes no block"),
-        (fine.clone() + "apply-groups node0;", "apply-groups \"node0\" is not supported"),
+        (fine.clone() + "apply-groups node0;", "apply-groups \"node0\": there is no such group"),
         (fine.replacen("rate 100", "rate -100", 1), "rate \"-100\" (line 24 column 22) is negative"),
         (fine.replacen("[ ge-0/0/0.0 ge", "[ ge-0/0/9.0 ge", 1), "no interface is called \"ge-0/0/9.0\""),
     ] {
