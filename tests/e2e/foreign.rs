@@ -12,7 +12,7 @@ use spanwire::kernel::xdp::XdpMode;
 use spanwire_lab::exchange::{ExchangeSpec, run};
 use spanwire_lab::topology::{Lab, LabSpec};
 
-use crate::node::{A, B, MON, Node, document, port_of, program};
+use crate::node::{A, B, MON, Node, document, document_with, port_of, program};
 use crate::survival::kernel_lab;
 
 /// Programs that somebody else has loaded.
@@ -186,4 +186,28 @@ fn a_port_has_one_dataplane() {
         second.wait_for_ports(&[A, B]);
         assert!(crosses(&lab, 77), "{hook}, then {other}");
     }
+}
+
+/// A dataplane that sends clones by a port has the queues of that. Many drivers take their link down for an XDP program: a port
+/// that cannot be used must not get one, however often it is tried.
+#[test]
+fn a_port_whose_queue_another_has_gets_no_program() {
+    let lab = kernel_lab(LabSpec { wires: 2, ..LabSpec::default() });
+    let mut other = Node::start(&lab, &[]);
+    // Of another wire.
+    other.import(&document_with(&[(13, 14)], &[(13, A, 1)], ""));
+    other.wait_for_ports(&[A]);
+    let mut node = Node::start(&lab, &["--path", "shard"]);
+    node.import(&document(&[]));
+    wait_for_reason(&node, A, &["another socket holds this queue"]);
+    let has_xdp = || lab.dut().enter(|| spanwire::devices::has_xdp(A)).unwrap().unwrap();
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(3) {
+        assert!(!has_xdp());
+    }
+    wait_for_reason(&node, A, &["another socket holds this queue"]);
+    other.stop();
+    node.wait_for_ports(&[A, B]);
+    assert!(has_xdp() && crosses(&lab, 80));
+    node.stop();
 }

@@ -3,10 +3,13 @@
 //! A port goes through these steps, each undone in reverse order if a later one fails:
 //!
 //! ```text
-//! device there, MTU fits as it will be bound ── XDP program, which lets everything pass ── promiscuous ── for each queue:
-//!     socket opened ── shard fills it ── bound
+//! device there, MTU fits as it will be bound ── for each queue: socket opened ── shard fills it ── bound
+//! ── XDP program, which lets everything pass ── promiscuous
 //! ── on record ── offloads off, promiscuous where the kernel carries ── sockets entered into the program's map
 //! ```
+//!
+//! Sockets first: many drivers reset their device for a program, which costs it its link for seconds, and a queue that cannot
+//! be bound would do that with every try.
 
 use shm_layout::record::PortRole;
 
@@ -20,13 +23,13 @@ use super::roster::Served;
 use super::serve::lead_in;
 use super::sighting::Sighting;
 use super::{Plan, Topology, Want};
-use crate::devices::promiscuity;
+use crate::devices::{self, promiscuity};
 use crate::kernel::hold::Hold;
 use crate::kernel::path::is_of_a_stack;
 use crate::kernel::program::Hook;
 use crate::kernel::steer::{PortProgram, SteerError};
 use crate::kernel::xdp::LinkError;
-use crate::xsk::netdev::{LinkState, Netdev};
+use crate::xsk::netdev::{self, LinkState, Netdev};
 use crate::xsk::offload::{Offload, Reader};
 use crate::xsk::promiscuous::Promiscuous;
 use crate::xsk::room;
@@ -110,14 +113,29 @@ impl Topology {
         self.begin(port, ifindex, peer)
     }
 
-    /// Prepares the device of a wire port, so that its frames can be led to sockets; until they are, the kernel has them.
+    /// Looks whether the frames of a wire port's device can be led to sockets. Nothing is changed there.
     fn take_over(&self, port: &mut Attached, ifindex: u32) -> Result<(), String> {
-        let text = |e: &dyn std::error::Error| e.to_string();
         self.takes_mtu(port, self.bind_mode_ahead(port)?)?;
-        // Before anything is changed: a device whose port finds no frames stays as it is, however often it is tried.
+        // A device whose port finds no frames stays as it is, however often it is tried.
         self.fits(port.want, port.lanes)?;
         self.look_at_offloads(port, Reader::Driver)?;
-        // First of what is changed: a device that another program holds is left as it is.
+        // A device that another program holds is left as it is. A selector of an earlier run stays until a socket is there.
+        let device = port.device.ifindex();
+        let is_taken =
+            devices::has_xdp(device).map_err(|error| format!("cannot look at {}: {error}", port.device.name()))?;
+        if is_taken && !self.crossing().contains(&ifindex) {
+            return Err(LinkError::Busy { port: netdev::label(device) }.to_string());
+        }
+        Ok(())
+    }
+
+    /// Puts the program that leads frames to sockets on the device of a wire port, whose sockets are bound.
+    fn steer(&mut self, port: &mut Attached, ifindex: u32) -> Result<(), String> {
+        let is_carried = port.way.as_ref().and_then(Way::hook).is_some();
+        if port.want.role() != PortRole::Wire || is_carried || port.program.is_some() {
+            return Ok(());
+        }
+        let text = |e: &dyn std::error::Error| e.to_string();
         let device = port.device.ifindex();
         let (mode, queues, driver) = (self.config.xdp_mode, port.lanes.sockets, port.device.driver());
         let attach = || PortProgram::attach(device, mode, queues, driver);
@@ -133,6 +151,11 @@ impl Topology {
             None => Promiscuous::join(device),
         };
         port.promiscuous = Some(joined.map_err(|e| text(&e))?);
+        // What the driver runs it in is certain only now, and with that how sockets have to be bound.
+        if self.bind_mode(port)? != port.bind_mode() {
+            self.close_sockets(port.bound.drain(..).collect(), port.lends_frames());
+            self.open_sockets(port, ifindex)?;
+        }
         Ok(())
     }
 
@@ -166,7 +189,10 @@ impl Topology {
     /// Begins to serve a port whose device is prepared; where that fails, it is taken down.
     pub(super) fn begin(&mut self, mut port: Attached, ifindex: u32, peer: Option<u32>) -> Result<Attached, String> {
         // So far no frame goes another way, and none leaves.
-        let ready = self.open_sockets(&mut port, ifindex).and_then(|()| port.is_there());
+        let ready = self
+            .open_sockets(&mut port, ifindex)
+            .and_then(|()| self.steer(&mut port, ifindex))
+            .and_then(|()| port.is_there());
         let ready = ready.and_then(|()| match port.program {
             // How they are bound is certain only now.
             Some(_) => self.takes_mtu(&port, port.bind_mode()),

@@ -104,7 +104,7 @@ impl Topology {
     }
 
     /// Closes sockets and has their frames taken back, after a rest where they are `lent`.
-    fn close_sockets(&mut self, bound: Vec<Bound>, lent: bool) {
+    pub(super) fn close_sockets(&mut self, bound: Vec<Bound>, lent: bool) {
         bound.iter().for_each(|bound| self.hands[bound.hand].send(Command::Remove(bound.id)));
         let (mut freed, mut last) = (Vec::new(), Vec::new());
         for bound in bound {

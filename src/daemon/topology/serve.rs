@@ -94,7 +94,7 @@ impl Topology {
             let room = |hand| other.place(hand).filter(|&place| self.frames[hand].has_room(place, own(hand)));
             let shared: Vec<_> = (0..shards).map(room).collect();
             // A port in zero-copy cannot share its frames with one that copies.
-            let alike = !other.zero_copy || self.bind_mode(port) == BindMode::ZeroCopy;
+            let alike = !other.zero_copy || self.bind_mode(port)? == BindMode::ZeroCopy;
             if alike && hands().all(|hand| shared[hand].is_some()) {
                 return Ok(shared);
             }
@@ -117,12 +117,16 @@ impl Topology {
 
     /// How a port's sockets are to be bound. A monitor's do not send in zero-copy on many drivers, and generic XDP has
     /// none: there the port would receive and never send.
-    fn bind_mode(&self, port: &Attached) -> BindMode {
+    ///
+    /// # Errors
+    /// As [`Topology::bind_mode_ahead`], which is asked while a wire port has no program yet.
+    pub(super) fn bind_mode(&self, port: &Attached) -> Result<BindMode, String> {
         match &port.program {
             Some(program) if program.mode() == XdpMode::Native && !self.has_copying_peer(port) => {
-                self.config.bind.into()
+                Ok(self.config.bind.into())
             }
-            _ => BindMode::Copy,
+            None if port.want.role() == PortRole::Wire => self.bind_mode_ahead(port),
+            _ => Ok(BindMode::Copy),
         }
     }
 
@@ -193,7 +197,8 @@ impl Topology {
         port.bound.push(Bound { hand: at, place, id, ifindex, queue, socket: socket.clone(), block, mute });
         let patience = self.totals.patience(ifindex, queue);
         let multi_buffer = port.want.role() == PortRole::Monitor && self.facts.multi_buffer;
-        socket.bind(donor.as_ref(), self.bind_mode(port), multi_buffer, patience).map_err(|e| e.to_string())?;
+        let mode = self.bind_mode(port)?;
+        socket.bind(donor.as_ref(), mode, multi_buffer, patience).map_err(|e| e.to_string())?;
         self.totals.bound(ifindex, queue);
         port.zero_copy = socket.is_zero_copy();
         Ok(())
