@@ -64,7 +64,7 @@ pub const CLONE_FRAMES: u32 = 16;
 pub const ENDIAN_TAG: u32 = 0x0102_0304;
 /// Slots in a region. A reader is lapped only by this many publishes during one copy.
 pub const SLOTS: usize = 4;
-/// Bytes in a page: the header's size and the alignment of each slot.
+/// Bytes in a page of a region: the header's size and the alignment of each slot, whatever the pages of the machine are.
 pub const PAGE: usize = 4096;
 /// Bytes in a word, the unit of every access to a region.
 pub const WORD: usize = 8;

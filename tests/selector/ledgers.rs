@@ -18,19 +18,28 @@ fn frame(len: usize) -> Frame {
     Frame { len, ..Frame::default() }
 }
 
+/// Longer than the smallest ring of any machine: pages have 64 KiB at most.
+const LONG: usize = 60_000;
+
+/// Bytes of the smallest ring there is.
+fn smallest() -> u64 {
+    rustix::param::page_size() as u64
+}
+
 #[test]
 fn what_finds_no_room_is_counted_and_goes_on() {
-    /// The smallest there is.
-    const RING: u64 = 4096;
     const HEADER: usize = 8;
     in_namespace(|| {
-        let mut rig = Rig::new(RING as u32);
+        let ring = smallest();
+        // A ring is read when several times what it holds was passed.
+        let filled = ring as usize / 200;
+        let mut rig = Rig::new(ring as u32);
         rig.put(&Plan::first_port(1));
         let slot = rig.slots()[0];
         let at = rig.processor();
         let mut counted = rig.ledger.total(slot);
         let (mut used, mut handed_up) = (0u64, 0);
-        for (n, len) in [60, 200, 60, 1000, 60, 448, 60].into_iter().cycle().take(500).enumerate() {
+        for (n, len) in [60, 200, 60, 1000, 60, 448, 60].into_iter().cycle().take(25 * filled).enumerate() {
             let hook = if n % 2 == 0 { Hook::Xdp } else { Hook::Tc };
             rig.pass(hook, 0, &frame(len));
             let room = [64, 192, 448, 960, 1536].into_iter().find(|&room| len <= room).unwrap();
@@ -38,7 +47,7 @@ fn what_finds_no_room_is_counted_and_goes_on() {
             counted.observed += 1;
             counted.selected += 1;
             // The kernel never fills a ring to its last byte.
-            if used + whole < RING {
+            if used + whole < ring {
                 used += whole;
                 handed_up += 1;
             } else {
@@ -47,14 +56,14 @@ fn what_finds_no_room_is_counted_and_goes_on() {
             assert_eq!(rig.ledger.total(slot), counted);
             assert_eq!(counted.handed_up(), handed_up);
             // Room comes back only with what was read.
-            if n % 20 == 19 {
+            if n % filled == filled - 1 {
                 drain(&mut rig.rings[at]);
                 used = 0;
             }
         }
         assert!(counted.ring_full > 0 && handed_up > 100, "{counted:?}");
         // One that is longer than the ring.
-        rig.pass(Hook::Xdp, 0, &frame(5000));
+        rig.pass(Hook::Xdp, 0, &frame(LONG));
         counted.observed += 1;
         counted.selected += 1;
         counted.ring_full += 1;
@@ -140,13 +149,13 @@ fn a_later_run_ends_what_was_selected_by_nobody_and_tells_of_every_clone() {
         let dir = tempfile::tempdir().unwrap();
         let folder = pins::folder(dir.path(), None).unwrap();
         let pins = Pins(dir, folder);
-        let mut rig = Rig::without_rings(4096);
+        let mut rig = Rig::without_rings(smallest() as u32);
         rig.maps.pin(&pins.1);
         rig.rings = rig.maps.add_rings(0..rig.maps.processors()).unwrap();
         rig.put(&Plan::first_port(1));
         let slot = rig.slots()[0];
-        (0..50).for_each(|n| rig.pass(if n % 2 == 0 { Hook::Xdp } else { Hook::Tc }, 0, &frame(60)));
-        rig.pass(Hook::Tc, 0, &frame(5000));
+        (0..smallest() / 80).for_each(|n| rig.pass(if n % 2 == 0 { Hook::Xdp } else { Hook::Tc }, 0, &frame(60)));
+        rig.pass(Hook::Xdp, 0, &frame(LONG));
 
         let counted = rig.ledger.total(slot);
         let past = Past::end(&pins.1).unwrap();
