@@ -198,11 +198,10 @@ impl Topology {
             Some(_) => self.takes_mtu(&port, port.bind_mode()),
             None => Ok(()),
         });
-        let ready = ready.and_then(|()| self.change(&mut port)).and_then(|()| lead_in(&port));
         let ready = ready.and_then(|()| match (port.way.as_ref().and_then(Way::hook), peer) {
-            (Some(hook), Some(peer)) => self.hold(&mut port, ifindex, hook, peer),
+            (Some(hook), Some(peer)) => self.carry(&mut port, ifindex, hook, peer),
             (Some(_), None) => Err("the wire's other port has gone".to_owned()),
-            (None, _) => Ok(()),
+            (None, _) => self.change(&mut port).and_then(|()| lead_in(&port)),
         });
         if let Err(reason) = ready {
             self.close(vec![port]);
@@ -222,6 +221,17 @@ impl Topology {
         };
         self.roster.enter(ifindex, served);
         Ok(port)
+    }
+
+    /// Has the kernel carry the frames of a port. One that has failed has its selector first, by which nothing crosses until the
+    /// rest is done: what fails again changes nothing.
+    fn carry(&mut self, port: &mut Attached, ifindex: u32, hook: Hook, peer: u32) -> Result<(), String> {
+        if !self.failed.contains_key(&ifindex) || self.crossing().contains(&ifindex) {
+            return self.change(port).and_then(|()| self.hold(port, ifindex, hook, peer));
+        }
+        self.hold(port, ifindex, hook, 0).and_then(|()| self.change(port))?;
+        let pointed = port.hold.as_mut().map_or(Ok(()), |hold| hold.point(peer));
+        pointed.map_err(|error| format!("its frames do not go to ifindex {peer}: {error}"))
     }
 
     /// Changes what has to be otherwise on the device; it is on record first. From here on a port whose frames need that has
