@@ -45,7 +45,7 @@ pub fn take<D: Doorbell>(
             break;
         };
         let (whose, original) = (Whose::of(&record), Recorded::of(&record));
-        let takes = match frames_of(&original, size) {
+        let takes = match frames_of(&&original, size) {
             1 => Some(1),
             frames => {
                 let target = targets.of(whose.output, whose.queue, ports, &clones.lanes);
@@ -65,7 +65,7 @@ pub fn take<D: Doorbell>(
             continue;
         }
         let target = targets.of(output, queue, ports, &clones.lanes);
-        let tally = clones.make(ports, target, slot, run.iter().map(|&(_, original)| original), run.len() as u32);
+        let tally = clones.make(ports, target, slot, run.iter().map(|(_, original)| original), run.len() as u32);
         block.entry(slot).commit(|row| tally.enter(row));
     }
     drop(batch);
@@ -90,7 +90,7 @@ impl Whose {
 }
 
 /// A record, to be cloned.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Recorded<'a> {
     form: Form<'a>,
     /// Goes back behind the addresses.
@@ -98,7 +98,7 @@ struct Recorded<'a> {
 }
 
 /// How a frame leaves.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum Form<'a> {
     /// As it is.
     Whole(&'a [u8]),
@@ -146,7 +146,7 @@ impl<'a> Recorded<'a> {
     }
 }
 
-impl Original for Recorded<'_> {
+impl Original for &Recorded<'_> {
     #[inline]
     fn len(&self) -> u32 {
         self.len_of(0)

@@ -129,7 +129,7 @@ fn not_for_ever() {
 fn not_in_a_ring_in_which_others_would_find_no_room() {
     let mut rig = reader(Spec::default(), &Plan::wire(&[MIRROR]));
     offer_all(&mut rig, &super_frames(20));
-    assert_eq!(rig.breathe(), 10, "of ten segments left over, one lies in wait");
+    assert_eq!(rig.breathe(), 10, "there is room for ten");
     assert_eq!(rig.breathe(), 0);
     (0..400).for_each(|number| assert!(rig.offer(A, &Offer::of(frame(number, 1400)))));
     assert!(rig.breathe() > 0);
