@@ -56,7 +56,7 @@ pub enum LinkError {
         /// Device.
         port: String,
     },
-    /// EOPNOTSUPP: the driver has no XDP in this mode.
+    /// EOPNOTSUPP: the driver has no XDP in this mode, or as some (vmxnet3) say it, none at this MTU.
     #[error("{}{}", no_xdp(port, *mode), other_mode(*mode, "; use --xdp-mode generic or auto"))]
     Unsupported {
         /// Device.
@@ -108,7 +108,7 @@ impl LinkError {
 }
 
 fn no_xdp(port: &str, mode: XdpMode) -> String {
-    format!("the driver of {port} has no {mode} XDP")
+    format!("the driver of {port} has no {mode} XDP{}", other_mode(mode, ", or none at its MTU"))
 }
 
 fn refused(port: &str, mode: XdpMode, source: &io::Error) -> String {
@@ -120,9 +120,9 @@ fn refused(port: &str, mode: XdpMode, source: &io::Error) -> String {
     format!("cannot attach a {mode} XDP program to {port}: {source}{why}")
 }
 
-/// What is to be said of native XDP alone: generic is the last resort.
-fn other_mode(mode: XdpMode, advice: &'static str) -> &'static str {
-    if mode == XdpMode::Native { advice } else { "" }
+/// What is to be said of native XDP alone: generic takes every device, and is the last resort.
+fn other_mode(mode: XdpMode, words: &'static str) -> &'static str {
+    if mode == XdpMode::Native { words } else { "" }
 }
 
 /// An XDP program held on a device. Dropping it detaches the program.
