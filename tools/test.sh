@@ -8,10 +8,10 @@ usage() {
 usage: sudo tools/test.sh [--quick] [--long]
 
 Formatting, lints, every test of the workspace (those on real sockets in network namespaces included), documentation
-tests, documentation, a virtual machine with real drivers (tools/vmlab; left out where its packages cannot be had), and
-tools/demo.sh.
+tests, documentation, cargo check for aarch64 (left out where there is no standard library for it), a virtual machine with
+real drivers (tools/vmlab; left out where its packages cannot be had), and tools/demo.sh.
 
-  --quick   without the virtual machine and the demo
+  --quick   without aarch64, the virtual machine and the demo
   --long    with the long campaigns (sets SPANWIRE_LONG=1; one needs a release build, and the demo has that too), all
             virtual machines, and ten minutes of each fuzz target, which need a nightly compiler and cargo-fuzz
   --help    this
@@ -81,6 +81,19 @@ just_booted() {
     "${clocks[@]}" "$@"
 }
 
+# Types and cfgs of the other machine that there is for, without a link: C is compiled as for this one. Where neither its standard
+# library nor a way to get that is there, it is left out.
+other_machine() {
+    local target=aarch64-unknown-linux-gnu libs
+    libs=$(as_owner rustc --print target-libdir --target $target) || return
+    if ! compgen -G "$libs/libstd-*" >/dev/null && ! as_owner timeout 120 rustup target add $target; then
+        echo "left out: no standard library for it (rustup target add $target)"
+        return
+    fi
+    as_owner env CC_aarch64_unknown_linux_gnu=cc AR_aarch64_unknown_linux_gnu=ar \
+        cargo check --workspace --locked --target $target
+}
+
 # Namespaces of runs that were killed. PREFIX-PID-… of a living process is left alone.
 sweep() {
     local prefix
@@ -125,6 +138,7 @@ if [[ -n ${SPANWIRE_LONG:-} ]]; then
 fi
 step 'documentation' as_owner env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 if [[ -z $QUICK ]]; then
+    step 'aarch64' other_machine
     [[ $LONG ]] || step 'a virtual machine' virtual_machines --short
     step 'demo' tools/demo.sh "${DEMO[@]}"
 fi

@@ -13,17 +13,20 @@ boot() {
     local program=("$loader" --library-path "$qemu/usr/lib/x86_64-linux-gnu" "$qemu/usr/bin/qemu-system-x86_64"
         -L "$qemu/usr/share/qemu" -L "$qemu/usr/share/seabios")
     local nics=()
-    nic 0 virtio 1 g0
-    nic 0 "$model" 2 w0a
-    nic 1 "$model" 3 w0b
-    nic 1 virtio 4 s0
-    nic 2 "$model" 5 mon0
-    nic 2 virtio 6 m0
+    # Pairs of veth the machine makes itself.
+    if [[ $model != veth ]]; then
+        nic 0 virtio 1 g0
+        nic 0 "$model" 2 w0a
+        nic 1 "$model" 3 w0b
+        nic 1 virtio 4 s0
+        nic 2 "$model" 5 mon0
+        nic 2 virtio 6 m0
+    fi
     : >"$folder/results"
     # KVM is left alone: the machine that this runs on is often one itself, and then it may hang.
     timeout --kill-after=5 "$limit" "${program[@]}" -M q35 -accel tcg,thread=multi -cpu max,la57=off -smp 2 -m 1024 \
         -nodefaults -display none -no-reboot -kernel "$(vmlinuz "$VMLAB/linux-$series")" -initrd "$folder/initrd" \
-        -append "console=ttyS0 quiet panic=-1 mitigations=off nowatchdog scenario=$scenario model=$model kernel=$series" \
+        -append "console=ttyS0 quiet panic=-1 mitigations=off nowatchdog scenario=$scenario model=$model kernel=$series minutes=$MINUTES" \
         -chardev "file,id=console,path=$folder/console" -serial chardev:console \
         -chardev "socket,id=monitor,path=$folder/monitor,server=on,wait=off" -mon chardev=monitor,mode=readline \
         -chardev "socket,id=cables,path=$folder/monitor" -serial chardev:cables \

@@ -1,8 +1,8 @@
 # The initial ramdisk of a machine: busybox, this machine's ip, tc and ethtool, spanwire, and modules. For run to source.
 
-# image KERNEL OUTPUT
+# image KERNEL OUTPUT [TESTS]: with the end-to-end tests, where TESTS is `e2e`.
 image() {
-    local series=$1 output=$2 root
+    local series=$1 output=$2 tests=${3-} root
     root=$(mktemp -d "$RUN/root.XXXXXX")
     mkdir -p "$root"/{bin,sbin,proc,sys,dev,run,tmp,etc,modules,scenarios}
     cp "$VMLAB/busybox/busybox" "$root/bin/"
@@ -13,6 +13,7 @@ image() {
     done
     for program in spanwired spanctl spanlab; do add_program "$root" "$BIN/$program"; done
     add_modules "$root" "$series"
+    [[ $tests != e2e ]] || add_tests "$root" "$series"
     # What the tests take for a program of somebody else.
     local foreign
     foreign=$(find "$BIN"/build/spanwire-*/out -name foreign.bpf.o -print -quit 2>/dev/null)
@@ -34,6 +35,29 @@ add_program() {
         mkdir -p "$root${library%/*}"
         cp -L "$library" "$root$library"
     done < <(ldd "$program" | grep -oE '/[^ ]+' | sort -u)
+}
+
+# The end-to-end tests: their program, and at the places that it was built to look for them, spanwire's programs and files; what
+# else they call, of this machine; and the modules of the devices that they make.
+add_tests() {
+    local root=$1 series=$2 program name
+    program=$(ls -t "$BIN"/deps/e2e-* | grep -v '\.' | head -n 1) || true
+    [[ $program ]] || die "there is no $BIN/deps/e2e-… (cargo test --workspace --no-run)"
+    add_program "$root" "$program"
+    mv "$root/bin/${program##*/}" "$root/bin/e2e"
+    add_program "$root" "$BIN/spanwire-helper"
+    mkdir -p "$root$BIN" "$root$ROOT/tests" "$root$ROOT/tools" "$root/usr/bin" "$root/var/run"
+    for name in spanwired spanctl spanlab spanwire-helper; do ln -s "/bin/$name" "$root$BIN/$name"; done
+    cp -r "$ROOT/tests/fixtures" "$root$ROOT/tests/"
+    cp -r "$ROOT/tools/keepalived" "$root$ROOT/tools/"
+    for name in nsenter unshare setpriv prlimit taskset chrt timeout nohup env sysctl date cp kill cat true sh test keepalived; do
+        name=$(PATH=$PATH:/usr/sbin:/sbin type -P "$name") || continue
+        add_program "$root" "$name"
+    done
+    for name in test env bash; do [[ -e $root/usr/bin/$name ]] || ln -s "/bin/$name" "$root/usr/bin/$name"; done
+    printf 'root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n' >"$root/etc/passwd"
+    printf 'root:x:0:\nnogroup:x:65534:\n' >"$root/etc/group"
+    for name in tun dummy macvlan 8021q cls_u32; do add_module "$root" "$VMLAB/linux-$series" "$name"; done
 }
 
 # Modules of the drivers, unpacked, and in `modules/order` as they have to be loaded: what a module needs is written in it.

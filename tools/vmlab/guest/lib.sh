@@ -3,8 +3,8 @@
 #
 # A check has a name and ends as `ok`, `failed`, or `refused` (spanwire does not do it, and says why): see `result`.
 
-LAB=swlab-1-1 DIR=/run/spanwire DAEMON='' GENERATION=0
-PPS=${PPS:-200} FRAMES=${FRAMES:-400}
+LAB=swlab-1-1 DIR=/run/spanwire DAEMON='' GENERATION=0 IMPORTED=''
+PPS=${PPS:-200} FRAMES=${FRAMES:-400} MTU=1500
 export SPANWIRE_DIR=$DIR
 
 say() { local up; read -r up _ </proc/uptime; echo; echo "== [$up] $*"; }
@@ -30,21 +30,25 @@ device() { # MAC-END: the name that the kernel gave it
     done
 }
 lay() {
-    local role dev at
+    local role dev port at
     ip netns attach "$LAB-dut" 1
     for role in gen sink mon; do ip netns add "$LAB-$role"; done
     for role in gen sink mon dut; do
         ns $role sh -c 'for conf in all default; do echo 1 >/proc/sys/net/ipv6/conf/$conf/disable_ipv6; done' 2>/dev/null
     done
     for at in 2:w0a 3:w0b 5:mon0; do
+        [[ $model != veth ]] || continue
         dev=$(device ${at%:*})
         [[ $dev ]] || { result lab failed "no NIC for ${at#*:}: no driver of $model took it"; finish; }
         ip link set "$dev" name ${at#*:} || result lab failed "$dev is not to be named ${at#*:}"
     done
-    for at in 1:gen:g0 4:sink:s0 6:mon:m0; do
-        IFS=: read -r at role dev <<<"$at"
-        ip link set "$(device $at)" netns "$LAB-$role" name "$dev"
+    for at in 1:gen:g0:w0a 4:sink:s0:w0b 6:mon:m0:mon0; do
+        IFS=: read -r at role dev port <<<"$at"
+        if [[ $model == veth ]]; then ip link add "$port" type veth peer name "$dev" netns "$LAB-$role"
+        else ip link set "$(device $at)" netns "$LAB-$role" name "$dev"; fi
         ns $role ethtool -K $dev tx off rx off gso off tso off gro off >/dev/null 2>&1
+        # Without NAPI at its far end a veth drops what XDP redirects to it.
+        [[ $model != veth ]] || ns $role ethtool -K $dev gro on txvlan off >/dev/null 2>&1
         ip -n "$LAB-$role" link set $dev arp off promisc on up
     done
     for dev in w0a w0b mon0; do
@@ -69,6 +73,28 @@ links_up() { # until each device of the lab has its carrier
     echo "$down"
     return 1
 }
+# set_mtu BYTES: of all devices of the lab, the hosts' first; fails where one does not take it.
+set_mtu() {
+    local at
+    for at in gen:g0 sink:s0 mon:m0 dut:w0a dut:w0b dut:mon0; do
+        ip -n "$LAB-${at%:*}" link set "${at#*:}" mtu "$1" || return
+    done
+    MTU=$1
+    links_up
+}
+# Goings and comings of the carrier since the device was there, as DEVICE=NUMBER of each port of the wire and the monitor: a link
+# that comes up again has two. All drivers count so, and few of them tell the kernel's log.
+carriers() { local dev; for dev in w0a w0b mon0; do echo "$dev=$(cat /sys/class/net/$dev/carrier_changes)"; done; }
+# bounced BEFORE: how often each port's link has gone since, as DEVICE:NUMBER, of those where it has.
+bounced() {
+    local at now
+    for at in $1; do
+        now=$(cat "/sys/class/net/${at%=*}/carrier_changes")
+        ((now == ${at#*=})) || echo "${at%=*}:$(((now - ${at#*=} + 1) / 2))"
+    done
+}
+# What a port in use has on its device.
+touched() { ip -d link show "$1" | grep -oE 'xdp|promiscuity [1-9]' | sort -u | tr '\n' ' '; }
 bounces() { dmesg | grep -c 'Link is Up' || true; }   # since the kernel's log was last emptied
 
 # --- spanwire ----------------------------------------------------------------------------------------------------
@@ -81,13 +107,14 @@ publish() { # RATE-A RATE-B
     GENERATION=$((GENERATION + 1))
     cat >/tmp/snapshot.json <<END
 {"version":3,"generation":$GENERATION,"fib_generation":1,"generated_at":"2026-01-01T00:00:00Z","interfaces":[
- {"name":"w0a","linux_name":"w0a","ifindex":$A,"mtu":1500},{"name":"w0b","linux_name":"w0b","ifindex":$B,"mtu":1500},
- {"name":"mon0","linux_name":"mon0","ifindex":$M,"mtu":1500}],
+ {"name":"w0a","linux_name":"w0a","ifindex":$A,"mtu":$MTU},{"name":"w0b","linux_name":"w0b","ifindex":$B,"mtu":$MTU},
+ {"name":"mon0","linux_name":"mon0","ifindex":$M,"mtu":$MTU}],
  "mirror_configs":[{"ingress_ifindex":$A,"output_ifindex":$M,"rate":$1},{"ingress_ifindex":$B,"output_ifindex":$M,"rate":$2}],
  "wires":[{"name":"w0","a_ifindex":$A,"b_ifindex":$B}]}
 END
     local said generation
     said=$(spanctl import /tmp/snapshot.json 2>&1)
+    IMPORTED=$said
     generation=$(sed -n 's/^published generation \([0-9]*\):.*/\1/p' <<<"$said")
     if [[ ! $generation ]]; then result publish failed "$said"
     elif ! said=$(timeout 70 spanctl wait --generation "$generation" --timeout 60 2>&1); then result publish failed "not in use after 60 s: $said"; fi

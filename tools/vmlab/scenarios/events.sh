@@ -37,7 +37,7 @@ all_events() {
 }
 path=bridge
 say 'a kernel bridge'
-spanlab bridge --lab $LAB || result bridge failed "no bridge"
+spanlab bridge $LAB || result bridge failed "no bridge"
 all_events
 ip link del br0
 for path in auto tc shard; do

@@ -5,8 +5,6 @@
 # One queue keeps the order, one shard has one sampler.
 CHANNELS=1 SAMPLERS=1
 lay
-# What a port in use has on its device.
-touched() { ip -d link show "$1" | grep -oE 'xdp|promiscuity [1-9]' | sort -u | tr '\n' ' '; }
 exact() { # CHECK: crosses exactly, or refused for a reason that names what would do, and nothing is changed then
     local said
     if said=$(active 15); then traffic "$1: frames and clones" --mirror-a 0 --mirror-b 0
