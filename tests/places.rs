@@ -258,7 +258,8 @@ impl Node {
             open.chain([(9, None)]).map(|(queue, shard)| binding(port.ifindex, queue, shard))
         });
         let (report, bindings) = (Report::default(), bindings.collect());
-        report.set_ports(ports, bindings);
+        // As whoever serves them has followed this table.
+        report.set_all(ports, bindings, Vec::new(), table.serial);
         let patience = Duration::from_secs(10);
         let publisher = Publisher::open(self.dir.path(), STATS_FILE, RegionKind::Stats, patience).expect("one writer");
         let table = Arc::new(Current::new(table));
