@@ -147,8 +147,8 @@ fn small_mtu(devices: &Devices<'_>, ingress: End, output: End) -> Option<String>
 fn stuck_offload(devices: &Devices<'_>, port: u32) -> Option<String> {
     let feature = devices.link(port)?.stuck_offload.as_ref()?;
     Some(format!(
-        "the VLAN offload {} of ifindex {} cannot be turned off: the dataplane does not use such a port, as frames \
-         would lose their VLAN tags",
+        "the VLAN offload {} of ifindex {} cannot be turned off: its wire crosses at tc alone, as elsewhere frames would \
+         lose their VLAN tags",
         quoted(feature),
         devices.names.show(port)
     ))

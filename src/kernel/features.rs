@@ -21,6 +21,7 @@ use crate::devices;
 use crate::devices::attribute::{attribute, put, put_text};
 use crate::devices::netlink::{Protocol, Request, ask, broken, number};
 use crate::xsk::netdev::Netdev;
+use crate::xsk::offload::stuck_vlan_offload;
 use crate::xsk::shortage::shortage;
 use crate::xsk::socket::has_multi_buffer;
 
@@ -137,6 +138,8 @@ pub struct PortFacts {
     pub has_program: bool,
     /// Whether XDP there is the program's of somebody else, which stays.
     pub is_taken: bool,
+    /// Why tags of what it receives are not in the frames that XDP sees, whatever is done; `None` where they are or will be.
+    pub no_tags: Option<String>,
 }
 
 impl PortFacts {
@@ -145,6 +148,8 @@ impl PortFacts {
     /// # Errors
     /// It has gone; or the kernel's answer is none.
     pub fn of(device: &Netdev) -> io::Result<PortFacts> {
+        // What cannot be read here is told of when the port is taken into use.
+        let stuck = stuck_vlan_offload(device.ifindex()).ok().flatten();
         Ok(PortFacts {
             name: device.name().to_owned(),
             driver: device.driver().to_owned(),
@@ -152,6 +157,7 @@ impl PortFacts {
             xdp: xdp_features(device.ifindex())?,
             has_program: devices::has_native_xdp(device.ifindex())?,
             is_taken: false,
+            no_tags: stuck.map(|offload| format!("{offload} of {} cannot be turned off", device.name())),
         })
     }
 }

@@ -170,6 +170,11 @@ fn between(near: &PortFacts, far: &PortFacts) -> Option<Obstacle> {
     if !from.has(XdpFeatures::REDIRECT) {
         return obstacle(true, format!("{} cannot redirect in XDP", driver_of(near)));
     }
+    // A program can ask some drivers for a tag that was taken off (bpf_xdp_metadata_rx_vlan_tag). All that answer, ice, mlx5 and veth,
+    // keep their tags in frames when they are told to, as is done. Those that do not are the ones that do not answer.
+    if let Some(why) = &near.no_tags {
+        return obstacle(true, format!("{why}, and frames would cross in the driver without their VLAN tags"));
+    }
     if !to.has(XdpFeatures::NDO_XMIT) {
         if !far.has_program && WITH_A_PROGRAM.contains(&far.driver.as_str()) {
             return None;
@@ -224,7 +229,7 @@ mod tests {
 
     fn port(driver: &str, xdp: XdpFeatures) -> PortFacts {
         let (name, driver) = ("eth0".to_owned(), driver.to_owned());
-        PortFacts { name, driver, mtu: 1500, xdp: Some(xdp), has_program: false, is_taken: false }
+        PortFacts { name, driver, mtu: 1500, xdp: Some(xdp), has_program: false, is_taken: false, no_tags: None }
     }
 
     fn mlx() -> PortFacts {
@@ -258,7 +263,8 @@ mod tests {
         let jumbo = |port: PortFacts| PortFacts { mtu: 9000, ..port };
         let unknown = PortFacts { xdp: None, ..port("igb", ALL) };
         let taken = |port: PortFacts| PortFacts { is_taken: true, ..attached(port) };
-        let cases: [(PortFacts, PathChoice, Option<Path>, &str); 28] = [
+        let tagless = |port: PortFacts| PortFacts { no_tags: Some("rxvlan cannot be turned off".to_owned()), ..port };
+        let cases: [(PortFacts, PathChoice, Option<Path>, &str); 32] = [
             (port("mlx5_core", ALL), AUTO, Some(Path::Xdp), "the drivers of both ports redirect"),
             (port("mlx5_core", ALL), TC, Some(Path::Tc), "as asked for"),
             (port("mlx5_core", ALL), SHARD, Some(Path::Shard), "as asked for"),
@@ -267,6 +273,15 @@ mod tests {
             (port("", XdpFeatures::default()), AUTO, Some(Path::Tc), "the driver of eth0 has no XDP"),
             (port("nicvf", XdpFeatures::BASIC), AUTO, Some(Path::Tc), "cannot redirect in XDP"),
             (port("nicvf", XdpFeatures::BASIC), XDP, None, "cannot redirect in XDP; auto and tc take another way"),
+            (
+                tagless(port("hv_netvsc", ALL)),
+                AUTO,
+                Some(Path::Tc),
+                "rxvlan cannot be turned off, and frames would cross",
+            ),
+            (tagless(port("hv_netvsc", ALL)), XDP, None, "without their VLAN tags; auto and tc take another way"),
+            (tagless(port("igb", REDIRECTS)), AUTO, Some(Path::Tc), "without their VLAN tags"),
+            (tagless(port("hv_netvsc", ALL)), TC, Some(Path::Tc), "as asked for"),
             // It says more once a program is attached, and is believed then.
             (port("igb", REDIRECTS), AUTO, Some(Path::Xdp), "redirect frames"),
             (port("igb", REDIRECTS), XDP, Some(Path::Xdp), "as asked for"),

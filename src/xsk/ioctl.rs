@@ -57,7 +57,7 @@ pub enum NetdevError {
     /// The driver keeps the offload on, so the dataplane would not see VLAN tags.
     #[error(
         "VLAN offload {feature} of port {port} cannot be turned off, and frames would lose their \
-         VLAN tags: use another port"
+         VLAN tags: --path auto and tc carry them"
     )]
     OffloadStuck {
         /// The feature, as `ethtool -K` names it.

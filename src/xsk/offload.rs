@@ -19,9 +19,9 @@ use super::netdev::{Netdev, label};
 /// The features: the kernel's name, the one `ethtool -K` takes, and what they do.
 const FEATURES: [(&str, &str, Kind); 6] = [
     ("rx-vlan-hw-parse", "rxvlan", Kind::Tag),
-    ("tx-vlan-hw-insert", "txvlan", Kind::Tag),
+    ("tx-vlan-hw-insert", "txvlan", Kind::Insert),
     ("rx-vlan-stag-hw-parse", "rx-vlan-stag-hw-parse", Kind::Tag),
-    ("tx-vlan-stag-hw-insert", "tx-vlan-stag-hw-insert", Kind::Tag),
+    ("tx-vlan-stag-hw-insert", "tx-vlan-stag-hw-insert", Kind::Insert),
     ("rx-gro-hw", "rx-gro-hw", Kind::Merge),
     ("rx-lro", "lro", Kind::MergeForGood),
 ];
@@ -29,8 +29,10 @@ const FEATURES: [(&str, &str, Kind); 6] = [
 /// What a feature does to frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Keeps a VLAN tag out of the bytes.
+    /// Takes a VLAN tag out of the bytes of what is received.
     Tag,
+    /// Puts one into what is sent, where it is beside the bytes. Of what has its tag in them nothing is lost.
+    Insert,
     /// Makes one frame of several.
     Merge,
     /// And so that they cannot be taken apart.
@@ -52,7 +54,7 @@ pub enum Reader {
 impl Reader {
     fn minds(self, feature: &Feature) -> bool {
         match feature.kind {
-            Kind::Tag => self != Reader::Stack,
+            Kind::Tag | Kind::Insert => self != Reader::Stack,
             Kind::Merge => self == Reader::Driver,
             Kind::MergeForGood => true,
         }
@@ -67,7 +69,7 @@ const ETHTOOL_SFEATURES: u32 = 0x3b;
 const ETH_SS_FEATURES: u32 = 4;
 const ETH_GSTRING_LEN: usize = 32;
 
-/// A VLAN offload of a device that is on and cannot be turned off, as `ethtool -K` names it.
+/// A VLAN offload of a device that is on, takes tags off what is received and cannot be turned off, as `ethtool -K` names it.
 ///
 /// # Errors
 /// [`NetdevError::NoIndex`] when there is no such device.
@@ -75,6 +77,26 @@ pub fn stuck_vlan_offload(ifindex: u32) -> Result<Option<&'static str>, NetdevEr
     let control = Control::open()?;
     let (features, now) = control.state(ifindex, Reader::Driver)?;
     Ok(now.stuck(&features, Reader::Driver).map(|feature| feature.alias))
+}
+
+/// The VLAN offloads of a device that are on and take tags off what is received, as `ethtool -K` names them.
+///
+/// # Errors
+/// [`NetdevError::NoIndex`] when there is no such device.
+pub fn taking_tags_off(ifindex: u32) -> Result<Vec<&'static str>, NetdevError> {
+    let control = Control::open()?;
+    let (features, now) = control.state(ifindex, Reader::Driver)?;
+    let on = features.iter().filter(|feature| feature.loses_tags(Reader::Driver) && now.is_active(feature.bit));
+    Ok(on.map(|feature| feature.alias).collect())
+}
+
+/// An offload that somebody has turned on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TurnedOn {
+    /// As `ethtool -K` names it.
+    pub name: &'static str,
+    /// Whether the reader loses tags by it.
+    pub loses_tags: bool,
 }
 
 /// Offloads of one port: to be turned off, and then held off.
@@ -132,14 +154,15 @@ impl Offload {
         features.iter().find(stuck).map_or(Ok(()), |stuck| Err(stuck.stuck_on(&self.device)))
     }
 
-    /// Those that somebody has turned on since, as `ethtool -K` names them.
+    /// Those that somebody has turned on since.
     ///
     /// # Errors
     /// [`NetdevError::NoIndex`] when the device has gone.
-    pub fn on_again(&self) -> Result<Vec<&'static str>, NetdevError> {
+    pub fn on_again(&self) -> Result<Vec<TurnedOn>, NetdevError> {
         let (features, now) = self.control.state(self.device.ifindex(), self.reader)?;
         let on = features.iter().filter(|feature| now.is_active(feature.bit) && now.is_changeable(feature.bit));
-        Ok(on.map(|feature| feature.alias).collect())
+        let told = |feature: &Feature| TurnedOn { name: feature.alias, loses_tags: feature.loses_tags(self.reader) };
+        Ok(on.map(told).collect())
     }
 
     /// For whom they are off.
@@ -349,8 +372,9 @@ mod tests {
 
     #[test]
     fn what_is_merged_for_good_is_minded_by_all() {
-        let [tag, merge, lro] =
-            [Kind::Tag, Kind::Merge, Kind::MergeForGood].map(|kind| Feature { bit: 0, alias: "", kind });
+        let [tag, insert, merge, lro] =
+            [Kind::Tag, Kind::Insert, Kind::Merge, Kind::MergeForGood].map(|kind| Feature { bit: 0, alias: "", kind });
+        assert_eq!(Reader::StackOfNic.minds(&insert), Reader::StackOfNic.minds(&tag));
         assert!([tag, merge, lro].iter().all(|feature| Reader::Driver.minds(feature)));
         let minds = |reader: Reader| [tag, merge, lro].map(|feature| reader.minds(&feature));
         assert_eq!([minds(Reader::StackOfNic), minds(Reader::Stack)], [[true, false, true], [false, false, true]]);
@@ -358,7 +382,8 @@ mod tests {
         let fixed = Features(vec![0, 0, 1, 1]);
         assert!(fixed.stuck(&[merge, tag], Reader::Driver).is_some());
         assert!(
-            fixed.stuck(&[merge, lro], Reader::Driver).is_none() && fixed.stuck(&[tag], Reader::StackOfNic).is_none()
+            fixed.stuck(&[insert, merge, lro], Reader::Driver).is_none()
+                && fixed.stuck(&[tag], Reader::StackOfNic).is_none()
         );
     }
 }

@@ -12,6 +12,7 @@ mod failover;
 mod far_end;
 mod flapping;
 mod foreign;
+mod fought_over;
 mod helper;
 mod identity;
 mod idle;

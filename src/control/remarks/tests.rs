@@ -96,7 +96,7 @@ fn what_may_not_keep_up() {
         [
             format!("warning: mirror_configs[0]: {}", mtu("11 (\"a\")")),
             format!("warning: mirror_configs[1]: {}", mtu("1073741824 (\"b.10\") on ifindex 12")),
-            "warning: wires[0] \"w\": the VLAN offload \"rxvlan\" of ifindex 12 cannot be turned off: the dataplane does not use such a port, as frames would lose their VLAN tags".to_owned(),
+            "warning: wires[0] \"w\": the VLAN offload \"rxvlan\" of ifindex 12 cannot be turned off: its wire crosses at tc alone, as elsewhere frames would lose their VLAN tags".to_owned(),
             "warning: output ifindex 22 (\"mon\"): oversubscribed: its mirror entries may select up to 1100 Mbit/s, and it sends 1000 Mbit/s: clones beyond that are dropped".to_owned(),
         ]
     );

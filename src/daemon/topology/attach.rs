@@ -30,7 +30,7 @@ use crate::kernel::program::Hook;
 use crate::kernel::steer::{PortProgram, SteerError};
 use crate::kernel::xdp::LinkError;
 use crate::xsk::netdev::{self, LinkState, Netdev};
-use crate::xsk::offload::{Offload, Reader};
+use crate::xsk::offload::{Offload, Reader, taking_tags_off};
 use crate::xsk::promiscuous::Promiscuous;
 use crate::xsk::room;
 use crate::xsk::socket::BindMode;
@@ -93,6 +93,7 @@ impl Topology {
             offload: None,
             keeps: None,
             is_lost: false,
+            is_contested: false,
             remark: String::new(),
             device,
         };
@@ -118,6 +119,7 @@ impl Topology {
         self.takes_mtu(port, self.bind_mode_ahead(port)?)?;
         // A device whose port finds no frames stays as it is, however often it is tried.
         self.fits(port.want, port.lanes)?;
+        self.keeps_tags(&port.device)?;
         self.look_at_offloads(port, Reader::Driver)?;
         // A device that another program holds is left as it is. A selector of an earlier run stays until a socket is there.
         let device = port.device.ifindex();
@@ -172,9 +174,32 @@ impl Topology {
         let reader = match hook {
             Hook::Xdp => Reader::Driver,
             Hook::Tc if is_of_a_stack(port.device.driver()) => Reader::Stack,
+            // Somebody wants the tags beside the frames.
+            Hook::Tc if self.upkeep.contests.lost(&Sighting::of(&port.device)).is_some() => Reader::Stack,
             Hook::Tc => Reader::StackOfNic,
         };
+        if reader == Reader::Driver {
+            self.keeps_tags(&port.device)?;
+        }
         self.look_at_offloads(port, reader)
+    }
+
+    /// Refuses a device while somebody has its driver take tags off who would do so again.
+    fn keeps_tags(&self, device: &Netdev) -> Result<(), String> {
+        if self.upkeep.contests.lost(&Sighting::of(device)).is_none() {
+            return Ok(());
+        }
+        let on = taking_tags_off(device.ifindex()).map_err(|error| error.to_string())?;
+        if on.is_empty() {
+            return Ok(());
+        }
+        let off: String = on.iter().map(|offload| format!(" {offload} off")).collect();
+        Err(format!(
+            "somebody turns {} on again and again, and frames would cross without their VLAN tags: --path auto and tc carry \
+             them, or ethtool -K {}{off}",
+            on.join(", "),
+            device.name()
+        ))
     }
 
     /// Looks which offloads are to be off.

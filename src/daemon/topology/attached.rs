@@ -12,6 +12,7 @@ use super::mute::Mute;
 use super::sighting::Sighting;
 use crate::counters::BindingBlock;
 use crate::kernel::hold::Hold;
+use crate::kernel::program::Hook;
 use crate::kernel::steer::PortProgram;
 use crate::xsk::custody::SocketId;
 use crate::xsk::netdev::{LinkState, Netdev};
@@ -56,6 +57,8 @@ pub(super) struct Attached {
     pub(super) hold: Option<Hold>,
     /// What the operator has to know of that; empty for nothing.
     pub(super) remark: String,
+    /// Whether somebody wants its tags taken off, who is fought no more: nothing may cross in its driver any longer.
+    pub(super) is_contested: bool,
     /// Leads them to sockets.
     pub(super) program: Option<PortProgram>,
     /// Held for what they undo when dropped.
@@ -80,6 +83,12 @@ impl Attached {
     /// How its sockets are bound.
     pub(super) fn bind_mode(&self) -> BindMode {
         if self.zero_copy { BindMode::ZeroCopy } else { BindMode::Copy }
+    }
+
+    /// Whether its frames are taken up in its driver.
+    pub(super) fn is_read_in_driver(&self) -> bool {
+        let hook = self.hold.as_ref().map(|hold| hold.instance().hook);
+        self.program.is_some() || hook == Some(Hook::Xdp)
     }
 
     /// Whether its driver may read frames after their socket is closed.

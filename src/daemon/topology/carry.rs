@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::attached::Attached;
 use super::identity::Place;
+use super::sighting::Sighting;
 use super::{Places, Plan, Topology, Want};
 use crate::daemon::config::OnExit;
 use crate::daemon::crossing::Course;
@@ -118,7 +119,11 @@ impl Topology {
         };
         let facts = PortFacts::of(&device).and_then(|facts| {
             let is_taken = self.is_taken(port, device.ifindex())?;
-            Ok(PortFacts { is_taken, ..facts })
+            // Another path is not asked for while it cannot be had.
+            let lost =
+                self.upkeep.contests.lost(&Sighting::of(&device)).filter(|_| self.config.path == PathChoice::Auto);
+            let again = |what| format!("somebody turns {what} of {} on again and again", device.name());
+            Ok(PortFacts { is_taken, no_tags: facts.no_tags.or(lost.map(again)), ..facts })
         });
         Some(facts.map_err(|error| format!("cannot read what {} can: {error}", device.name())))
     }

@@ -34,6 +34,10 @@ impl Topology {
         if port.is_lost {
             return true;
         }
+        // At tc by now, where it can be.
+        if port.is_contested && port.is_read_in_driver() {
+            return true;
+        }
         // Its name is another device's by now.
         let device = port.device.ifindex();
         if places.get(&ifindex).and_then(Place::device) != Some(device) {

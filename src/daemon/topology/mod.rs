@@ -15,7 +15,7 @@
 //! - `roster`: where it meets the other one, the binder, which is [`Topology`]
 //! - `attached`: a port in use
 //! - `carry`: wires on the kernel path
-//! - `upkeep`: looks whether what was put on ports and changed there is still so
+//! - `upkeep`: looks whether what was put on ports and changed there is still so; `contests`: over offloads
 //! - `attach`: takes a port into use; `serve`: its sockets; `failed`: one that could not be
 //! - `close`: lets go of ports, or of their sockets alone
 //! - `mute`: lets go of those that send nothing
@@ -37,6 +37,7 @@ mod attached;
 mod carry;
 mod changed;
 mod close;
+mod contests;
 mod failed;
 mod follower;
 mod frames;
@@ -94,6 +95,7 @@ use roster::{Roster, Sight};
 use serve::IdPool;
 use sights::Sights;
 use totals::Totals;
+use upkeep::Upkeep;
 
 /// Time between looks at what nobody tells of: at what sockets have counted, at completions that are overdue, at frames that a
 /// port that is down has not sent. What comes of them is published no more often.
@@ -142,8 +144,7 @@ pub struct Topology {
     trials: Trials,
     /// Where selectors may be pinned, also without a kernel path.
     pins: Vec<PathBuf>,
-    /// When selectors were last looked for.
-    looked: Instant,
+    upkeep: Upkeep,
     hands: Vec<Hand>,
     roster: Arc<Roster>,
     /// Rung when the devices were looked at, and when there is another table.
@@ -182,7 +183,7 @@ impl Topology {
             record: Record::open(&config.dir),
             lookout: Lookout::default(),
             pins: pins::known(&config.dir, config.pins.as_deref()),
-            looked: Instant::now(),
+            upkeep: Upkeep::new(),
             carrier,
             facts,
             trials: Trials::default(),
@@ -219,10 +220,8 @@ impl Topology {
         self.reconcile(&plan, stop);
         let mut audited = Instant::now();
         while !stop.is_set() {
+            self.rest(stop, TURN.saturating_sub(audited.elapsed()).min(self.rest_left()));
             let has_changed = self.look_after();
-            if !has_changed {
-                self.rest(stop, TURN.saturating_sub(audited.elapsed()).min(self.rest_left()));
-            }
             if self.is_due(&plan) || has_changed {
                 plan = self.plan();
                 self.reconcile(&plan, stop);

@@ -1,11 +1,13 @@
 //! What the ports are like, for the stats thread.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use shm_layout::counters::Binding;
 
 use super::attached::Attached;
 use super::identity::Place;
+use super::sighting::Sighting;
 use super::sights::Sights;
 use super::{Plan, Topology, Want};
 use crate::daemon::config::Bind;
@@ -77,7 +79,8 @@ impl Topology {
         let program = port.program.as_ref().and_then(|p| p.note()).unwrap_or_default();
         let bind = self.bind_note(port).unwrap_or_default();
         let sights = self.sights.get(&ifindex).map_or("", Sights::note);
-        let notes = [news, &port.remark, program, bind, sights].into_iter().filter(|note| !note.is_empty());
+        let contest = self.upkeep.contests.remark(&Sighting::of(&port.device), Instant::now());
+        let notes = [news, &port.remark, &contest, program, bind, sights].into_iter().filter(|note| !note.is_empty());
         notes.collect::<Vec<_>>().join("; ")
     }
 
