@@ -271,6 +271,8 @@ impl Topology {
         let offloads = port.offload.iter().flat_map(Offload::changed).map(str::to_owned).collect();
         self.record.will_change(device.clone(), What { offloads, promiscuous: makes_promiscuous });
         self.record.keep();
+        // Its record has been written meanwhile.
+        port.is_there()?;
         if let Some(offload) = &mut port.offload {
             offload.turn_off().map_err(|error| error.to_string())?;
         }

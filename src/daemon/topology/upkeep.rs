@@ -67,10 +67,12 @@ impl Topology {
                 Lost::Replaced => "put another program in the place of its selector",
             };
             // Else it went with its device.
-            if port.is_there().is_ok() {
+            let is_there = port.is_there().is_ok();
+            if is_there {
                 self.news.warn(ifindex, port.device.name(), format!("somebody has {what}: it is put back"));
             }
-            let is_back = lost == Lost::Replaced && self.carrier.as_ref().is_some_and(|of| put_back(port, ifindex, of));
+            let is_replaced = is_there && lost == Lost::Replaced;
+            let is_back = is_replaced && self.carrier.as_ref().is_some_and(|of| put_back(port, ifindex, of));
             port.is_lost = !is_back;
             has_changed |= port.is_lost;
         }
@@ -132,7 +134,8 @@ fn undone(port: &Attached) -> Option<Undone> {
     let on: Vec<_> = on.iter().map(|TurnedOn { name, .. }| *name).collect();
     let on = (!on.is_empty()).then(|| format!("{} on", on.join(", ")));
     let what = off.into_iter().chain(on).collect::<Vec<_>>().join(" and ");
-    (!what.is_empty()).then_some(Undone { what, tags })
+    // Or it was looked at another device, which has the ifindex of one that has gone.
+    (!what.is_empty() && port.is_there().is_ok()).then_some(Undone { what, tags })
 }
 
 /// Exchanges what somebody has put in the place of a port's selector. Whether that could be done.
